@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// A pull reader of RDB files over bytes that may still be arriving: it stops at any byte and goes on
+// when there is more. It never holds a whole value; a value is taken as one raw span (for RESTORE),
+// as chunks of elements, or skipped.
+//
+// The caller presents a window of the file before each call with rdb_feed. The window must reach
+// back to rdb_needs_from() and may move or grow between calls.
+#ifndef GUNYU_CODEC_RDB_H
+#define GUNYU_CODEC_RDB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/slice.h"
+
+enum rdb_result { RDB_MORE = 0, RDB_ITEM = 1, RDB_DONE = 2, RDB_TOO_BIG = 3 }; // errors negative
+
+enum rdb_kind {
+    RDB_KIND_AUX,        // key = field name, value = its value
+    RDB_KIND_FUNCTION,   // value = library source (FUNCTION2); load with FUNCTION LOAD REPLACE
+    RDB_KIND_MODULE_AUX, // module_name; already skipped
+    RDB_KIND_KEY,        // a key; take its value with one of the rdb_value_* calls
+    RDB_KIND_SELECTDB,   // db
+    RDB_KIND_RESIZEDB,   // db_size, expires_size
+};
+
+// What a value is to the user of the data.
+enum rdb_object {
+    RDB_OBJ_STRING,
+    RDB_OBJ_LIST,
+    RDB_OBJ_SET,
+    RDB_OBJ_ZSET,
+    RDB_OBJ_HASH,
+    RDB_OBJ_STREAM,
+    RDB_OBJ_MODULE,
+};
+const char *rdb_object_name(enum rdb_object o); // "string", "list", ...
+
+struct rdb_item {
+    enum rdb_kind kind;
+    uint64_t start;  // file index of the item's first byte (of its expiry opcode, if it has one)
+    int db;          // selected db
+    struct slice key; // AUX field, key; valid until the next rdb_next
+    struct slice value;
+    uint8_t type; // RDB type byte
+    enum rdb_object object;
+    int64_t expire_ms; // absolute; -1 none
+    int64_t idle_s;    // LRU idle; -1 none
+    int freq;          // LFU; -1 none
+    uint64_t value_start;
+    uint64_t db_size, expires_size;
+    char module_name[10];
+};
+
+// One step of a value's decomposition. Which fields count depends on object:
+//   STRING: a piece of the value at `at` bytes from its start (total in total)
+//   LIST: value. SET: value. ZSET: value, score. HASH: field, value, expire_ms (-1 none)
+//   STREAM: see stream_step
+struct rdb_element {
+    struct slice field, value;
+    double score;
+    int64_t expire_ms;
+    uint64_t at, total;
+    int stream_step;           // enum rdb_stream_step
+    uint64_t id_ms, id_seq;    // entry, last id, pending entry
+    int64_t pairs;             // ENTRY: field/value pairs follow as FIELD steps
+    uint64_t first_ms, first_seq, max_deleted_ms, max_deleted_seq, entries_added, length;
+    int64_t entries_read;      // GROUP; -1 unknown
+    int64_t delivery_time_ms;
+    uint64_t delivery_count;
+    int64_t seen_ms, active_ms; // CONSUMER; -1 unknown
+};
+
+enum rdb_stream_step {
+    RDB_STREAM_ENTRY,   // id, pairs
+    RDB_STREAM_FIELD,   // field, value (pairs times)
+    RDB_STREAM_META,    // last id in id_ms/id_seq, first, max_deleted, entries_added, length
+    RDB_STREAM_GROUP,   // value = name, id = last delivered, entries_read
+    RDB_STREAM_PENDING, // id, delivery time and count, value = consumer name; field = group name
+    RDB_STREAM_CONSUMER, // field = group, value = name, seen, active (sent even when nothing is
+                         // pending); comes before its PENDING steps
+};
+
+struct rdb_reader;
+
+// check_crc: verify the trailing CRC-64 (a stored 0 means "no checksum" and always passes).
+struct rdb_reader *rdb_reader_new(bool check_crc);
+void rdb_reader_free(struct rdb_reader *r);
+// Goes on inside a file at an item's start with the db that is selected there; version as in the
+// file's header. No CRC check then.
+void rdb_reader_resume(struct rdb_reader *r, uint64_t at, int db, int version);
+
+// Presents file bytes [from, from + n).
+void rdb_feed(struct rdb_reader *r, const char *p, uint64_t from, size_t n);
+// The lowest file index that the reader may still look at.
+uint64_t rdb_needs_from(const struct rdb_reader *r);
+int rdb_version(const struct rdb_reader *r); // 0 before the header
+bool rdb_is_valkey(const struct rdb_reader *r); // magic VALKEY
+
+// RDB_ITEM, RDB_MORE, RDB_DONE (EOF opcode and checksum passed), or an error whose text names db,
+// key, index and version. A value not taken is skipped by the next call.
+int rdb_next(struct rdb_reader *r, struct rdb_item *item, struct err *e) must_check;
+
+// After RDB_KIND_KEY, one of:
+// Raw serialized value without the type byte; contiguous in the window. RDB_TOO_BIG as soon as it
+// is known to pass limit; the value can then still be taken as elements from its start (the window
+// must still reach back to item.value_start).
+int rdb_value_raw(struct rdb_reader *r, uint64_t limit, struct slice *raw, struct err *e) must_check;
+// The next element; RDB_ITEM, RDB_MORE, RDB_DONE. Slices are valid until the next call. A string
+// comes whole when it is at most piece_limit bytes, else in pieces of at most that.
+int rdb_value_element(struct rdb_reader *r, size_t piece_limit, struct rdb_element *out,
+                      struct err *e) must_check;
+int rdb_value_skip(struct rdb_reader *r, struct err *e) must_check;
+
+// Fast path: a string of at most `limit` bytes whole (decoded if it was an integer or compressed;
+// else a span of the window). RDB_TOO_BIG when longer.
+int rdb_value_string(struct rdb_reader *r, size_t limit, struct slice *value,
+                     struct err *e) must_check;
+
+#endif

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// The journal of one source shard: a snapshot (RDB bytes) and a log (replication stream bytes), on
+// disk or in anonymous memory. It is a cache of the source; losing it costs a re-fetch, never data.
+// docs/journal-format.md describes the files.
+//
+// Positions follow Redis: position X means "every byte up to and including X". The log holds the
+// bytes after position `left` up to position `right`; PSYNC asks for right + 1.
+//
+// One thread (the lane's loop) calls everything here. fsync and unlink run on the thread pool of
+// that loop.
+#ifndef GUNYU_JOURNAL_JOURNAL_H
+#define GUNYU_JOURNAL_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/err.h"
+
+#define REPLID_LEN 40
+#define JOURNAL_SIZE_UNKNOWN UINT64_MAX
+
+enum journal_type { JOURNAL_STORER, JOURNAL_MEMORY };
+
+struct journal_flush {
+    bool every_write;    // fsync after each commit
+    int64_t duration_ms; // fsync when this long since the last; 0: off
+    int64_t dirty_size;  // fsync when this many bytes are dirty; 0: off
+    bool auto_flush;     // leave it to the kernel
+};
+
+struct journal_options {
+    enum journal_type type;
+    const char *dir;      // storer: the directory of this shard; made with mode 0700 if absent
+    int64_t max_size;     // bytes; negative: unlimited (storer only)
+    int64_t log_size;     // bytes of one log segment, rounded up to pages
+    int64_t max_age_ms;   // log older than this and read by all may go even below max_size; 0: off
+    struct journal_flush flush;
+    bool verify_crc;      // check block sums of what a reader maps
+    uv_loop_t *loop;      // NULL: fsync and unlink run inline (tests, command-line tools)
+    const char *tag;      // for log lines
+};
+
+struct journal_info {
+    char replid[REPLID_LEN + 1];  // "" when the journal is empty
+    char replid2[REPLID_LEN + 1]; // "" when none
+    uint64_t replid2_offset;      // replid2 is valid up to and including this position
+    bool has_log;
+    uint64_t left, right;
+    bool has_snapshot; // and its first byte is still held
+    bool snapshot_complete;
+    uint64_t snapshot_offset; // the position that the snapshot ends at
+    uint64_t snapshot_size;   // JOURNAL_SIZE_UNKNOWN until known
+    uint64_t snapshot_have;   // bytes received
+    int64_t bytes;            // held on disk or in memory, preallocation not counted
+    int64_t max_size;
+};
+
+struct journal;
+struct journal_reader;
+
+// Opens or creates, takes the lock, recovers what is valid. A damaged journal opens with what is
+// sound (possibly nothing) and logs what it dropped; errors are for what cannot be used at all
+// (locked: ERR_LOCKED, not permitted, no space, not a directory).
+int journal_open(struct journal **out, const struct journal_options *o, struct err *e) must_check;
+// Records a clean end. Readers must be closed first.
+void journal_close(struct journal *j);
+void journal_get_info(const struct journal *j, struct journal_info *info);
+
+// Full sync: forgets everything held and begins a snapshot that ends at position `offset`.
+int journal_begin_snapshot(struct journal *j, const char *replid, uint64_t offset, uint64_t size,
+                           struct err *e) must_check;
+// Room at the snapshot's right edge to recv into (at least 1 byte; contiguous with what came
+// before). ERR_FULL: the limit is reached, try again after readers released. -ENOSPC, -EIO: say so.
+int journal_snapshot_space(struct journal *j, char **p, size_t *n, struct err *e) must_check;
+void journal_snapshot_commit(struct journal *j, size_t n);
+// The snapshot is whole; final_size drops a trailing $EOF: marker. The log begins at its offset.
+int journal_end_snapshot(struct journal *j, uint64_t final_size, struct err *e) must_check;
+
+// Forgets everything and begins an empty log after position `offset` (the target was further).
+int journal_begin_log(struct journal *j, const char *replid, uint64_t offset,
+                      struct err *e) must_check;
+int journal_log_space(struct journal *j, char **p, size_t *n, struct err *e) must_check;
+void journal_log_commit(struct journal *j, size_t n);
+
+// The source goes on under a new id: the old one becomes replid2, valid up to `offset`.
+int journal_set_replid(struct journal *j, const char *replid, uint64_t offset,
+                       struct err *e) must_check;
+// Notes which db is selected at a position (for readers that start there) and the wall clock.
+void journal_mark(struct journal *j, uint64_t offset, int db, int64_t unix_ms);
+
+// Flush policy, retention, metadata. Call about every 100 ms. Returns an error once when the disk
+// fails (a failed fsync, a vanished directory, damage seen by the SIGBUS guard); the journal is
+// then unusable until journal_close.
+int journal_tick(struct journal *j, struct err *e) must_check;
+// True once a mapped page could not be read or written; what was read since may be zeros, so check
+// before anything read is sent on.
+bool journal_damaged(const struct journal *j);
+
+// A reader pins everything from its release position on. A new one pins from the left edge.
+struct journal_reader *journal_reader_open(struct journal *j);
+void journal_reader_close(struct journal_reader *r);
+// All log bytes after position `from`, contiguous. Pointers stay valid until the reader releases
+// past them or closes. n == 0 when there are none yet. ERR_CORRUPT: verify_crc failed (e names
+// file and offset); -ERANGE: `from` is not held.
+int journal_log_view(struct journal_reader *r, uint64_t from, const char **p, size_t *n,
+                     struct err *e) must_check;
+// Snapshot bytes from index `from` on, contiguous, valid likewise.
+int journal_snapshot_view(struct journal_reader *r, uint64_t from, const char **p, size_t *n,
+                          struct err *e) must_check;
+// Nothing at or before this log position, or below this snapshot index, is needed any more.
+// (The storer keeps files for others and for resumption as retention allows; the memory type
+// frees them.)
+void journal_log_release(struct journal_reader *r, uint64_t position);
+void journal_snapshot_release(struct journal_reader *r, uint64_t index);
+
+#endif

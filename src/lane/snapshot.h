@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a lane tells the world: plain values, copied out under the lane's lock about ten times a
+// second and whenever its state changes. Status, metrics and the progress display read only this.
+#ifndef GUNYU_LANE_SNAPSHOT_H
+#define GUNYU_LANE_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// The contract's states, plus error.
+enum lane_state { LANE_READY_RUN, LANE_RUN, LANE_PAUSE, LANE_STOP, LANE_ERROR };
+const char *lane_state_name(enum lane_state s); // "ready_run", "run", "pause", "stop", "error"
+
+enum lane_phase {
+    LANE_PHASE_IDLE,
+    LANE_PHASE_CONNECTING, // source or target not reachable yet
+    LANE_PHASE_WAIT_RDB,
+    LANE_PHASE_FULL_SYNC,
+    LANE_PHASE_STREAMING,
+};
+const char *lane_phase_name(enum lane_phase p); // "idle", "connecting", "wait_rdb", ...
+
+// Counters only grow while the process lives.
+#define LANE_COUNTERS(X)                                                                           \
+    X(full_syncs)       /* PSYNC outcomes: full */                                                 \
+    X(partial_syncs)    /* PSYNC outcomes: continued */                                            \
+    X(reconnects)       /* connections to the source lost */                                       \
+    X(target_reconnects)                                                                           \
+    X(rdb_bytes)        /* received from the source */                                             \
+    X(stream_bytes)                                                                                \
+    X(rdb_keys_sent)                                                                               \
+    X(rdb_keys_filtered)                                                                           \
+    X(rdb_keys_ignored) /* keyExists: ignore */                                                    \
+    X(rdb_keys_replaced) /* keyExistsLog: known to have replaced one */                            \
+    X(cmds_received)                                                                               \
+    X(cmds_sent)                                                                                   \
+    X(cmds_filtered)                                                                               \
+    X(cmds_ok)                                                                                     \
+    X(cmds_failed)                                                                                 \
+    X(bytes_sent)       /* to the target */                                                        \
+    X(batches_txn_ok)                                                                              \
+    X(batches_txn_failed)                                                                          \
+    X(batches_plain_ok)                                                                            \
+    X(batches_plain_failed)                                                                        \
+    X(dead_letters)                                                                                \
+    X(transient_errors) /* retried */                                                              \
+    X(expiries_held)    /* near expiries replaced by far ones */                                   \
+    X(expiries_settled) /* and set true again */
+
+struct lane_snapshot {
+    char input[300];  // source address
+    char output[300]; // target address
+    char role[16];    // "leader"
+    bool transaction;
+    enum lane_state state;
+    enum lane_phase phase;
+    char link[24];   // link_state_name
+    char error[512]; // "" when none: last problem, kept while it lasts
+    char full_sync_reason[128];
+    char replid[41];
+    int64_t received_offset; // right edge of the journal; -1 none
+    int64_t acked_source_offset; // last REPLCONF ACK
+    int64_t sent_offset;
+    int64_t applied_offset; // confirmed by the target
+    int64_t lag_bytes;      // received - applied
+    int64_t lag_ms;         // age of the oldest byte not applied; 0 when none
+    double full_sync_percent; // 0..100
+    uint64_t snapshot_size;   // bytes; 0 unknown
+    uint64_t snapshot_loaded; // bytes
+    int64_t journal_bytes, journal_max;
+    bool journal_full;
+    int64_t sync_delay_ns; // from syncDelayTestKey; -1 unknown
+    uint64_t expiries_pending;
+#define X(name) uint64_t name;
+    LANE_COUNTERS(X)
+#undef X
+};
+
+#endif

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// One non-blocking stream connection: TCP, TLS or unix socket. Dialled off the loop (name lookup,
+// connect and TLS handshake block up to a deadline), then watched by one loop.
+#ifndef GUNYU_NET_CONN_H
+#define GUNYU_NET_CONN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <uv.h>
+
+#include "base/err.h"
+#include "net/endpoint.h"
+
+struct conn;
+
+enum conn_want { CONN_READ = 1, CONN_WRITE = 2 };
+
+// Blocking; run it on a pool thread. Sets TCP_NODELAY and keepalive. Returns new.
+int conn_dial(struct conn **out, const struct endpoint *ep, int timeout_ms,
+              struct err *e) must_check;
+
+// > 0 bytes; -EAGAIN; ERR_CLOSED at end of stream; ERR_TLS; -errno.
+ssize_t conn_recv(struct conn *c, void *p, size_t n) must_check;
+ssize_t conn_writev(struct conn *c, const struct iovec *iov, int n) must_check;
+// Waits off the loop until readable/writable: 0, ERR_TIMEOUT, -errno.
+int conn_wait(struct conn *c, int want, int timeout_ms) must_check;
+// Decrypted bytes wait inside TLS: the poll would not tell, call conn_recv again.
+bool conn_has_buffered(const struct conn *c);
+int conn_fd(const struct conn *c);
+
+// on_ready(ctx, events) runs on the loop with a mask of conn_want. A TLS connection that needs the
+// other direction is handled inside: the wanted call just returns -EAGAIN until it can go on.
+typedef void (*conn_ready_fn)(void *ctx, int events);
+void conn_watch(struct conn *c, uv_loop_t *loop, conn_ready_fn on_ready, void *ctx);
+void conn_want(struct conn *c, int want); // replaces the mask; cheap when unchanged
+// Closes at once; no callback comes after. c must not be used again (memory goes at the end of the
+// loop's turn when it was watched).
+void conn_close(struct conn *c);
+
+#endif

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a server is and how to talk to it. Plain data, set up by the configuration, immutable after.
+#ifndef GUNYU_NET_ENDPOINT_H
+#define GUNYU_NET_ENDPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/slice.h"
+
+enum tls_version { TLS_ANY, TLS_1_2, TLS_1_3 };
+
+struct tls_options {
+    bool enabled;
+    bool insecure;        // do not verify the peer
+    char *ca_file;        // NULL: the system's
+    char *ca_dir;
+    char *cert_file;      // client certificate chain, PEM
+    char *key_file;
+    char *server_name;    // SNI and the name verified; NULL: the host
+    enum tls_version min_version;
+};
+
+struct endpoint {
+    char *host; // owns; NULL with a unix socket
+    uint16_t port;
+    char *path; // owns; unix socket
+    char *user; // NULL: AUTH with the password alone
+    char *password;
+    int db;
+    struct tls_options tls;
+};
+
+void endpoint_free(struct endpoint *ep); // what it owns, not ep itself
+void endpoint_copy(struct endpoint *dst, const struct endpoint *src);
+
+// redis://[user[:password]@]host[:port][/db], rediss:// (TLS), unix:///path[?db=n],
+// host:port, [v6]:port. Percent-encoding is decoded. Errors never repeat the password.
+int endpoint_parse(struct endpoint *ep, struct slice uri, struct err *e) must_check;
+// "host:port", "[v6]:port" or "unix:/path" into a buffer of at least 300 bytes; returns dst.
+char *endpoint_name(const struct endpoint *ep, char *dst, unsigned long cap);
+
+#endif

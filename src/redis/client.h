@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// A blocking client for the slow path: handshakes, probes, positions. Run it on a pool thread.
+#ifndef GUNYU_REDIS_CLIENT_H
+#define GUNYU_REDIS_CLIENT_H
+
+#include "base/buf.h"
+#include "codec/resp.h"
+#include "net/conn.h"
+
+struct redis_client;
+
+// Dials and authenticates (AUTH with or without user; SELECT ep->db when not 0). The error says
+// whether the network, TLS or the server refused (ERR_AUTH for NOAUTH, WRONGPASS, NOPERM).
+int redis_connect(struct redis_client **out, const struct endpoint *ep, int timeout_ms,
+                  struct err *e) must_check;
+void redis_close(struct redis_client *r);
+// Hands the connection over and frees the rest; no reply may be outstanding. Returns new.
+struct conn *redis_take_conn(struct redis_client *r);
+
+// A whole reply; walk it with resp_next. Borrowed until the next call.
+struct redis_reply {
+    const char *p;
+    size_t n;
+    struct resp_node root;
+    size_t first_child; // resp_next position of the first child of an aggregate
+};
+
+// Sends one command (format as resp_put_cmd) and waits for its reply. An error reply is returned
+// as ERR_REPLY (e has the server's words) with *out filled too.
+int redis_call(struct redis_client *r, struct redis_reply *out, struct err *e, const char *fmt,
+               ...) must_check;
+int redis_call_raw(struct redis_client *r, struct slice commands, int replies,
+                   struct redis_reply *last, struct err *e) must_check; // a pipeline; first error
+
+// What INFO, with fallbacks, says of a server.
+struct redis_server {
+    int version;        // 70015 = 7.0.15; 0 unknown. For Valkey the Valkey version (80103)
+    bool is_valkey;
+    bool cluster_enabled;
+    bool is_replica;
+    bool loading;
+    char replid[41], replid2[41];
+    int64_t repl_offset, second_repl_offset;
+    int64_t maxmemory;         // 0 none; -1 unknown
+    int64_t used_memory;
+    char maxmemory_policy[32];
+    int databases;             // from CONFIG GET; -1 unknown
+    bool has_import_mode;      // Valkey 8.1+
+};
+int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e) must_check;
+// One "key:value" line of an INFO text.
+bool redis_info_field(struct slice info, const char *key, struct slice *value);
+
+#endif
