@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The position record: what of a source the target has applied. One string key per source
+// replication id, "gunyu:position:<replid>", always in db 0 of the target, always written whole (so
+// that a FLUSHALL in the same transaction does not hurt it). Written in the transaction that applies
+// the data.
+#ifndef GUNYU_TARGET_POSITION_H
+#define GUNYU_TARGET_POSITION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "journal/journal.h"
+#include "redis/client.h"
+
+#define POSITION_PREFIX "gunyu:position:"
+
+struct position {
+    char replid[REPLID_LEN + 1];
+    int64_t offset;  // stream applied up to here; while a snapshot loads: where that one ends
+    int db;          // the source db selected at offset
+    bool loading;    // a snapshot is being loaded
+    uint64_t rdb_index; // loading: everything before this index of the RDB is applied
+    int rdb_db;         // loading: db selected at rdb_index
+    int rdb_version;
+    bool far_expiries;  // keys with held (far) expiries may exist
+    uint64_t epoch;     // fencing
+    int64_t time_ms;
+    bool foreign; // taken from redisGunYu; never written
+};
+
+// Key name into dst (at least 64 bytes); returns it as a slice.
+struct slice position_key(const char *replid, char *dst);
+// Appends one SET command of the record; no allocation beyond b.
+void position_put(struct buf *b, const struct position *p, int64_t now_ms);
+// Parses a stored value. Hostile bytes give false.
+bool position_parse(const char *replid, struct slice value, struct position *out);
+
+// Looks for a record of id1, else id2 (either may be ""), ours first, then redisGunYu's
+// (redis-gunyu-checkpoint-hash and its per-db records, reference 5.9; a stored offset < 0 is none).
+// Ours wins over theirs unless theirs has a higher offset and ours is absent. *found is false when
+// there is none. Blocking.
+int position_read(struct redis_client *r, const char *id1, const char *id2, struct position *out,
+                  bool *found, struct err *e) must_check;
+// Removes records of ours not written for max_age_ms, except those of keep[0..n). Returns how many
+// in *removed. Blocking.
+int position_gc(struct redis_client *r, const char *const *keep, int n, int64_t max_age_ms,
+                int64_t now_ms, int *removed, struct err *e) must_check;
+
+#endif

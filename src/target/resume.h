@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// From what the source, the target's position and the local journal say: what to ask the source for
+// and what to apply first. Pure.
+#ifndef GUNYU_TARGET_RESUME_H
+#define GUNYU_TARGET_RESUME_H
+
+#include "journal/journal.h"
+#include "target/position.h"
+
+struct resume_input {
+    const char *id1, *id2;      // the source's ids; "" when it would not say
+    int64_t second_offset;      // id2 is valid up to this master_repl_offset; -1 unknown
+    const struct position *position; // NULL: none found (or resuming is switched off)
+    const struct journal_info *journal;
+};
+
+enum resume_apply {
+    RESUME_NOTHING,  // wait for the full sync
+    RESUME_STREAM,   // go on in the log after apply_from
+    RESUME_SNAPSHOT, // load the journal's snapshot from rdb_index, then the log
+};
+
+struct resume_decision {
+    char psync_replid[REPLID_LEN + 1]; // "?" asks for a full sync
+    int64_t psync_offset;              // last position held; -1 with "?"
+    bool reset_journal;                // what it holds is of no use: begin an empty log at psync_offset
+    enum resume_apply apply;
+    uint64_t apply_from; // stream position
+    uint64_t rdb_index;
+    int db;
+    const char *reason; // why a full sync, or why this; static text for log, status and metric
+};
+
+void resume_decide(const struct resume_input *in, struct resume_decision *out);
+
+#endif
