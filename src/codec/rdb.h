@@ -91,6 +91,10 @@ void rdb_reader_free(struct rdb_reader *r);
 // Goes on inside a file at an item's start with the db that is selected there; version as in the
 // file's header. No CRC check then.
 void rdb_reader_resume(struct rdb_reader *r, uint64_t at, int db, int version);
+// Makes the reader read one bare serialized value (of a DUMP payload) instead of a file; its first
+// byte, behind the type byte, has file index 0. Take it with one of the rdb_value_* calls.
+int rdb_reader_open_value(struct rdb_reader *r, uint8_t type, int version,
+                          struct err *e) must_check;
 
 // Presents file bytes [from, from + n).
 void rdb_feed(struct rdb_reader *r, const char *p, uint64_t from, size_t n);
@@ -99,8 +103,10 @@ uint64_t rdb_needs_from(const struct rdb_reader *r);
 int rdb_version(const struct rdb_reader *r); // 0 before the header
 bool rdb_is_valkey(const struct rdb_reader *r); // magic VALKEY
 
-// RDB_ITEM, RDB_MORE, RDB_DONE (EOF opcode and checksum passed), or an error whose text names db,
-// key, index and version. A value not taken is skipped by the next call.
+// RDB_ITEM, RDB_MORE, RDB_DONE (EOF opcode and checksum passed; rdb_needs_from is then the index
+// behind the file), or an error whose text names db, key, index and version. A value not taken is
+// skipped by the next call. Which fields of the item are set depends on its kind; kind, start and
+// db always are. value is valid until the next call on the reader.
 int rdb_next(struct rdb_reader *r, struct rdb_item *item, struct err *e) must_check;
 
 // After RDB_KIND_KEY, one of:
@@ -108,14 +114,18 @@ int rdb_next(struct rdb_reader *r, struct rdb_item *item, struct err *e) must_ch
 // is known to pass limit; the value can then still be taken as elements from its start (the window
 // must still reach back to item.value_start).
 int rdb_value_raw(struct rdb_reader *r, uint64_t limit, struct slice *raw, struct err *e) must_check;
-// The next element; RDB_ITEM, RDB_MORE, RDB_DONE. Slices are valid until the next call. A string
-// comes whole when it is at most piece_limit bytes, else in pieces of at most that.
+// The next element; RDB_ITEM, RDB_MORE, RDB_DONE. Slices are valid until the next call on the reader.
+// A string value comes whole when it is at most piece_limit bytes, else in pieces of that size (the
+// last one may be shorter). Elements of other objects always come whole; one that is compressed and
+// longer than 1 GiB is an error. Module values have no elements: ERR_UNSUPPORTED.
+// The pieces of a big string and the elements of one packed blob need only a small window; the
+// pending entries of a stream's group are needed until the group's last consumer was read.
 int rdb_value_element(struct rdb_reader *r, size_t piece_limit, struct rdb_element *out,
                       struct err *e) must_check;
 int rdb_value_skip(struct rdb_reader *r, struct err *e) must_check;
 
 // Fast path: a string of at most `limit` bytes whole (decoded if it was an integer or compressed;
-// else a span of the window). RDB_TOO_BIG when longer.
+// else a span of the window). RDB_TOO_BIG when longer; the value can then still be taken otherwise.
 int rdb_value_string(struct rdb_reader *r, size_t limit, struct slice *value,
                      struct err *e) must_check;
 

@@ -32,14 +32,14 @@ struct journal_flush {
 
 struct journal_options {
     enum journal_type type;
-    const char *dir;      // storer: the directory of this shard; made with mode 0700 if absent
-    int64_t max_size;     // bytes; negative: unlimited (storer only)
-    int64_t log_size;     // bytes of one log segment, rounded up to pages
-    int64_t max_age_ms;   // log older than this and read by all may go even below max_size; 0: off
+    const char *dir;    // storer: the directory of this shard; made with mode 0700 if absent
+    int64_t max_size;   // bytes; negative: unlimited (storer only)
+    int64_t log_size;   // bytes of one log segment, rounded up to pages
+    int64_t max_age_ms; // log older than this and read by all may go even below max_size; 0: off
     struct journal_flush flush;
-    bool verify_crc;      // check block sums of what a reader maps
-    uv_loop_t *loop;      // NULL: fsync and unlink run inline (tests, command-line tools)
-    const char *tag;      // for log lines
+    bool verify_crc; // check block sums of what a reader maps
+    uv_loop_t *loop; // NULL: fsync and unlink run inline (tests, command-line tools)
+    const char *tag; // for log lines
 };
 
 struct journal_info {
@@ -89,6 +89,14 @@ int journal_set_replid(struct journal *j, const char *replid, uint64_t offset,
                        struct err *e) must_check;
 // Notes which db is selected at a position (for readers that start there) and the wall clock.
 void journal_mark(struct journal *j, uint64_t offset, int db, int64_t unix_ms);
+struct journal_mark {
+    uint64_t offset;
+    int db;
+    int64_t unix_ms;
+};
+// The newest mark at or before a position; false when there is none. Marks of the far past are
+// thinned out, so the db holds at the mark's offset only.
+bool journal_find_mark(const struct journal *j, uint64_t position, struct journal_mark *out);
 
 // Flush policy, retention, metadata. Call about every 100 ms. Returns an error once when the disk
 // fails (a failed fsync, a vanished directory, damage seen by the SIGBUS guard); the journal is

@@ -29,6 +29,8 @@ int conn_wait(struct conn *c, int want, int timeout_ms) must_check;
 // Decrypted bytes wait inside TLS: the poll would not tell, call conn_recv again.
 bool conn_has_buffered(const struct conn *c);
 int conn_fd(const struct conn *c);
+// Words for an error of conn_recv or conn_writev; of ERR_TLS what OpenSSL said.
+const char *conn_error_text(const struct conn *c, int code);
 
 // on_ready(ctx, events) runs on the loop with a mask of conn_want. A TLS connection that needs the
 // other direction is handled inside: the wanted call just returns -EAGAIN until it can go on.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a server is and how to talk to it. Plain data, set up by the configuration, immutable after.
+// Where a server is and how to talk to it. Plain data, set up by the configuration, immutable
+// after.
 #ifndef GUNYU_NET_ENDPOINT_H
 #define GUNYU_NET_ENDPOINT_H
 
@@ -13,12 +14,12 @@ enum tls_version { TLS_ANY, TLS_1_2, TLS_1_3 };
 
 struct tls_options {
     bool enabled;
-    bool insecure;        // do not verify the peer
-    char *ca_file;        // NULL: the system's
+    bool insecure; // do not verify the peer
+    char *ca_file; // NULL: the system's
     char *ca_dir;
-    char *cert_file;      // client certificate chain, PEM
+    char *cert_file; // client certificate chain, PEM
     char *key_file;
-    char *server_name;    // SNI and the name verified; NULL: the host
+    char *server_name; // SNI and the name verified; NULL: the host
     enum tls_version min_version;
 };
 

@@ -2,6 +2,10 @@
 // The replication link to one source node: handshake, full sync, stream, ACKs, and reconnecting for
 // ever. Bytes go from the socket straight into the journal. The protocol is a pure state machine in
 // source/psync.h; this is its I/O.
+//
+// All calls and callbacks are on the loop's thread; a callback may call anything here, link_free
+// included. Connecting blocks a thread of libuv's pool for up to connect_timeout_ms, so the process
+// sets UV_THREADPOOL_SIZE to more than the number of its links.
 #ifndef GUNYU_SOURCE_LINK_H
 #define GUNYU_SOURCE_LINK_H
 
@@ -17,10 +21,10 @@ enum link_state {
     LINK_IDLE,       // stopped
     LINK_CONNECTING, // or waiting to reconnect
     LINK_HANDSHAKE,
-    LINK_WAIT_RDB,   // the source prepares its snapshot
+    LINK_WAIT_RDB, // the source prepares its snapshot
     LINK_RDB,
     LINK_STREAM,
-    LINK_BLOCKED,    // connected, but the journal has no room
+    LINK_BLOCKED, // connected, but the journal has no room
 };
 const char *link_state_name(enum link_state s);
 
@@ -35,7 +39,8 @@ struct link_events {
     void (*choose)(void *ctx, const struct redis_server *source, struct link_request *out);
     // +CONTINUE. new_replid is NULL when the id stayed. The journal already knows.
     void (*continued)(void *ctx, const char *new_replid);
-    // +FULLRESYNC accepted; called before the journal is emptied, so readers must be closed here.
+    // A full sync was granted and its snapshot begins (the source may have prepared it for minutes
+    // before); called before the journal is emptied, so readers must be closed here.
     void (*full_sync)(void *ctx, const char *replid, uint64_t offset, const char *reason);
     void (*grew)(void *ctx);          // bytes were added to the snapshot or the log
     void (*snapshot_done)(void *ctx); // the last RDB byte is in the journal
@@ -53,7 +58,7 @@ struct link_options {
     int listening_port;        // announced; 0: not announced
     const char *announce_ip;   // NULL: not announced
     int connect_timeout_ms;    // 5000
-    int read_timeout_ms;       // 60000: silence longer than this is a dead link (masters ping each 10 s)
+    int read_timeout_ms; // 60000: silence longer than this is a dead link (masters ping each 10 s)
     const struct link_events *events;
     void *ctx;
 };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The position record: what of a source the target has applied. One string key per source
 // replication id, "gunyu:position:<replid>", always in db 0 of the target, always written whole (so
-// that a FLUSHALL in the same transaction does not hurt it). Written in the transaction that applies
-// the data.
+// that a FLUSHALL in the same transaction does not hurt it). Written in the transaction that
+// applies the data.
 #ifndef GUNYU_TARGET_POSITION_H
 #define GUNYU_TARGET_POSITION_H
 
@@ -17,14 +17,14 @@
 
 struct position {
     char replid[REPLID_LEN + 1];
-    int64_t offset;  // stream applied up to here; while a snapshot loads: where that one ends
-    int db;          // the source db selected at offset
-    bool loading;    // a snapshot is being loaded
+    int64_t offset;     // stream applied up to here; while a snapshot loads: where that one ends
+    int db;             // the source db selected at offset; when foreign: the target db
+    bool loading;       // a snapshot is being loaded
     uint64_t rdb_index; // loading: everything before this index of the RDB is applied
     int rdb_db;         // loading: db selected at rdb_index
     int rdb_version;
-    bool far_expiries;  // keys with held (far) expiries may exist
-    uint64_t epoch;     // fencing
+    bool far_expiries; // keys with held (far) expiries may exist
+    uint64_t epoch;    // fencing
     int64_t time_ms;
     bool foreign; // taken from redisGunYu; never written
 };
@@ -33,6 +33,9 @@ struct position {
 struct slice position_key(const char *replid, char *dst);
 // Appends one SET command of the record; no allocation beyond b.
 void position_put(struct buf *b, const struct position *p, int64_t now_ms);
+// Appends a DEL of the record of another id. Belongs into the first transaction that is written
+// under a new id, so that a target never holds two positions of one lane.
+void position_put_del(struct buf *b, const char *replid);
 // Parses a stored value. Hostile bytes give false.
 bool position_parse(const char *replid, struct slice value, struct position *out);
 

@@ -8,9 +8,12 @@
 #include "target/position.h"
 
 struct resume_input {
-    const char *id1, *id2;      // the source's ids; "" when it would not say
-    int64_t second_offset;      // id2 is valid up to this master_repl_offset; -1 unknown
-    const struct position *position; // NULL: none found (or resuming is switched off)
+    const char *id1, *id2; // the source's ids; "" when it would not say
+    // id2 is valid up to this master_repl_offset: INFO's second_repl_offset - 1. Negative: unknown.
+    int64_t second_offset;
+    // NULL: none found (or resuming is switched off). Besides id1 and id2, a position of one of the
+    // journal's ids is of use: the journal may know the way from it to id1.
+    const struct position *position;
     const struct journal_info *journal;
 };
 
@@ -23,14 +26,18 @@ enum resume_apply {
 struct resume_decision {
     char psync_replid[REPLID_LEN + 1]; // "?" asks for a full sync
     int64_t psync_offset;              // last position held; -1 with "?"
-    bool reset_journal;                // what it holds is of no use: begin an empty log at psync_offset
+    // What the journal holds is of no use: once the source has answered +CONTINUE, begin an empty
+    // log at psync_offset.
+    bool reset_journal;
     enum resume_apply apply;
     uint64_t apply_from; // stream position
     uint64_t rdb_index;
-    int db;
+    int db;     // source db selected at apply_from; after a snapshot, what the position said or 0
+    int rdb_db; // db selected at rdb_index
     const char *reason; // why a full sync, or why this; static text for log, status and metric
 };
 
+// Where PSYNC is answered +FULLRESYNC all the same, the decision is void: the full sync counts.
 void resume_decide(const struct resume_input *in, struct resume_decision *out);
 
 #endif

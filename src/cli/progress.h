@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `gunyu sync` shows: one live line on a terminal, a plain line every few seconds elsewhere.
+#ifndef GUNYU_CLI_PROGRESS_H
+#define GUNYU_CLI_PROGRESS_H
+
+#include "control/supervisor.h"
+
+struct progress {
+    bool terminal;
+    uint64_t last_us, printed_us;
+    uint64_t last_items, last_bytes;
+    double item_rate, byte_rate; // smoothed, a second
+    bool shown;
+};
+
+void progress_start(struct progress *p);
+// Call a few times a second.
+void progress_update(struct progress *p, struct supervisor *s);
+// Leaves the line.
+void progress_end(struct progress *p);
+
+#endif

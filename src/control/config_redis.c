@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a redis block to endpoints that can be dialled.
+#include "control/config_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+#define SECRET_MAX 65536
+#define ADDRESSES_MAX 4096
+
+#define CHILD(path, leaf) join(path, leaf, (char[128]){0}, 128)
+
+static const char *join(const char *path, const char *leaf, char *dst, size_t cap)
+{
+    snprintf(dst, cap, "%s.%s", path, leaf);
+    return dst;
+}
+
+// Reads a secret; newlines at its end are dropped. NULL: a finding says why.
+static char *read_secret(struct config_builder *b, const char *key, const char *path)
+{
+    char *text = NULL;
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        config_path_diag(b, key, DIAG_ERROR, "%s: %s cannot be opened: %s", key, path,
+                         err_text(-errno));
+        goto out;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        config_path_diag(b, key, DIAG_ERROR, "%s: %s is a directory", key, path);
+        goto out;
+    }
+    if (S_ISREG(st.st_mode) && (st.st_mode & S_IROTH))
+        config_path_diag(b, key, DIAG_WARNING, "%s: %s can be read by everyone; chmod 600 it", key,
+                         path);
+    text = xcalloc(SECRET_MAX, 1);
+    size_t n = 0;
+    ssize_t got;
+    while (n < SECRET_MAX - 1 && (got = read(fd, text + n, SECRET_MAX - 1 - n)) > 0)
+        n += (size_t)got;
+    while (n && (text[n - 1] == '\n' || text[n - 1] == '\r'))
+        text[--n] = 0;
+    if (n == 0 || n != strlen(text)) {
+        config_path_diag(b, key, DIAG_ERROR, "%s: %s is empty or not text", key, path);
+        free(text);
+        text = NULL;
+    }
+out:
+    if (fd >= 0)
+        close(fd);
+    return text;
+}
+
+void config_finish_secrets(struct config_builder *b)
+{
+    struct server_config *s = &b->c->server;
+    if (!s->token_file)
+        return;
+    if (s->token) {
+        config_path_diag(b, "server.tokenFile", DIAG_ERROR,
+                         "server: give token or tokenFile, not both");
+        return;
+    }
+    free(s->token);
+    s->token = read_secret(b, "server.tokenFile", s->token_file);
+}
+
+static void check_tls(struct config_builder *b, const char *path, struct redis_config *r)
+{
+    static const char *const keys[] = {"tls.caFile", "tls.caDir", "tls.certFile", "tls.keyFile"};
+    const char *const files[] = {r->tls.ca_file, r->tls.ca_dir, r->tls.cert_file, r->tls.key_file};
+    bool block = r->tls.server_name || r->tls.insecure || r->tls.min_version != TLS_ANY;
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        block = block || files[i];
+    if (block && !config_given(b, CHILD(path, "tlsEnable")))
+        r->tls.enabled = true;
+    else if (block && !r->tls.enabled)
+        config_path_diag(b, CHILD(path, "tlsEnable"), DIAG_WARNING,
+                         "%s.tls has no effect with tlsEnable: false", path);
+    if (!r->tls.cert_file != !r->tls.key_file)
+        config_path_diag(b, CHILD(path, r->tls.cert_file ? "tls.certFile" : "tls.keyFile"),
+                         DIAG_ERROR, "%s.tls: certFile and keyFile belong together", path);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        if (files[i] && access(files[i], R_OK) != 0)
+            config_path_diag(b, CHILD(path, keys[i]), DIAG_ERROR, "%s.%s: %s cannot be read: %s",
+                             path, keys[i], files[i], err_text(-errno));
+}
+
+static char *copy(const char *s)
+{
+    return s ? xstrdup(s) : NULL;
+}
+
+static void fill(struct endpoint *ep, const struct redis_config *r, const char *password)
+{
+    // What a URI says of itself goes before the block.
+    if (!ep->user && !ep->password) {
+        ep->user = copy(r->user_name);
+        ep->password = copy(password);
+    } else if (!ep->password) {
+        ep->password = copy(password);
+    }
+    struct tls_options *t = &ep->tls;
+    t->enabled = t->enabled || (r->tls.enabled && !ep->path);
+    if (!t->enabled)
+        return;
+    t->insecure = r->tls.insecure;
+    t->min_version = r->tls.min_version;
+    t->ca_file = copy(r->tls.ca_file);
+    t->ca_dir = copy(r->tls.ca_dir);
+    t->cert_file = copy(r->tls.cert_file);
+    t->key_file = copy(r->tls.key_file);
+    t->server_name = copy(r->tls.server_name);
+}
+
+void config_finish_redis(struct config_builder *b, const char *path, struct redis_config *r)
+{
+    const char *addresses = CHILD(path, "addresses");
+    char *from_file = NULL;
+    if (r->password_file) {
+        if (r->password)
+            config_path_diag(b, CHILD(path, "passwordFile"), DIAG_ERROR,
+                             "%s: give password or passwordFile, not both", path);
+        else
+            from_file = read_secret(b, CHILD(path, "passwordFile"), r->password_file);
+    }
+    check_tls(b, path, r);
+    if (r->addresses.n == 0 && !config_given(b, addresses) && !b->unreadable)
+        config_diag_add(b->d, DIAG_ERROR, NULL, 0, 0, "%s is required", addresses);
+    else if (r->addresses.n == 0 && config_given(b, addresses))
+        config_path_diag(b, addresses, DIAG_ERROR, "%s names no server", addresses);
+    if (r->addresses.n > ADDRESSES_MAX) {
+        config_path_diag(b, addresses, DIAG_ERROR, "%s: more than %d addresses", addresses,
+                         ADDRESSES_MAX);
+        goto out;
+    }
+    if (r->addresses.n)
+        r->endpoints = xcalloc(r->addresses.n, sizeof(*r->endpoints));
+    for (size_t i = 0; i < r->addresses.n; i++) {
+        struct err e = {0};
+        if (endpoint_parse(&r->endpoints[r->endpoints_n], slice_cstr(r->addresses.v[i]), &e)) {
+            config_path_diag(b, addresses, DIAG_ERROR, "%s: number %zu: %s", addresses, i + 1,
+                             e.msg);
+            continue;
+        }
+        fill(&r->endpoints[r->endpoints_n++], r, r->password ? r->password : from_file);
+    }
+out:
+    if (from_file)
+        explicit_bzero(from_file, strlen(from_file));
+    free(from_file);
+}

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/schema.h"
+
+#include <assert.h>
+
+#define KIB INT64_C(1024)
+#define MIB (KIB * 1024)
+#define GIB (MIB * 1024)
+#define SECOND INT64_C(1000)
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
+
+#define AT(member) .off = (uint32_t)offsetof(struct config, member)
+#define RANGE(lo, hi, what) .min = (lo), .max = (hi), .out = (what)
+
+static_assert(sizeof(enum redis_type) == 4, "enum fields are set through an int");
+
+static const struct schema_word redis_types[] = {
+    {"standalone", REDIS_STANDALONE, false},
+    {"cluster", REDIS_CLUSTER, false},
+    {"sentinel", REDIS_SENTINEL, false},
+    {NULL, 0, false},
+};
+static const struct schema_word tls_versions[] = {
+    {"any", TLS_ANY, false},    {"1.2", TLS_1_2, false},    {"1.3", TLS_1_3, false},
+    {"TLSv1.2", TLS_1_2, true}, {"TLSv1.3", TLS_1_3, true}, {"TLS1.2", TLS_1_2, true},
+    {"TLS1.3", TLS_1_3, true},  {NULL, 0, false},
+};
+static const struct schema_word input_modes[] = {
+    {"dynamic", INPUT_DYNAMIC, false},
+    {"static", INPUT_STATIC, false},
+    {"auto", INPUT_DYNAMIC, true},
+    {NULL, 0, false},
+};
+static const struct schema_word sync_froms[] = {
+    {"prefer_slave", SYNC_PREFER_SLAVE, false},
+    {"master", SYNC_MASTER, false},
+    {"slave", SYNC_SLAVE, false},
+    {"prefer_replica", SYNC_PREFER_SLAVE, true},
+    {"replica", SYNC_SLAVE, true},
+    {NULL, 0, false},
+};
+static const struct schema_word key_exists[] = {
+    {"replace", KEY_REPLACE, false},
+    {"ignore", KEY_IGNORE, false},
+    {"error", KEY_ERROR, false},
+    {NULL, 0, false},
+};
+static const struct schema_word function_exists[] = {
+    {"replace", FUNCTION_REPLACE, false},
+    {"flush", FUNCTION_FLUSH, false},
+    {"append", FUNCTION_APPEND, false},
+    {NULL, 0, false},
+};
+static const struct schema_word module_aux[] = {
+    {"fail", MODULE_AUX_FAIL, false}, {"skip", MODULE_AUX_SKIP, false}, {NULL, 0, false}};
+static const struct schema_word replay_modes[] = {
+    {"sync", REPLAY_SYNC, false},
+    {"pipeline", REPLAY_PIPELINE, false},
+    {"parallel", REPLAY_PARALLEL, false},
+    {NULL, 0, false},
+};
+static const struct schema_word on_errors[] = {
+    {"stop", ON_ERROR_STOP, false}, {"skip", ON_ERROR_SKIP, false}, {NULL, 0, false}};
+static const struct schema_word full_sync_flushes[] = {
+    {"none", FLUSH_NONE, false},
+    {"flushdb", FLUSH_DB, false},
+    {"flushall", FLUSH_ALL, false},
+    {NULL, 0, false},
+};
+static const struct schema_word channel_types[] = {
+    {"storer", JOURNAL_STORER, false}, {"memory", JOURNAL_MEMORY, false}, {NULL, 0, false}};
+static const struct schema_word log_levels[] = {
+    {"debug", LOG_DEBUG, false}, {"info", LOG_INFO, false},
+    {"warn", LOG_WARN, false},   {"error", LOG_ERROR, false},
+    {"off", LOG_OFF, false},     {"warning", LOG_WARN, true},
+    {"dpanic", LOG_ERROR, true}, {"panic", LOG_ERROR, true},
+    {"fatal", LOG_ERROR, true},  {NULL, 0, false},
+};
+static const struct schema_word log_formats[] = {
+    {"text", LOG_TEXT, false}, {"json", LOG_JSON, false}, {NULL, 0, false}};
+static const struct schema_word rdb_actions[] = {
+    {"print", RDB_ACTION_PRINT, false}, {"load", RDB_ACTION_LOAD, false}, {NULL, 0, false}};
+
+// clang-format off
+#define REDIS_ROWS(S, P, M) \
+    {.path = P ".addresses", .scope = S, .type = T_ADDRS, AT(M.addresses), \
+     .help = "Servers, each host:port, [v6]:port, unix:///path, redis://... or rediss://... " \
+             "(user, password and TLS of a URI win over the keys below). Required.", \
+     .note = "A scalar with commas is read as a list."}, \
+    {.path = P ".userName", .scope = S, .type = T_STR, AT(M.user_name), \
+     .help = "ACL user for AUTH."}, \
+    {.path = P ".password", .scope = S, .type = T_SECRET, AT(M.password), \
+     .help = "Password for AUTH. Better: passwordFile, or ${VARIABLE}."}, \
+    {.path = P ".passwordFile", .scope = S, .type = T_STR, AT(M.password_file), .ours = true, \
+     .help = "File that holds the password; a newline at its end is dropped."}, \
+    {.path = P ".tlsEnable", .scope = S, .type = T_BOOL, AT(M.tls.enabled), .def = "false", \
+     .help = "TLS. Given implicitly by a tls block or a rediss:// address.", \
+     .note = "redisGunYu never verified the server. Here certificate and name are verified unless " \
+             "tls.insecureSkipVerify is true."}, \
+    {.path = P ".tls.caFile", .scope = S, .type = T_STR, AT(M.tls.ca_file), .ours = true, \
+     .help = "PEM file of trusted CAs.", .def_note = "the system's"}, \
+    {.path = P ".tls.caDir", .scope = S, .type = T_STR, AT(M.tls.ca_dir), .ours = true, \
+     .help = "Directory of trusted CAs (hashed names)."}, \
+    {.path = P ".tls.certFile", .scope = S, .type = T_STR, AT(M.tls.cert_file), .ours = true, \
+     .help = "PEM file of the client certificate chain; needs keyFile."}, \
+    {.path = P ".tls.keyFile", .scope = S, .type = T_STR, AT(M.tls.key_file), .ours = true, \
+     .help = "PEM file of the client key; needs certFile."}, \
+    {.path = P ".tls.serverName", .scope = S, .type = T_STR, AT(M.tls.server_name), .ours = true, \
+     .help = "Name sent as SNI and verified.", .def_note = "the host of the address"}, \
+    {.path = P ".tls.minVersion", .scope = S, .type = T_ENUM, AT(M.tls.min_version), \
+     .ours = true, .def = "any", .words = tls_versions, \
+     .help = "Lowest TLS version; any leaves it to OpenSSL."}, \
+    {.path = P ".tls.insecureSkipVerify", .scope = S, .type = T_BOOL, AT(M.tls.insecure), \
+     .ours = true, .def = "false", .help = "Do not verify the server's certificate."}, \
+    {.path = P ".type", .scope = S, .type = T_ENUM, AT(M.type), .def = "standalone", \
+     .words = redis_types, .help = "Kind of deployment.", \
+     .note = "redisGunYu read an unknown type as standalone; here it is an error."}, \
+    {.path = P ".otype", .scope = S, .type = T_IGNORED, \
+     .help = "Internal to redisGunYu.", .note = "type overwrites it."}, \
+    {.path = P ".version", .scope = S, .type = T_STR, AT(M.version), \
+     .help = "Version of the server where INFO is not permitted.", .def_note = "asked by INFO"}, \
+    {.path = P ".clusterOptions.handleMoveErr", .scope = S, .type = T_BOOL, \
+     AT(M.handle_move_err), .def = "true", .help = "Follow MOVED.", .needs = P ".type"}, \
+    {.path = P ".clusterOptions.handleAskErr", .scope = S, .type = T_BOOL, \
+     AT(M.handle_ask_err), .def = "true", .help = "Follow ASK.", .needs = P ".type"}, \
+    {.path = P ".keepAlive", .scope = S, .type = T_INT, AT(M.keep_alive), .def = "32", \
+     RANGE(1, 65535, OUT_DEFAULT), .help = "Connections kept for each cluster node.", \
+     .needs = P ".type"}, \
+    {.path = P ".aliveTime", .scope = S, .type = T_MS, AT(M.alive_time_ms), .def = "1m", \
+     RANGE(MINUTE, 30 * DAY, OUT_NEAREST), .help = "An idle connection is closed after this.", \
+     .needs = P ".type"}
+
+#define REPLAY_ROWS(S, P, M) \
+    {.path = P ".resumeFromBreakPoint", .scope = S, .type = T_BOOL, AT(M.resume), .def = "true", \
+     .help = "Store the position in the target and go on from it after a restart.", \
+     .note = "Works together with targetDb; redisGunYu refused or ignored that."}, \
+    {.path = P ".replaceHashTag", .scope = S, .type = T_BOOL, AT(M.replace_hash_tag), \
+     .def = "false", .help = "Remove the first { and the first } of key names."}, \
+    {.path = P ".keyExists", .scope = S, .type = T_ENUM, AT(M.key_exists), .def = "replace", \
+     .words = key_exists, .help = "A key of the snapshot that the target has already.", \
+     .note = "redisGunYu read an unknown value as replace; here it is an error."}, \
+    {.path = P ".keyExistsLog", .scope = S, .type = T_BOOL, AT(M.key_exists_log), \
+     .def = "false", .help = "Log keys that were replaced (info) or ignored (warn)."}, \
+    {.path = P ".functionExists", .scope = S, .type = T_ENUM, AT(M.function_exists), \
+     .def = "replace", .words = function_exists, \
+     .help = "Function libraries that the target has already: replace those of the same name, " \
+             "flush all first, or append and fail where a name is taken."}, \
+    {.path = P ".moduleAuxPolicy", .scope = S, .type = T_ENUM, AT(M.module_aux), .def = "fail", \
+     .words = module_aux, .help = "Global data of modules in a snapshot (MODULE_AUX)."}, \
+    {.path = P ".maxProtoBulkLen", .scope = S, .type = T_SIZE, AT(M.max_proto_bulk_len), \
+     .def = "512MiB", RANGE(1, INT64_MAX, OUT_DEFAULT), \
+     .help = "The target's proto-max-bulk-len. Bigger values are rebuilt element by element."}, \
+    {.path = P ".targetDb", .flag = P ".targetDbCfg", .scope = S, .type = T_INT32, \
+     AT(M.target_db), .def = "-1", RANGE(-1, 1 << 20, OUT_ERROR), \
+     .help = "Put every db into this one; -1 keeps them apart. Wins over targetDbMap.", \
+     .note = "redisGunYu had a second flag, targetDb, without effect; here both work."}, \
+    {.path = P ".targetDbMap", .scope = S, .type = T_DBMAP, AT(M.target_db_map), \
+     .help = "Source db: target db. Dbs not named keep their number.", \
+     .note = "As a flag: 0:1,2:3 (redisGunYu had no flag for it)."}, \
+    {.path = P ".batchCmdCount", .scope = S, .type = T_INT, AT(M.batch_cmd_count), .def = "0", \
+     RANGE(0, 65535, OUT_ERROR), .help = "Upper bound of commands in a batch; 0: adaptive.", \
+     .note = "redisGunYu: default 100, and more than 200 was read as 100. It had no flag for it."}, \
+    {.path = P ".batchTicker", .scope = S, .type = T_MS, AT(M.batch_ticker_ms), .def = "10ms", \
+     RANGE(2, 10 * SECOND, OUT_DEFAULT), \
+     .help = "Longest wait for a fuller batch while others are in flight. An idle lane never " \
+             "waits."}, \
+    {.path = P ".batchBufferSize", .scope = S, .type = T_SIZE, AT(M.batch_buffer_size), \
+     .def = "0", RANGE(0, 100 * MIB - 1, OUT_ERROR), \
+     .help = "Upper bound of bytes in a batch; 0: adaptive.", \
+     .note = "redisGunYu: default 65535, no flag."}, \
+    {.path = P ".keepaliveTicker", .scope = S, .type = T_MS, AT(M.keepalive_ticker_ms), \
+     .def = "3s", RANGE(SECOND + 1, DAY, OUT_DEFAULT), .help = "PING an idle target this often."}, \
+    {.path = P ".replayRdbParallel", .scope = S, .type = T_INT, AT(M.replay_rdb_parallel), \
+     .def_note = "4 for each CPU, at most 512", RANGE(1, 65535, OUT_DEFAULT), \
+     .help = "Snapshot keys in flight to the target."}, \
+    {.path = P ".replayRdbEnableRestore", .scope = S, .type = T_BOOL, AT(M.enable_restore), \
+     .def = "true", .help = "Load values by RESTORE; false rebuilds them by commands."}, \
+    {.path = P ".updateCheckpointTicker", .scope = S, .type = T_MS, AT(M.update_checkpoint_ms), \
+     .def = "1s", RANGE(2, 10 * SECOND, OUT_DEFAULT), \
+     .help = "Without transactions: how often the position is stored."}, \
+    {.path = P ".replayTransaction", .scope = S, .type = T_BOOL, AT(M.transaction), \
+     .def = "true", .help = "Apply batches in MULTI/EXEC together with their position."}, \
+    {.path = P ".bisyncEnabled", .scope = S, .type = T_BOOL, AT(M.bisync), .def = "false", \
+     .help = "Sync in both directions."}, \
+    {.path = P ".mode", .scope = S, .type = T_ENUM, AT(M.mode), .def = "sync", \
+     .words = replay_modes, .help = "Batches in flight: one (sync), several (pipeline), or lanes " \
+     "by slot (parallel, with bisyncEnabled)."}, \
+    {.path = P ".enableAofPipeline", .flag = P ".legacyAofPipelineMode", .scope = S, \
+     .type = T_BOOL, .hidden = true, AT(M.legacy_pipeline), .def = "false", \
+     .help = "Old form of mode: true is pipeline.", \
+     .note = "It is an error beside another mode."}, \
+    {.path = P ".parallelism", .scope = S, .type = T_INT, AT(M.parallelism), .def = "0", \
+     RANGE(0, 16384, OUT_ERROR), .needs = P ".mode", .help = "Lanes of mode parallel; 0: one for each target shard."}, \
+    {.path = P ".stats.disableLog", .scope = S, .type = T_BOOL, .invert = true, \
+     AT(M.stats_log), .def = "false", .help = "No periodic statistics in the log."}, \
+    {.path = P ".stats.logInterval", .scope = S, .type = T_MS, AT(M.stats_log_interval_ms), \
+     .def = "5s", RANGE(SECOND, DAY, OUT_DEFAULT), .help = "Time between them."}, \
+    {.path = P ".metric", .scope = S, .type = T_IGNORED, \
+     .help = "In redisGunYu's sample files.", .note = "Metrics are always on."}, \
+    {.path = P ".onError", .scope = S, .type = T_ENUM, AT(M.on_error), .ours = true, \
+     .def = "stop", .words = on_errors, \
+     .help = "A command that the target refuses for good: stop the lane, or skip it and go on. " \
+             "Either way it is written to the dead-letter file."}, \
+    {.path = P ".deadLetterDir", .scope = S, .type = T_STR, AT(M.dead_letter_dir), .ours = true, \
+     .def_note = "channel.storer.dirPath", \
+     .help = "Directory of the dead-letter files, one for each source shard."}, \
+    {.path = P ".deadLetterFile", .scope = S, .type = T_STR, AT(M.dead_letter_file), \
+     .ours = true, .help = "One dead-letter file for all; instead of deadLetterDir."}, \
+    {.path = P ".fullSyncFlush", .scope = S, .type = T_ENUM, AT(M.full_sync_flush), \
+     .ours = true, .def = "none", .words = full_sync_flushes, \
+     .help = "Empty the target before a full sync."}, \
+    {.path = P ".expiryGuard", .scope = S, .type = T_BOOL, AT(M.expiry_guard), .ours = true, \
+     .def = "true", .help = "While behind, hold back expiries that may have been renewed."}, \
+    {.path = P ".expiryMargin", .scope = S, .type = T_MS, AT(M.expiry_margin_ms), .ours = true, \
+     .def = "60s", RANGE(0, 7 * DAY, OUT_ERROR), \
+     .help = "Expiries nearer than this are held back while the lane is behind."}
+
+#define FILTER_ROWS(S, P, M) \
+    {.path = P ".dbBlacklist", .scope = S, .type = T_INTS, AT(M.db_blacklist), \
+     RANGE(0, 1 << 20, OUT_ERROR), .help = "Source dbs that are left out."}, \
+    {.path = P ".dbWhitelist", .scope = S, .type = T_INTS, AT(M.db_whitelist), .ours = true, \
+     RANGE(0, 1 << 20, OUT_ERROR), .help = "Only these source dbs."}, \
+    {.path = P ".commandBlacklist", .flag = P ".cmdBlacklist", .scope = S, .type = T_NAMES, \
+     AT(M.command_blacklist), .help = "Commands that are left out of the stream."}, \
+    {.path = P ".commandWhitelist", .scope = S, .type = T_NAMES, AT(M.command_whitelist), \
+     .ours = true, .help = "Only these commands of the stream."}, \
+    {.path = P ".commandGroupBlacklist", .scope = S, .type = T_NAMES, \
+     AT(M.command_group_blacklist), .ours = true, \
+     .help = "Command groups that are left out (string, list, scripting, ...)."}, \
+    {.path = P ".commandGroupWhitelist", .scope = S, .type = T_NAMES, \
+     AT(M.command_group_whitelist), .ours = true, .help = "Only these command groups."}, \
+    {.path = P ".keyFilter.prefixKeyWhitelist", .scope = S, .type = T_STRS, .no_split = true, \
+     AT(M.key_prefix_whitelist), .help = "Only keys that begin with one of these."}, \
+    {.path = P ".keyFilter.prefixKeyBlacklist", .scope = S, .type = T_STRS, .no_split = true, \
+     AT(M.key_prefix_blacklist), .help = "Keys that begin with one of these are left out."}, \
+    {.path = P ".slotFilter.keySlotWhitelist", .scope = S, .type = T_SLOTS, \
+     AT(M.slot_whitelist), .help = "Only keys of these slots: [[0, 1000], [1002]].", \
+     .note = "redisGunYu skipped malformed ranges; here they are errors."}, \
+    {.path = P ".slotFilter.keySlotBlacklist", .scope = S, .type = T_SLOTS, \
+     AT(M.slot_blacklist), .help = "Keys of these slots are left out."}
+
+const struct schema_row schema_rows[] = {
+    {.path = "action", .scope = SCOPE_RDB, .type = T_ENUM, AT(rdb.action), .words = rdb_actions,
+     .help = "What to do with the RDB file. Required."},
+    {.path = "rdbPath", .scope = SCOPE_RDB, .type = T_STR, AT(rdb.path),
+     .help = "The RDB file. Required."},
+    {.path = "print.noLogKey", .scope = SCOPE_RDB, .type = T_BOOL, AT(rdb.print_no_key),
+     .def = "false", .help = "Leave out keys.",
+     .note = "redisGunYu took this spelling as a flag only and nologkey in YAML; both work."},
+    {.path = "print.noLogValue", .scope = SCOPE_RDB, .type = T_BOOL, AT(rdb.print_no_value),
+     .def = "false", .help = "Leave out values."},
+    {.path = "print.output", .scope = SCOPE_RDB, .type = T_STR, AT(rdb.print_output),
+     .help = "File to print to.", .def_note = "standard output"},
+    {.path = "print.moduleAuxPolicy", .scope = SCOPE_RDB, .type = T_ENUM,
+     AT(rdb.print_module_aux), .def = "fail", .words = module_aux,
+     .help = "Global data of modules in the file."},
+    REDIS_ROWS(SCOPE_RDB, "load.redis", rdb.load.redis),
+    REPLAY_ROWS(SCOPE_RDB, "load.replay", rdb.load.replay),
+    FILTER_ROWS(SCOPE_RDB, "load.filter", rdb.load.filter),
+
+    REDIS_ROWS(SCOPE_SYNC, "input.redis", input.redis),
+    {.path = "input.rdbParallel", .scope = SCOPE_SYNC, .type = T_INT, AT(input.rdb_parallel),
+     .def = "100", RANGE(1, 65535, OUT_DEFAULT), .help = "Full syncs at the same time."},
+    {.path = "input.mode", .scope = SCOPE_SYNC, .type = T_ENUM, AT(input.mode), .def = "dynamic",
+     .words = input_modes, .needs = "input.redis.type",
+     .help = "Of a cluster: every shard (dynamic), or those of the addresses (static).",
+     .note = "auto is dynamic. redisGunYu read an unknown value as dynamic; here it is an error."},
+    {.path = "input.syncFrom", .scope = SCOPE_SYNC, .type = T_ENUM, AT(input.sync_from),
+     .def = "prefer_slave", .words = sync_froms, .help = "Which node of a shard to read from.",
+     .note = "redisGunYu read an unknown value as prefer_slave; here it is an error."},
+    {.path = "input.syncDelayTestKey", .scope = SCOPE_SYNC, .type = T_STR,
+     AT(input.sync_delay_test_key),
+     .help = "Key written on the source each second to measure the delay; empty: no probe."},
+    {.path = "input.psyncCommand", .scope = SCOPE_SYNC, .type = T_STR, AT(input.psync_command),
+     .ours = true, .def = "PSYNC", .help = "Name of PSYNC where the provider renamed it."},
+    {.path = "input.announceIp", .scope = SCOPE_SYNC, .type = T_STR, AT(input.announce_ip),
+     .ours = true, .help = "Address announced to the source (REPLCONF ip-address)."},
+
+    {.path = "channel.type", .scope = SCOPE_SYNC, .type = T_ENUM, AT(channel.type),
+     .def = "storer", .words = channel_types, .help = "Journal on disk or in memory."},
+    {.path = "channel.verifyCrc", .scope = SCOPE_SYNC, .type = T_BOOL, AT(channel.verify_crc),
+     .def = "false", .help = "Check the sums of what is read from the journal.",
+     .note = "redisGunYu ignored this spelling in YAML and read verifycrc; both work."},
+    {.path = "channel.staleCheckpointDuration", .scope = SCOPE_SYNC, .type = T_MS,
+     AT(channel.stale_checkpoint_ms), .def = "12h", RANGE(5 * MINUTE, 3650 * DAY, OUT_NEAREST),
+     .help = "Positions and journals of a source not seen for this long are removed."},
+    {.path = "channel.maxAge", .scope = SCOPE_SYNC, .type = T_MS, AT(channel.max_age_ms),
+     .ours = true, .def = "0s", RANGE(0, 3650 * DAY, OUT_ERROR),
+     .help = "Journal that is older and applied is removed even below maxSize; 0: off."},
+    {.path = "channel.storer.dirPath", .scope = SCOPE_SYNC, .type = T_STR, AT(channel.dir_path),
+     .def_note = "redis-gunyu below $TMPDIR or /tmp", .help = "Directory of the journals."},
+    {.path = "channel.storer.maxSize", .scope = SCOPE_SYNC, .type = T_SIZE,
+     AT(channel.storer_max_size), .def = "50GiB",
+     .help = "Most bytes on disk, all journals together; negative: unlimited."},
+    {.path = "channel.storer.logSize", .scope = SCOPE_SYNC, .type = T_SIZE,
+     AT(channel.storer_log_size), .def = "100MiB", RANGE(1, 1024 * GIB, OUT_DEFAULT),
+     .help = "Bytes of one log segment."},
+    {.path = "channel.storer.flushPolicy.duration", .flag = "channel.storer.flush.duration",
+     .scope = SCOPE_SYNC, .type = T_MS, AT(channel.flush.duration_ms), .def = "0s",
+     RANGE(100, DAY, OUT_NEAREST), .zero_ok = true, .help = "fsync this often; 0: off.",
+     .note = "redisGunYu ignored the documented section name flush; both names work."},
+    {.path = "channel.storer.flushPolicy.everyWrite", .flag = "channel.storer.flush.everyWrite",
+     .scope = SCOPE_SYNC, .type = T_BOOL, AT(channel.flush.every_write), .def = "false",
+     .help = "fsync after each write.",
+     .note = "redisGunYu read everywrite in YAML; both spellings work."},
+    {.path = "channel.storer.flushPolicy.dirtySize", .flag = "channel.storer.flush.dirtySize",
+     .scope = SCOPE_SYNC, .type = T_SIZE, AT(channel.flush.dirty_size), .def = "0",
+     RANGE(0, INT64_MAX, OUT_ERROR), .help = "fsync when this many bytes are dirty; 0: off.",
+     .note = "redisGunYu read dirtysize in YAML; both spellings work."},
+    {.path = "channel.storer.flushPolicy.auto", .flag = "channel.storer.flush.auto",
+     .scope = SCOPE_SYNC, .type = T_BOOL, AT(channel.flush.auto_flush),
+     .def_note = "true when none of the others is set",
+     .help = "Leave it to the operating system."},
+    {.path = "channel.memory.maxSize", .scope = SCOPE_SYNC, .type = T_SIZE,
+     AT(channel.memory_max_size), .def = "512MiB", RANGE(1, INT64_MAX, OUT_DEFAULT),
+     .help = "Most bytes in memory, all journals together. A hard limit."},
+    {.path = "channel.memory.logSize", .scope = SCOPE_SYNC, .type = T_SIZE,
+     AT(channel.memory_log_size), .def = "100MiB", RANGE(1, 1024 * GIB, OUT_DEFAULT),
+     .help = "Bytes of one log segment; at most maxSize."},
+
+    REDIS_ROWS(SCOPE_SYNC, "output.redis", output.redis),
+    REPLAY_ROWS(SCOPE_SYNC, "output.replay", output.replay),
+    FILTER_ROWS(SCOPE_SYNC, "output.filter", output.filter),
+    {.path = "output.resumeFromBreakPoint", .scope = SCOPE_SYNC, .type = T_IGNORED,
+     .help = "In a sample file of redisGunYu.", .note = "write output.replay.resumeFromBreakPoint."},
+    {.path = "output.keepaliveTicker", .scope = SCOPE_SYNC, .type = T_IGNORED,
+     .help = "In a sample file of redisGunYu.", .note = "write output.replay.keepaliveTicker."},
+
+    {.path = "cluster.groupName", .scope = SCOPE_SYNC, .type = T_STR, AT(cluster.group_name),
+     .help = "Name of the group of processes that stand in for each other; empty: none."},
+    {.path = "cluster.leaseTimeout", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_MS,
+     AT(cluster.lease_timeout_ms), .def = "10s", RANGE(3 * SECOND, 600 * SECOND, OUT_NEAREST),
+     .help = "A leader that does not renew for this long is replaced."},
+    {.path = "cluster.leaseRenewInterval", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_MS,
+     AT(cluster.lease_renew_ms), .def_note = "a third of leaseTimeout",
+     RANGE(SECOND, 200 * SECOND, OUT_NEAREST), .help = "How often a leader renews."},
+    {.path = "cluster.metaEtcd.endpoints", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_ADDRS,
+     AT(cluster.etcd.endpoints), .help = "etcd servers. Required when metaEtcd is given.",
+     .note = "By flags redisGunYu could not do without etcd; here a group without metaEtcd uses "
+             "the source Redis."},
+    {.path = "cluster.metaEtcd.username", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_STR,
+     AT(cluster.etcd.username), .help = "etcd user."},
+    {.path = "cluster.metaEtcd.password", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_SECRET,
+     AT(cluster.etcd.password), .help = "etcd password."},
+    {.path = "cluster.metaEtcd.autoSyncInterval", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_MS,
+     AT(cluster.etcd.auto_sync_interval_ms), .def = "0s", RANGE(0, DAY, OUT_ERROR),
+     .help = "Refresh the list of etcd members this often; 0: never."},
+    {.path = "cluster.metaEtcd.dialTimeout", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_MS,
+     AT(cluster.etcd.dial_timeout_ms), .def = "10s", RANGE(1, HOUR, OUT_DEFAULT),
+     .help = "Time to connect to etcd."},
+    {.path = "cluster.metaEtcd.dialKeepAliveTime", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_MS,
+     AT(cluster.etcd.dial_keepalive_ms), .def = "0s", RANGE(0, DAY, OUT_ERROR),
+     .help = "Probe an idle etcd connection after this; 0: never."},
+    {.path = "cluster.metaEtcd.dialKeepAliveTimeout", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_MS,
+     AT(cluster.etcd.dial_keepalive_timeout_ms), .def = "0s", RANGE(0, DAY, OUT_ERROR),
+     .help = "Time for its answer."},
+    {.path = "cluster.metaEtcd.rejectOldCluster", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_BOOL,
+     AT(cluster.etcd.reject_old_cluster), .def = "false", .help = "Refuse an outdated etcd."},
+    {.path = "cluster.metaEtcd.ttl", .scope = SCOPE_SYNC, .type = T_IGNORED,
+     .help = "etcd lease.", .note = "leaseTimeout decides."},
+
+    {.path = "log.level", .flag = "log.levelStr", .scope = SCOPE_BOTH, .type = T_ENUM,
+     AT(log.level), .def = "info", .words = log_levels, .help = "Least level that is logged.",
+     .note = "dpanic, panic and fatal are read as error."},
+    {.path = "log.format", .scope = SCOPE_BOTH, .type = T_ENUM, AT(log.format), .ours = true,
+     .def = "text", .words = log_formats, .help = "Form of the lines."},
+    {.path = "log.stacktraceLevel", .flag = "log.stacktraceLevelStr", .scope = SCOPE_BOTH,
+     .alias = "log.StacktraceLevel", .type = T_IGNORED, .help = "Level of Go stack traces.",
+     .note = "There are none here."},
+    {.path = "log.handler.file.fileName", .scope = SCOPE_BOTH, .type = T_STR, AT(log.file),
+     .help = "File to log to.", .def_note = "standard error"},
+    {.path = "log.handler.file.maxSize", .scope = SCOPE_BOTH, .type = T_INT, AT(log.max_size_mb),
+     .def = "100", RANGE(0, 1 << 20, OUT_ERROR), .help = "Rotate past this many MiB; 0: never."},
+    {.path = "log.handler.file.maxBackups", .scope = SCOPE_BOTH, .type = T_INT,
+     AT(log.max_backups), .def = "0", RANGE(0, 1 << 20, OUT_ERROR),
+     .help = "Rotated files kept; 0: all."},
+    {.path = "log.handler.file.maxAge", .scope = SCOPE_BOTH, .type = T_INT, AT(log.max_age_days),
+     .def = "0", RANGE(0, 36500, OUT_ERROR),
+     .help = "Rotated files older than this many days are removed; 0: never."},
+    {.path = "log.handler.stdout", .flag = "log.handler.stdOut", .scope = SCOPE_BOTH,
+     .type = T_BOOL, AT(log.to_stderr), .def_note = "true without a file",
+     .help = "Log to standard error, beside a file if there is one.",
+     .note = "redisGunYu logged to standard output."},
+    {.path = "log.withCaller", .flag = "log.caller", .scope = SCOPE_BOTH, .type = T_BOOL,
+     AT(log.with_caller), .def = "false", .help = "Source file and line in each line.",
+     .note = "redisGunYu documented false and did true."},
+    {.path = "log.withFunc", .flag = "log.func", .scope = SCOPE_BOTH, .type = T_IGNORED,
+     .help = "Function name in each line.", .note = "withCaller gives file and line."},
+    {.path = "log.withModuleName", .flag = "log.moduleName", .scope = SCOPE_BOTH,
+     .type = T_IGNORED, .help = "Module name in each line.",
+     .note = "Each line names its speaker."},
+
+    {.path = "server.listen", .scope = SCOPE_SYNC, .type = T_STR, AT(server.listen),
+     .def = "127.0.0.1:18001", .help = "Where the HTTP API listens: host:port or [v6]:port."},
+    {.path = "server.listenPeer", .scope = SCOPE_SYNC, .needs = "cluster.groupName", .type = T_STR, AT(server.listen_peer),
+     .def_note = "listen", .help = "Where other gunyu processes reach this one."},
+    {.path = "server.metricRoutePath", .scope = SCOPE_SYNC, .type = T_STR,
+     AT(server.metric_path), .def = "/prometheus", .help = "Path of the metrics."},
+    {.path = "server.checkRedisTypologyTicker", .scope = SCOPE_SYNC, .type = T_MS,
+     .alias = "server.checkRedisTopologyTicker", AT(server.topology_ticker_ms), .def = "10s",
+     RANGE(SECOND, DAY, OUT_NEAREST), .help = "How often the topology is looked at.",
+     .note = "redisGunYu documented a default of 30s and did 10s."},
+    {.path = "server.gracefullStopTimeout", .scope = SCOPE_SYNC, .type = T_MS,
+     .alias = "server.gracefulStopTimeout", AT(server.graceful_stop_ms), .def = "5s",
+     RANGE(SECOND, HOUR, OUT_DEFAULT), .help = "Longest wait for a graceful stop."},
+    {.path = "server.token", .scope = SCOPE_SYNC, .type = T_SECRET, AT(server.token),
+     .ours = true, .help = "Bearer token that API requests must carry; empty: none."},
+    {.path = "server.tokenFile", .scope = SCOPE_SYNC, .type = T_STR, AT(server.token_file),
+     .ours = true, .help = "File that holds the token."},
+    {.path = "server.metrics.enable", .scope = SCOPE_SYNC, .type = T_BOOL,
+     AT(server.metrics_enable), .ours = true, .def = "true", .help = "Serve metrics."},
+    {.path = "server.metrics.requireToken", .scope = SCOPE_SYNC, .type = T_BOOL,
+     AT(server.metrics_token), .ours = true, .def = "false",
+     .help = "Metrics need the token as well."},
+};
+// clang-format on
+const size_t schema_rows_n = sizeof(schema_rows) / sizeof(schema_rows[0]);
+
+const struct schema_section_alias schema_section_aliases[] = {
+    {"channel.storer.flush", "channel.storer.flushPolicy"},
+    {"filter", "output.filter"},
+};
+const size_t schema_section_aliases_n =
+    sizeof(schema_section_aliases) / sizeof(schema_section_aliases[0]);
+
+const struct schema_refused schema_refused[] = {
+    {"input.redis.type", "cluster", "a Redis Cluster as the source"},
+    {"input.redis.type", "sentinel", "finding the source by Sentinel"},
+    {"output.redis.type", "cluster", "a Redis Cluster as the target"},
+    {"output.redis.type", "sentinel", "finding the target by Sentinel"},
+    {"load.redis.type", "cluster", "a Redis Cluster as the target"},
+    {"load.redis.type", "sentinel", "finding the target by Sentinel"},
+    {"cluster.groupName", NULL, "high availability"},
+    {"output.replay.bisyncEnabled", "true", "sync in both directions"},
+    {"load.replay.bisyncEnabled", "true", "sync in both directions"},
+    {"output.replay.mode", "parallel", "replay in parallel lanes"},
+    {"load.replay.mode", "parallel", "replay in parallel lanes"},
+};
+const size_t schema_refused_n = sizeof(schema_refused) / sizeof(schema_refused[0]);

@@ -1,0 +1,598 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lane/lane.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "lane/lane_int.h"
+
+enum {
+    TICK_MS = 100,
+    TURN_BYTES = 1 << 20, // parsed in one turn of the loop
+    EXPIRY_TABLE_BYTES = 12 << 20,
+};
+
+const char *lane_state_name(enum lane_state s)
+{
+    static const char *const names[] = {"ready_run", "run", "pause", "stop", "error"};
+    return names[s];
+}
+
+const char *lane_phase_name(enum lane_phase p)
+{
+    static const char *const names[] = {"idle", "connecting", "wait_rdb", "full_sync", "streaming"};
+    return names[p];
+}
+
+void lane_note_error(struct lane *l, const struct err *e)
+{
+    if (l->error_latched)
+        return;
+    if (strcmp(l->error.msg, e->msg) != 0)
+        log_warn(l->o.tag, "%s", e->msg);
+    l->error = *e;
+}
+
+void lane_latch_error(struct lane *l, uint64_t ref, const struct err *e)
+{
+    log_error(l->o.tag, "stopped: %s", e->msg);
+    l->error = *e;
+    l->error_latched = true;
+    l->error_ref = ref;
+    l->state = LANE_ERROR;
+    lane_publish(l);
+}
+
+void lane_end_apply(struct lane *l)
+{
+    if (l->load) {
+        struct load_stats s;
+        load_get_stats(l->load, &s);
+        l->counters.rdb_keys_sent += s.keys_sent;
+        l->counters.rdb_keys_filtered += s.keys_filtered;
+        l->counters.rdb_keys_ignored += s.keys_ignored;
+        if (s.index > l->sent_until)
+            l->sent_until = s.index;
+        load_free(l->load);
+        l->load = NULL;
+    }
+    if (l->apply) {
+        struct apply_stats s;
+        apply_get_stats(l->apply, &s);
+        l->counters.cmds_received += s.received;
+        l->counters.cmds_filtered += s.filtered;
+        apply_free(l->apply);
+        l->apply = NULL;
+    }
+}
+
+static void want_again(struct lane *l, bool yes);
+
+void lane_drop_target(struct lane *l)
+{
+    l->drop_wanted = true;
+    want_again(l, true);
+}
+
+// The batcher goes first: what it has not sent yet lies in journal memory that the readers pin.
+static void drop_target_now(struct lane *l)
+{
+    l->drop_wanted = false;
+    l->target_epoch++;
+    l->target_state = TARGET_OFF;
+    batcher_detach(l->batcher);
+    lane_end_apply(l);
+    l->position_known = false;
+}
+
+static bool may_apply(const struct lane *l)
+{
+    return l->target_state == TARGET_READY && !l->drop_wanted && batcher_attached(l->batcher) &&
+           (l->state == LANE_RUN || l->state == LANE_READY_RUN);
+}
+
+// ---- the source ----
+
+static bool same_ids(const struct lane *l)
+{
+    return l->position_known && strcmp(l->position_ids[0], l->id1) == 0 &&
+           strcmp(l->position_ids[1], l->id2) == 0;
+}
+
+static void decide(struct lane *l, struct resume_decision *d)
+{
+    struct journal_info ji;
+    journal_get_info(l->journal, &ji);
+    struct resume_input in = {.id1 = l->id1,
+                              .id2 = l->id2,
+                              .second_offset = l->id2_offset,
+                              .position = l->position_found ? &l->position : NULL,
+                              .journal = &ji};
+    resume_decide(&in, d);
+}
+
+static void on_choose(void *ctx, const struct redis_server *source, struct link_request *out)
+{
+    struct lane *l = ctx;
+    l->source_is_valkey = source->is_valkey;
+    if (source->replid[0]) {
+        memcpy(l->id1, source->replid, sizeof(l->id1));
+        memcpy(l->id2, source->replid2, sizeof(l->id2));
+        if (strspn(l->id2, "0") == REPLID_LEN)
+            l->id2[0] = 0;
+        l->id2_offset = source->second_repl_offset - 1;
+        l->ids_known = true;
+    }
+    if (l->force_full) {
+        snprintf(l->full_reason, sizeof(l->full_reason), "asked for");
+        return;
+    }
+    struct journal_info ji;
+    journal_get_info(l->journal, &ji);
+    if (same_ids(l)) {
+        struct resume_decision d;
+        decide(l, &d);
+        snprintf(l->full_reason, sizeof(l->full_reason), "%s", d.reason);
+        memcpy(out->replid, d.psync_replid, sizeof(out->replid));
+        out->offset = d.psync_offset;
+        return;
+    }
+    bool ours = ji.replid[0] && (strcmp(ji.replid, l->id1) == 0 || strcmp(ji.replid, l->id2) == 0);
+    if (ours && ji.has_log) {
+        snprintf(l->full_reason, sizeof(l->full_reason), "the source's backlog no longer covers "
+                                                         "what the journal holds");
+        memcpy(out->replid, ji.replid, sizeof(out->replid));
+        out->offset = (int64_t)ji.right;
+        return;
+    }
+    // Only the target can tell where to begin; the link starts again once it was asked.
+    link_stop(l->link);
+    if (!l->ids_known) {
+        l->id1[0] = l->id2[0] = 0;
+        l->ids_known = true;
+    }
+    l->retry_ms = 0;
+    lane_dial_target(l);
+}
+
+static void on_continued(void *ctx, const char *new_replid)
+{
+    struct lane *l = ctx;
+    l->counters.partial_syncs++;
+    log_info(l->o.tag, "the source continues%s%s", new_replid ? " under the new id " : "",
+             new_replid ? new_replid : "");
+    if (new_replid && strcmp(new_replid, l->id1) != 0) {
+        if (l->position_found && !l->position.foreign)
+            memcpy(l->stale_replid, l->position.replid, sizeof(l->stale_replid));
+        memcpy(l->id2, l->id1, sizeof(l->id2));
+        snprintf(l->id1, sizeof(l->id1), "%s", new_replid);
+        memcpy(l->position_ids[0], l->id1, sizeof(l->id1));
+        memcpy(l->position_ids[1], l->id2, sizeof(l->id2));
+    }
+    lane_arrange(l);
+    lane_pump(l);
+}
+
+static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const char *reason)
+{
+    struct lane *l = ctx;
+    l->counters.full_syncs++;
+    if (!l->full_reason[0])
+        snprintf(l->full_reason, sizeof(l->full_reason), "%s", reason ? reason : "");
+    log_info(l->o.tag, "full sync up to offset %llu: %s", (unsigned long long)offset,
+             l->full_reason);
+    // What is in flight belongs to the old history; the fence keeps it from coming late.
+    drop_target_now(l);
+    expiry_clear(l->expiry);
+    l->force_full = false;
+    l->snapshot_fresh = true;
+    l->sent_until = 0;
+    l->lag_count = 0;
+    l->has_mark = false;
+    if (l->position_found && !l->position.foreign && strcmp(l->position.replid, replid) != 0)
+        memcpy(l->stale_replid, l->position.replid, sizeof(l->stale_replid));
+    if (strcmp(l->id1, replid) != 0) {
+        l->id2[0] = 0;
+        snprintf(l->id1, sizeof(l->id1), "%s", replid);
+        l->ids_known = true;
+    }
+    if (l->o.full_sync_flush && !l->flush_command)
+        l->flush_command = xstrdup(l->o.full_sync_flush);
+    l->retry_ms = 0;
+    lane_dial_target(l);
+}
+
+static void on_grew(void *ctx)
+{
+    struct lane *l = ctx;
+    lane_pump(l);
+}
+
+static void on_snapshot_done(void *ctx)
+{
+    struct lane *l = ctx;
+    log_info(l->o.tag, "the snapshot has arrived");
+    lane_pump(l);
+}
+
+static void on_link_state(void *ctx, enum link_state s, const struct err *why)
+{
+    struct lane *l = ctx;
+    if (why && why->code && strcmp(l->link_error.msg, why->msg) != 0)
+        log_warn(l->o.tag, "source: %s", why->msg);
+    l->link_error = why && why->code ? *why : (struct err){0};
+    l->link_state = s;
+    lane_publish(l);
+}
+
+static void on_journal_failed(void *ctx, const struct err *why)
+{
+    struct lane *l = ctx;
+    struct err e = *why;
+    err_wrap(&e, "journal");
+    lane_latch_error(l, UINT64_MAX, &e);
+    lane_drop_target(l);
+}
+
+// ---- what to run ----
+
+// A position of redisGunYu tells the target's db; the stream goes on in the source's.
+static int source_db(const struct lane *l, int db)
+{
+    if (!l->position_found || !l->position.foreign)
+        return db;
+    for (int i = 0; i < l->o.dbs.map_n; i++)
+        if (l->o.dbs.map[i] == db)
+            return i;
+    return db;
+}
+
+void lane_arrange(struct lane *l)
+{
+    if (!may_apply(l) || l->apply || l->load || !same_ids(l))
+        return;
+    struct journal_info ji;
+    journal_get_info(l->journal, &ji);
+    if (l->snapshot_fresh) {
+        if (ji.has_snapshot) {
+            // Whatever position the target holds is void from the first key on.
+            lane_load_start(l, 0, 0, 0, 0);
+            struct batch_mark mark = {.loading = true};
+            batcher_skip_to(l->batcher, &mark);
+            batcher_store_position(l->batcher);
+        }
+        return;
+    }
+    struct resume_decision d;
+    decide(l, &d);
+    switch (d.apply) {
+    case RESUME_STREAM:
+        if (ji.has_log && d.apply_from >= ji.left && d.apply_from <= ji.right && !d.reset_journal)
+            lane_apply_start(l, d.apply_from, source_db(l, d.db));
+        else if (l->link_state == LINK_STREAM)
+            link_reconnect(l->link, d.reason);
+        break;
+    case RESUME_SNAPSHOT:
+        lane_load_start(l, d.rdb_index, d.rdb_db,
+                        l->position_found && l->position.loading ? l->position.rdb_version : 0,
+                        l->sent_until);
+        break;
+    case RESUME_NOTHING:
+        if (l->link_state == LINK_STREAM)
+            link_reconnect(l->link, d.reason);
+        break;
+    }
+    if (l->link_state == LINK_IDLE && l->state == LANE_RUN)
+        link_start(l->link);
+}
+
+static void load_finished(struct lane *l)
+{
+    struct journal_info ji;
+    journal_get_info(l->journal, &ji);
+    int db = load_stream_db(l->load);
+    uint64_t offset = ji.snapshot_offset;
+    lane_apply_start(l, offset, db);
+    struct batch_mark mark = {.offset = offset, .db = db};
+    batcher_skip_to(l->batcher, &mark);
+    batcher_store_position(l->batcher);
+    log_info(l->o.tag, "the snapshot is loaded");
+    l->full_reason[0] = 0;
+}
+
+static int64_t oldest_unapplied_ms(const struct lane *l)
+{
+    for (uint32_t i = 0; i < l->lag_count; i++) {
+        const struct lag_sample *s = &l->lag[(l->lag_head + i) % LAG_SAMPLES];
+        if (s->offset > l->mark.offset)
+            return s->ms;
+    }
+    return 0;
+}
+
+static bool is_behind(const struct lane *l, int64_t now)
+{
+    int64_t oldest = oldest_unapplied_ms(l);
+    return l->load || (oldest && now - oldest > 1000) || l->link_state != LINK_STREAM;
+}
+
+void lane_pump(struct lane *l)
+{
+    if (l->freed)
+        return;
+    if (l->drop_wanted)
+        drop_target_now(l);
+    lane_arrange(l);
+    if (!may_apply(l)) {
+        want_again(l, false);
+        return;
+    }
+    struct err e = {0};
+    int rc = 0;
+    if (l->load) {
+        rc = load_pump(l->load, TURN_BYTES, &e);
+        if (rc == LOAD_FINISHED)
+            load_finished(l);
+    } else if (l->apply) {
+        int64_t now = clock_unix_ms(), hold = 0, oldest = oldest_unapplied_ms(l);
+        if (l->o.expiry_guard)
+            hold = now + (is_behind(l, now) ? (int64_t)24 * 3600 * 1000 : l->o.expiry_margin_ms);
+        rc = apply_pump(l->apply, TURN_BYTES, oldest ? oldest : now, hold, &e);
+    }
+    bool damaged = journal_damaged(l->journal);
+    if (damaged && rc >= 0)
+        rc = err_set(&e, ERR_CORRUPT, "a page of the journal could not be read or written");
+    if (rc < 0 && !l->error_latched) {
+        err_wrap(&e, l->load ? "snapshot" : "stream");
+        lane_latch_error(l, UINT64_MAX, &e);
+        lane_drop_target(l);
+    }
+    if (!l->drop_wanted)
+        batcher_flush(l->batcher);
+    want_again(l, l->drop_wanted ||
+                      (may_apply(l) && (rc == LOAD_MORE_NOW || rc == LOAD_FINISHED)));
+    if (l->link_state == LINK_BLOCKED)
+        link_kick(l->link);
+}
+
+static void on_again(uv_idle_t *handle)
+{
+    lane_pump(handle->data);
+}
+
+static void want_again(struct lane *l, bool yes)
+{
+    if (yes)
+        uv_idle_start(&l->again, on_again);
+    else
+        uv_idle_stop(&l->again);
+}
+
+// ---- time ----
+
+static void sample_lag(struct lane *l, int64_t now)
+{
+    struct journal_info ji;
+    journal_get_info(l->journal, &ji);
+    while (l->lag_count && l->lag[l->lag_head].offset <= l->mark.offset) {
+        l->lag_head = (l->lag_head + 1) % LAG_SAMPLES;
+        l->lag_count--;
+    }
+    if (!ji.has_log)
+        return;
+    uint32_t last = (l->lag_head + l->lag_count + LAG_SAMPLES - 1) % LAG_SAMPLES;
+    if (ji.right <= l->mark.offset || (l->lag_count && l->lag[last].offset == ji.right))
+        return;
+    if (l->lag_count == LAG_SAMPLES) {
+        l->lag[last].offset = ji.right; // the newest sample stretches; the oldest matter
+        return;
+    }
+    l->lag[(l->lag_head + l->lag_count++) % LAG_SAMPLES] = (struct lag_sample){ji.right, now};
+}
+
+static void settle_expiries(struct lane *l, int64_t now)
+{
+    struct batch_mark mark;
+    if (!l->apply || !may_apply(l) || is_behind(l, now) || !expiry_any(l->expiry) ||
+        !apply_between_units(l->apply, &mark))
+        return;
+    expiry_settle(l->expiry, l->batcher, &mark, now, &l->counters.expiries_settled);
+}
+
+static void check_stopped(struct lane *l)
+{
+    if (!l->stopped || (batcher_attached(l->batcher) && !batcher_idle(l->batcher)))
+        return;
+    void (*done)(void *) = l->stopped;
+    l->stopped = NULL;
+    drop_target_now(l);
+    done(l->stopped_ctx);
+}
+
+static void on_tick(uv_timer_t *handle)
+{
+    struct lane *l = handle->data;
+    int64_t now = clock_unix_ms();
+    struct err e = {0};
+    if (journal_tick(l->journal, &e) < 0 && !l->error_latched) {
+        err_wrap(&e, "journal");
+        lane_latch_error(l, UINT64_MAX, &e);
+        lane_drop_target(l);
+    }
+    sample_lag(l, now);
+    if (l->state == LANE_RUN || l->state == LANE_READY_RUN)
+        lane_dial_target(l);
+    settle_expiries(l, now);
+    if (l->has_mark && !l->mark.loading)
+        journal_mark(l->journal, l->mark.offset, l->mark.db, now);
+    batcher_flush(l->batcher);
+    lane_pump(l);
+    check_stopped(l);
+    lane_publish(l);
+}
+
+// ---- life ----
+
+int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
+{
+    struct lane *l = xcalloc(1, sizeof(*l));
+    l->o = *o;
+    l->error_ref = UINT64_MAX;
+    endpoint_name(&o->source, l->source_name, sizeof(l->source_name));
+    endpoint_name(&o->target, l->target_name, sizeof(l->target_name));
+    l->o.journal.loop = o->loop;
+    l->o.journal.tag = o->tag;
+    int rc = journal_open(&l->journal, &l->o.journal, e);
+    if (rc) {
+        free(l);
+        return rc;
+    }
+    must(uv_mutex_init(&l->lock) == 0);
+    l->link_events = (struct link_events){.choose = on_choose,
+                                          .continued = on_continued,
+                                          .full_sync = on_full_sync,
+                                          .grew = on_grew,
+                                          .snapshot_done = on_snapshot_done,
+                                          .state = on_link_state,
+                                          .journal_failed = on_journal_failed};
+    struct link_options lo = {.loop = o->loop,
+                              .endpoint = o->source,
+                              .journal = l->journal,
+                              .tag = o->tag,
+                              .psync_command = o->psync_command ? o->psync_command : "PSYNC",
+                              .listening_port = o->listening_port,
+                              .announce_ip = o->announce_ip,
+                              .events = &l->link_events,
+                              .ctx = l};
+    l->link = link_new(&lo);
+    struct batcher_options bo = {.loop = o->loop,
+                                 .events = &lane_batcher_events,
+                                 .ctx = l,
+                                 .max_cmds = o->batch_cmds,
+                                 .max_bytes = o->batch_bytes,
+                                 .max_exec = o->max_exec,
+                                 .position_us = (uint64_t)o->position_ms * 1000};
+    l->batcher = batcher_new(&bo);
+    l->expiry = expiry_new(EXPIRY_TABLE_BYTES);
+    uv_timer_init(o->loop, &l->tick);
+    uv_idle_init(o->loop, &l->again);
+    l->tick.data = l->again.data = l;
+    l->handles = 2;
+    l->state = LANE_READY_RUN;
+    struct journal_info ji;
+    journal_get_info(l->journal, &ji);
+    if (ji.replid[0]) {
+        memcpy(l->id1, ji.replid, sizeof(l->id1));
+        memcpy(l->id2, ji.replid2, sizeof(l->id2));
+        l->id2_offset = (int64_t)ji.replid2_offset;
+        l->ids_known = true;
+    }
+    lane_publish(l);
+    *out = l;
+    return 0;
+}
+
+void lane_start(struct lane *l)
+{
+    l->state = LANE_RUN;
+    uv_timer_start(&l->tick, on_tick, 0, TICK_MS);
+    link_start(l->link);
+    lane_publish(l);
+}
+
+void lane_pause(struct lane *l)
+{
+    if (l->state != LANE_RUN && l->state != LANE_READY_RUN)
+        return;
+    l->state = LANE_PAUSE;
+    batcher_store_position(l->batcher);
+    log_info(l->o.tag, "paused: the source is still drained into the journal");
+    lane_publish(l);
+}
+
+void lane_resume(struct lane *l, bool skip)
+{
+    if (l->state == LANE_RUN)
+        return;
+    bool from_stop = l->state == LANE_STOP;
+    if (skip && l->error_ref != UINT64_MAX && lane_dead_letter(l, l->error_ref, slice_cstr(l->error.msg)))
+        lane_skip_offset(l, l->error_ref);
+    l->error_latched = false;
+    l->error_ref = UINT64_MAX;
+    l->error = (struct err){0};
+    l->state = LANE_RUN;
+    l->retry_ms = 0;
+    log_info(l->o.tag, "resumed");
+    if (from_stop || l->link_state == LINK_IDLE)
+        link_start(l->link);
+    lane_pump(l);
+    lane_publish(l);
+}
+
+void lane_stop(struct lane *l, void (*done)(void *ctx), void *ctx)
+{
+    l->state = LANE_STOP;
+    link_stop(l->link);
+    batcher_store_position(l->batcher);
+    batcher_flush(l->batcher);
+    l->stopped = done;
+    l->stopped_ctx = ctx;
+    lane_publish(l);
+}
+
+void lane_stop_now(struct lane *l)
+{
+    l->state = LANE_STOP;
+    l->stopped = NULL;
+    link_stop(l->link);
+    drop_target_now(l);
+    lane_publish(l);
+}
+
+void lane_full_sync(struct lane *l, const char *flush_command)
+{
+    l->force_full = true;
+    free(l->flush_command);
+    l->flush_command = flush_command ? xstrdup(flush_command) : NULL;
+    l->error_latched = false;
+    l->error = (struct err){0};
+    if (l->state != LANE_PAUSE)
+        l->state = LANE_RUN;
+    l->full_reason[0] = 0;
+    if (l->link_state == LINK_IDLE)
+        link_start(l->link);
+    else
+        link_reconnect(l->link, "a full sync was asked for");
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct lane *l = handle->data;
+    if (--l->handles == 0)
+        lane_free(l);
+}
+
+void lane_free(struct lane *l)
+{
+    if (!l->freed) {
+        l->freed = true;
+        drop_target_now(l);
+        link_free(l->link);
+        batcher_free(l->batcher);
+        expiry_free(l->expiry);
+        if (l->dead)
+            deadletter_close(l->dead);
+        journal_close(l->journal);
+        uv_close((uv_handle_t *)&l->tick, on_handle_closed);
+        uv_close((uv_handle_t *)&l->again, on_handle_closed);
+        return;
+    }
+    if (l->handles)
+        return;
+    free(l->flush_command);
+    uv_mutex_destroy(&l->lock);
+    free(l);
+}

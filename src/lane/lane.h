@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// One source shard's whole path: link → journal → apply or load → batcher → target. Lives on one
+// worker's loop; everything below is called there unless it says otherwise.
+#ifndef GUNYU_LANE_LANE_H
+#define GUNYU_LANE_LANE_H
+
+#include "flow/filter.h"
+#include "flow/rewrite.h"
+#include "journal/journal.h"
+#include "lane/snapshot.h"
+#include "net/endpoint.h"
+#include "target/load.h"
+
+// Borrowed strings and endpoints must outlive the lane.
+struct lane_options {
+    uv_loop_t *loop;
+    const char *tag; // source address, for logs and status
+    struct endpoint source, target;
+    struct journal_options journal; // loop and tag are filled in by the lane
+    const struct filter *filter;
+    struct rewrite_dbs dbs; // mapping of source dbs to target dbs
+    const char *psync_command, *announce_ip;
+    int listening_port;
+    bool resume; // resumeFromBreakPoint
+    bool transactions;
+    int max_exec; // 1, or more in mode pipeline
+    uint32_t batch_cmds;
+    size_t batch_bytes;
+    int64_t position_ms, keepalive_ms;
+    enum load_exists exists;
+    enum load_functions functions;
+    bool exists_log, restore_enabled, skip_module_aux;
+    uint64_t max_restore;
+    bool stop_on_error;          // onError: stop
+    const char *dead_letter_path;
+    const char *full_sync_flush; // command sent to the target before each full sync, or NULL
+    bool expiry_guard;
+    int64_t expiry_margin_ms;
+    const char *delay_test_key; // or NULL
+};
+
+struct lane;
+
+// Opens the journal; fails only for what a person must mend (a locked or unusable directory).
+int lane_new(struct lane **out, const struct lane_options *o, struct err *e) must_check;
+void lane_start(struct lane *l);
+// The source is drained into the journal, nothing more is applied.
+void lane_pause(struct lane *l);
+// From pause, stop or error. skip: the command that stopped the lane goes to the dead letters.
+void lane_resume(struct lane *l, bool skip);
+// Finishes what is in flight and ends both connections. done(ctx) follows when that is so.
+void lane_stop(struct lane *l, void (*done)(void *ctx), void *ctx);
+// Ends at once whatever is in flight.
+void lane_stop_now(struct lane *l);
+// Asks the source for a full sync; flush_command, if any, empties the target first.
+void lane_full_sync(struct lane *l, const char *flush_command);
+// After lane_stop or lane_stop_now; memory goes when the loop has closed its handles.
+void lane_free(struct lane *l);
+
+// Any thread.
+void lane_get_snapshot(struct lane *l, struct lane_snapshot *out);
+
+#endif

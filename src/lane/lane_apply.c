@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the target answers, and what follows from it.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "flow/expiry.h"
+#include "lane/lane_int.h"
+
+// While the lane is behind, an expiry this near is held: nobody knows how long catching up takes.
+#define BEHIND_HORIZON_MS ((int64_t)24 * 3600 * 1000)
+
+bool target_error_is_transient(struct slice text)
+{
+    static const char *const words[] = {
+        "LOADING",     "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "OOM", "MISCONF",
+        "NOREPLICAS",  "MOVED",    "ASK",         "BUSY ",    "UNKILLABLE", "EXECABORT",
+        "NOGOODSLAVE", "ERR max number of clients",
+    };
+    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+        if (slice_has_prefix(text, slice_cstr(words[i])))
+            return true;
+    return slice_has_prefix(text, SLICE("-EXECABORT")) || slice_eq(text, SLICE("BUSY"));
+}
+
+int lane_map_db(const struct lane *l, int db)
+{
+    int to = rewrite_map_db(&l->o.dbs, db);
+    return l->server.databases > 0 && to >= l->server.databases ? -1 : to;
+}
+
+static int map_db(void *ctx, int db)
+{
+    return lane_map_db(ctx, db);
+}
+
+static int64_t hold_expiry(void *ctx, int db, struct slice key, struct slice field,
+                           int64_t expire_ms)
+{
+    struct lane *l = ctx;
+    int64_t now = clock_unix_ms();
+    if (!l->o.expiry_guard || expire_ms >= now + BEHIND_HORIZON_MS)
+        return expire_ms;
+    l->counters.expiries_held++;
+    expiry_held(l->expiry, db, key, field, expire_ms, now);
+    return expiry_far(expire_ms);
+}
+
+static void on_held(void *ctx, int db, struct slice key, struct slice field, int64_t true_ms)
+{
+    struct lane *l = ctx;
+    l->counters.expiries_held++;
+    expiry_held(l->expiry, db, key, field, true_ms, clock_unix_ms());
+}
+
+static void on_moved(void *ctx)
+{
+    struct lane *l = ctx;
+    if (expiry_any(l->expiry))
+        expiry_moved(l->expiry);
+}
+
+static void on_getack(void *ctx)
+{
+    struct lane *l = ctx;
+    link_ack_now(l->link);
+}
+
+static bool keep_dead_letter(struct lane *l, uint64_t ref, struct slice command,
+                             struct slice reason)
+{
+    struct deadletter_entry entry = {.offset = (int64_t)ref,
+                                     .rdb = l->load != NULL,
+                                     .db = l->has_mark ? lane_map_db(l, l->mark.db) : 0,
+                                     .time_ms = clock_unix_ms(),
+                                     .command = command,
+                                     .reason = reason};
+    memcpy(entry.replid, l->id1, sizeof(entry.replid));
+    struct err e = {0};
+    if (!l->dead && deadletter_open(&l->dead, l->o.dead_letter_path, &e) == 0)
+        l->counters.dead_letters = deadletter_count(l->dead);
+    if (l->dead && deadletter_has(l->dead, entry.replid, entry.offset))
+        return true;
+    if (l->dead && deadletter_append(l->dead, &entry, &e) == 0) {
+        l->counters.dead_letters++;
+        return true;
+    }
+    err_wrap(&e, "keep a refused command");
+    lane_latch_error(l, ref, &e);
+    return false;
+}
+
+bool lane_dead_letter(struct lane *l, uint64_t ref, struct slice reason)
+{
+    struct journal_reader *reader = journal_reader_open(l->journal);
+    struct buf command = {0};
+    struct err e = {0};
+    if (!l->load && apply_command_at(reader, ref, &command, &e) != 0)
+        log_warn(l->o.tag, "%s", e.msg);
+    bool kept = keep_dead_letter(l, ref, buf_slice(&command), reason);
+    buf_free(&command);
+    journal_reader_close(reader);
+    return kept;
+}
+
+void lane_skip_offset(struct lane *l, uint64_t ref)
+{
+    l->skips[l->skips_n++ % LANE_SKIPS] = ref;
+    if (l->apply)
+        apply_skip_offset(l->apply, ref);
+}
+
+// The reader met a command that cannot be applied.
+static bool on_refused(void *ctx, uint64_t ref, struct slice reason)
+{
+    struct lane *l = ctx;
+    l->counters.cmds_failed++;
+    if (!l->o.stop_on_error)
+        return lane_dead_letter(l, ref, reason);
+    struct err e;
+    err_set(&e, ERR_UNSUPPORTED, "offset %llu: %.*s", (unsigned long long)ref, (int)reason.n,
+            reason.p);
+    lane_latch_error(l, ref, &e);
+    return false;
+}
+
+static void on_acked(void *ctx, const struct batch_mark *mark, bool stored)
+{
+    struct lane *l = ctx;
+    l->mark = *mark;
+    l->has_mark = true;
+    l->backoff_ms = 0;
+    if (stored)
+        l->stale_replid[0] = 0;
+    if (mark->loading) {
+        if (l->load)
+            load_acked(l->load, mark->rdb_index);
+    } else if (l->apply) {
+        apply_acked(l->apply, mark->offset);
+    }
+}
+
+static void on_failed(void *ctx, uint64_t ref, const struct err *why)
+{
+    struct lane *l = ctx;
+    struct slice text = slice_cstr(why->msg);
+    struct err e = *why;
+    err_wrap(&e, "target %s", l->target_name);
+    bool network = why->code != ERR_REPLY;
+    if (network || target_error_is_transient(text)) {
+        if (!network)
+            l->counters.transient_errors++;
+        lane_note_error(l, &e);
+        l->backoff_ms = l->backoff_ms ? l->backoff_ms * 2 : 50;
+        if (l->backoff_ms > 2000)
+            l->backoff_ms = 2000;
+        l->retry_ms = clock_unix_ms() + l->backoff_ms;
+    } else {
+        l->counters.cmds_failed++;
+        if (!l->o.stop_on_error && ref != UINT64_MAX && !l->load) {
+            // The batch is sent again without it.
+            if (lane_dead_letter(l, ref, text)) {
+                lane_skip_offset(l, ref);
+                log_warn(l->o.tag, "refused for good, kept in %s: %s", l->o.dead_letter_path, e.msg);
+            }
+            l->retry_ms = 0;
+        } else {
+            lane_latch_error(l, ref, &e);
+        }
+    }
+    l->counters.target_reconnects++;
+    lane_drop_target(l);
+}
+
+static void on_cmd_failed(void *ctx, uint64_t ref, struct slice text, bool in_exec)
+{
+    struct lane *l = ctx;
+    struct err e;
+    if (l->load) {
+        if (load_cmd_failed(l->load, ref, text, &e) == 0)
+            return;
+        if (target_error_is_transient(text)) {
+            err_set(&e, ERR_REPLY, "%.*s", (int)(text.n < 300 ? text.n : 300), text.p);
+            on_failed(l, UINT64_MAX, &e);
+            return;
+        }
+        l->counters.cmds_failed++;
+        lane_latch_error(l, ref, &e);
+        lane_drop_target(l);
+        return;
+    }
+    if (ref == UINT64_MAX) { // our own expiry upkeep; the far expiry stays until a sweep
+        expiry_moved(l->expiry);
+        log_warn(l->o.tag, "set true expiries: %.*s", (int)(text.n < 200 ? text.n : 200), text.p);
+        return;
+    }
+    if (!in_exec && target_error_is_transient(text)) {
+        err_set(&e, ERR_REPLY, "%.*s", (int)(text.n < 300 ? text.n : 300), text.p);
+        on_failed(l, ref, &e);
+        return;
+    }
+    l->counters.cmds_failed++;
+    bool kept = lane_dead_letter(l, ref, text);
+    err_set(&e, ERR_REPLY,
+            "target %s refused the command at offset %llu: %.*s (kept in %s; mend it with gunyu "
+            "deadletter, then resume)",
+            l->target_name, (unsigned long long)ref, (int)(text.n < 200 ? text.n : 200), text.p,
+            l->o.dead_letter_path);
+    if (l->o.stop_on_error)
+        lane_latch_error(l, UINT64_MAX, &e);
+    else if (kept)
+        log_warn(l->o.tag, "%s", e.msg);
+}
+
+static void on_cmd_empty(void *ctx, uint64_t ref)
+{
+    struct lane *l = ctx;
+    struct err e;
+    if (!l->load || load_cmd_empty(l->load, ref, &e) == 0)
+        return;
+    lane_latch_error(l, ref, &e);
+    lane_drop_target(l);
+}
+
+static int put_position(void *ctx, const struct batch_mark *mark, struct buf *out, int *db)
+{
+    struct lane *l = ctx;
+    struct position *p = &l->position;
+    int n = 1;
+    if (*db != 0) {
+        resp_put_cmd(out, "SELECT 0");
+        *db = 0;
+        n++;
+    }
+    memcpy(p->replid, l->id1, sizeof(p->replid));
+    p->foreign = false;
+    p->loading = mark->loading;
+    p->offset = mark->loading ? (int64_t)l->mark.offset : (int64_t)mark->offset;
+    p->db = mark->loading ? 0 : mark->db;
+    p->rdb_index = mark->loading ? mark->rdb_index : 0;
+    p->rdb_db = mark->rdb_db;
+    if (mark->loading && l->load) {
+        p->rdb_index = load_safe_index(l->load, mark->rdb_index, &p->rdb_db);
+        p->rdb_version = load_rdb_version(l->load);
+    }
+    if (mark->loading) {
+        struct journal_info ji;
+        journal_get_info(l->journal, &ji);
+        p->offset = (int64_t)ji.snapshot_offset;
+    }
+    p->epoch = l->epoch;
+    p->far_expiries = l->far_flag || expiry_any(l->expiry);
+    p->time_ms = clock_unix_ms();
+    position_put(out, p, p->time_ms);
+    if (l->stale_replid[0] && strcmp(l->stale_replid, l->id1) != 0) {
+        position_put_del(out, l->stale_replid);
+        n++;
+    }
+    l->position_found = true;
+    return n;
+}
+
+static void on_room(void *ctx)
+{
+    lane_pump(ctx);
+}
+
+const struct batcher_events lane_batcher_events = {
+    .acked = on_acked,
+    .cmd_failed = on_cmd_failed,
+    .cmd_empty = on_cmd_empty,
+    .failed = on_failed,
+    .put_position = put_position,
+    .room = on_room,
+};
+
+void lane_apply_start(struct lane *l, uint64_t from, int db)
+{
+    struct apply_options o = {
+        .batcher = l->batcher,
+        .journal = l->journal,
+        .filter = l->o.filter,
+        .dbs = l->o.dbs,
+        .transactions = l->o.transactions,
+        .databases = l->server.databases,
+        .target_version = l->server.version,
+        .target_is_valkey = l->server.is_valkey,
+        .source_is_valkey = l->source_is_valkey,
+        .getack = on_getack,
+        .held = on_held,
+        .moved = on_moved,
+        .refused = on_refused,
+        .ctx = l,
+    };
+    lane_end_apply(l);
+    l->apply = apply_new(&o, from, db);
+    for (uint32_t i = 0; i < l->skips_n && i < LANE_SKIPS; i++)
+        apply_skip_offset(l->apply, l->skips[i]);
+    l->mark = (struct batch_mark){.offset = from, .db = db};
+    l->has_mark = true;
+    log_info(l->o.tag, "applying the stream from offset %llu, db %d", (unsigned long long)from, db);
+}
+
+void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, uint64_t again_until)
+{
+    struct load_options o = {
+        .batcher = l->batcher,
+        .journal = l->journal,
+        .filter = l->o.filter,
+        .exists = l->o.exists,
+        .functions = l->o.functions,
+        .restore_enabled = l->o.restore_enabled,
+        .skip_module_aux = l->o.skip_module_aux,
+        .max_restore = l->o.max_restore,
+        .target_version = l->server.version,
+        .target_is_valkey = l->server.is_valkey,
+        .temp_tag = l->id1,
+        .map_db = map_db,
+        .hold_expiry = hold_expiry,
+        .ctx = l,
+    };
+    lane_end_apply(l);
+    l->load = load_new(&o, rdb_index, db, version, again_until);
+    l->snapshot_fresh = false;
+    log_info(l->o.tag, "loading the snapshot from byte %llu", (unsigned long long)rdb_index);
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of the lane share; nobody else includes it.
+#ifndef GUNYU_LANE_LANE_INT_H
+#define GUNYU_LANE_LANE_INT_H
+
+#include "lane/lane.h"
+#include "source/link.h"
+#include "target/apply.h"
+#include "target/batcher.h"
+#include "target/deadletter.h"
+#include "target/expiry.h"
+#include "target/position.h"
+#include "target/resume.h"
+
+enum { LAG_SAMPLES = 2048, LANE_SKIPS = 64 };
+
+// When the journal's right edge passed an offset; the age of what is not applied comes from these.
+struct lag_sample {
+    uint64_t offset;
+    int64_t ms;
+};
+
+// What one attempt to reach the target found.
+struct target_result {
+    struct conn *conn; // NULL: failed
+    struct redis_server server;
+    struct position position;
+    bool found;
+    bool fenced_off; // a newer process writes here
+    struct err err;
+};
+
+enum target_state { TARGET_OFF, TARGET_DIALLING, TARGET_READY };
+
+struct lane {
+    struct lane_options o;
+    char source_name[300], target_name[300];
+    struct journal *journal;
+    struct link *link;
+    struct batcher *batcher;
+    struct apply *apply; // at most one of apply and load
+    struct load *load;
+    struct deadletter *dead;
+    struct expiry *expiry;
+    struct link_events link_events;
+
+    // what is wanted
+    enum lane_state state;
+    struct err error;    // last problem; code 0: none
+    bool error_latched;  // a person must resume
+    uint64_t error_ref;  // command that stopped the lane, or UINT64_MAX
+    bool freed;
+
+    // the source
+    char id1[REPLID_LEN + 1], id2[REPLID_LEN + 1];
+    int64_t id2_offset;
+    bool ids_known;
+    bool source_is_valkey;
+    bool force_full;
+    bool snapshot_fresh; // a full sync began and its load has not
+    char full_reason[128];
+    enum link_state link_state;
+    struct err link_error;
+
+    // the target
+    enum target_state target_state;
+    uint64_t target_epoch; // tells an outdated attempt from the current one
+    struct redis_server server;
+    bool server_known;
+    struct position position; // as last read or written
+    bool position_known;      // looked for under the current ids
+    bool position_found;
+    char position_ids[2][REPLID_LEN + 1]; // the ids it was looked for under
+    char stale_replid[REPLID_LEN + 1]; // record to delete with the next write
+    uint64_t epoch;
+    char *flush_command; // to run before the load begins
+    int64_t retry_ms;    // when to dial again
+    int backoff_ms;
+    bool drop_wanted;
+    uint64_t sent_until; // of the load, before the last disconnect
+    uint64_t skips[LANE_SKIPS]; // offsets of commands that are not sent again
+    uint32_t skips_n;
+
+    // progress
+    bool want_settle, far_flag;
+    struct batch_mark mark; // applied
+    bool has_mark;
+    struct lag_sample lag[LAG_SAMPLES];
+    uint32_t lag_head, lag_count;
+    int64_t last_apply_ms;
+
+    uv_timer_t tick;
+    uv_idle_t again;
+    int handles;
+    void (*stopped)(void *ctx);
+    void *stopped_ctx;
+
+    uv_mutex_t lock; // guards published
+    struct lane_snapshot published;
+    struct lane_snapshot counters; // only its LANE_COUNTERS are used; lane thread
+};
+
+void lane_pump(struct lane *l);
+void lane_publish(struct lane *l);
+// Decides what to do with what is known of source, journal and target, and starts it.
+void lane_arrange(struct lane *l);
+// Lets go of the target connection, of what is in flight and of the readers, at the next turn of
+// the loop: the caller may stand in the middle of any of them.
+void lane_drop_target(struct lane *l);
+void lane_end_apply(struct lane *l);
+// The command that begins after ref is not sent again.
+void lane_skip_offset(struct lane *l, uint64_t ref);
+// Keeps the command that begins after ref in the dead-letter file.
+bool lane_dead_letter(struct lane *l, uint64_t ref, struct slice reason);
+void lane_latch_error(struct lane *l, uint64_t ref, const struct err *e);
+void lane_note_error(struct lane *l, const struct err *e);
+
+// lane_target.c: dial, fence, probe, read the position, off the loop.
+void lane_dial_target(struct lane *l);
+void lane_target_ready(struct lane *l, struct target_result *r);
+
+// lane_apply.c: what the batcher reports.
+extern const struct batcher_events lane_batcher_events;
+int lane_map_db(const struct lane *l, int db);
+void lane_apply_start(struct lane *l, uint64_t from, int db);
+void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, uint64_t again_until);
+// The reply says that the same command may succeed later.
+bool target_error_is_transient(struct slice text);
+
+#endif

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reaching the target: dial, fence off older connections of ours, probe, read the position. One
+// blocking job on the pool; its result comes back to the lane's loop.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "lane/lane_int.h"
+
+enum { CONNECT_TIMEOUT_MS = 5000, BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000 };
+
+struct dial_job {
+    uv_work_t work;
+    struct lane *lane;
+    uint64_t target_epoch;
+    // input, copied
+    struct endpoint endpoint;
+    char id1[REPLID_LEN + 1], id2[REPLID_LEN + 1];
+    bool resume;
+    uint64_t epoch; // ours; 0: this process has none yet
+    char *flush_command;
+    struct target_result r;
+};
+
+// Number of dbs by asking for ever smaller ones, where CONFIG is not allowed.
+static int count_databases(struct redis_client *c)
+{
+    int low = 1, high = 1 << 16; // SELECT low - 1 works, SELECT high - 1 may not
+    while (low < high) {
+        int mid = low + (high - low + 1) / 2;
+        struct redis_reply reply;
+        struct err ignored;
+        if (redis_call(c, &reply, &ignored, "SELECT %d", mid - 1) == 0)
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    struct redis_reply reply;
+    struct err ignored;
+    if (redis_call(c, &reply, &ignored, "SELECT 0"))
+        low = 1;
+    return low;
+}
+
+static bool client_line_id(struct slice line, const char *id1, const char *id2, int64_t *id)
+{
+    const char *name = memmem(line.p, line.n, " name=gunyu:", 12);
+    if (!name)
+        return false;
+    struct slice rest = slice_make(name + 12, line.n - (size_t)(name + 12 - line.p));
+    bool ours = (*id1 && slice_has_prefix(rest, slice_cstr(id1))) ||
+                (*id2 && slice_has_prefix(rest, slice_cstr(id2)));
+    if (!ours || line.n < 4 || memcmp(line.p, "id=", 3) != 0)
+        return false;
+    const char *space = memchr(line.p, ' ', line.n);
+    return space && slice_i64(slice_make(line.p + 3, (size_t)(space - line.p - 3)), id);
+}
+
+// What an earlier connection of this sync has sent may still wait in the target's socket. It must
+// not be carried out after the position was read, so those connections are killed first.
+static int fence(struct redis_client *c, const char *id1, const char *id2, struct err *e)
+{
+    struct redis_reply reply;
+    int rc = redis_call(c, &reply, e, "CLIENT ID");
+    int64_t own = rc == 0 ? reply.root.num : -1;
+    if (rc == 0)
+        rc = redis_call(c, &reply, e, "CLIENT LIST");
+    if (rc)
+        return rc;
+    struct buf list = {0};
+    buf_append_slice(&list, reply.root.text);
+    const char *p = list.p, *end = list.p + list.n;
+    while (rc == 0 && p < end) {
+        const char *nl = memchr(p, '\n', (size_t)(end - p));
+        struct slice line = slice_make(p, (size_t)((nl ? nl : end) - p));
+        p += line.n + 1;
+        int64_t id;
+        if (!client_line_id(line, id1, id2, &id) || id == own)
+            continue;
+        rc = redis_call(c, &reply, e, "CLIENT KILL ID %L", id);
+        if (rc == ERR_REPLY && strstr(e->msg, "No such client"))
+            rc = 0;
+    }
+    buf_free(&list);
+    return rc;
+}
+
+static int reach(struct dial_job *j, struct redis_client *c)
+{
+    struct target_result *r = &j->r;
+    struct err *e = &r->err;
+    struct redis_reply reply;
+    int rc = redis_probe(c, &r->server, e);
+    if (rc)
+        return rc;
+    if (r->server.loading)
+        return err_set(e, ERR_REPLY, "LOADING the target is loading its data");
+    if (r->server.databases < 0)
+        r->server.databases = count_databases(c);
+    rc = fence(c, j->id1, j->id2, e);
+    if (rc == ERR_REPLY) {
+        log_warn(NULL, "the target does not allow CLIENT LIST or CLIENT KILL (%s): commands of a lost "
+                       "connection that it has not read yet cannot be fenced off",
+                 e->msg);
+        rc = 0;
+    }
+    if (rc)
+        return rc;
+    if (j->resume)
+        rc = position_read(c, j->id1, j->id2, &r->position, &r->found, e);
+    if (rc)
+        return rc;
+    if (j->epoch && r->found && !r->position.foreign && r->position.epoch > j->epoch) {
+        r->fenced_off = true;
+        return err_set(e, ERR_LOCKED,
+                       "another gunyu has taken over this target (epoch %llu, ours %llu)",
+                       (unsigned long long)r->position.epoch, (unsigned long long)j->epoch);
+    }
+    if (j->flush_command) {
+        rc = redis_call(c, &reply, e, j->flush_command);
+        if (rc)
+            return rc;
+    }
+    rc = redis_call(c, &reply, e, "CLIENT SETNAME gunyu:%s:%U", j->id1, j->epoch ? j->epoch : 1);
+    if (rc == ERR_REPLY)
+        rc = 0;
+    if (rc == 0)
+        rc = redis_call(c, &reply, e, "SELECT 0");
+    return rc;
+}
+
+static void dial_run(uv_work_t *work)
+{
+    struct dial_job *j = work->data;
+    struct redis_client *c = NULL;
+    struct endpoint ep = j->endpoint;
+    ep.db = 0;
+    int rc = redis_connect(&c, &ep, CONNECT_TIMEOUT_MS, &j->r.err);
+    if (rc == 0)
+        rc = reach(j, c);
+    if (rc == 0)
+        j->r.conn = redis_take_conn(c);
+    else
+        redis_close(c);
+}
+
+static void dial_done(uv_work_t *work, int status)
+{
+    (void)status;
+    struct dial_job *j = work->data;
+    struct lane *l = j->lane;
+    l->handles--;
+    if (l->target_epoch != j->target_epoch || l->freed) {
+        if (j->r.conn)
+            conn_close(j->r.conn);
+        if (l->freed && l->handles == 0)
+            lane_free(l);
+    } else {
+        lane_target_ready(l, &j->r);
+    }
+    free(j->flush_command);
+    free(j);
+}
+
+void lane_dial_target(struct lane *l)
+{
+    if (l->target_state != TARGET_OFF || l->freed || clock_unix_ms() < l->retry_ms)
+        return;
+    // Without an id of the source there is no position to look for.
+    if (!l->ids_known)
+        return;
+    l->target_state = TARGET_DIALLING;
+    struct dial_job *j = xcalloc(1, sizeof(*j));
+    j->work.data = j;
+    j->lane = l;
+    j->target_epoch = ++l->target_epoch;
+    j->endpoint = l->o.target;
+    memcpy(j->id1, l->id1, sizeof(j->id1));
+    memcpy(j->id2, l->id2, sizeof(j->id2));
+    j->resume = l->o.resume || l->epoch > 0;
+    j->epoch = l->epoch;
+    if (l->flush_command)
+        j->flush_command = xstrdup(l->flush_command);
+    l->handles++;
+    must(uv_queue_work(l->o.loop, &j->work, dial_run, dial_done) == 0);
+}
+
+void lane_target_ready(struct lane *l, struct target_result *r)
+{
+    if (!r->conn) {
+        l->target_state = TARGET_OFF;
+        l->backoff_ms = l->backoff_ms ? l->backoff_ms * 2 : BACKOFF_MIN_MS;
+        if (l->backoff_ms > BACKOFF_MAX_MS)
+            l->backoff_ms = BACKOFF_MAX_MS;
+        l->retry_ms = clock_unix_ms() + l->backoff_ms;
+        err_wrap(&r->err, "target %s", l->target_name);
+        if (r->fenced_off)
+            lane_latch_error(l, UINT64_MAX, &r->err);
+        else
+            lane_note_error(l, &r->err);
+        return;
+    }
+    l->target_state = TARGET_READY;
+    l->server = r->server;
+    if (!l->server_known)
+        log_info(l->o.tag, "target %s: %s %d.%d.%d", l->target_name,
+                 r->server.is_valkey ? "Valkey" : "Redis", r->server.version / 10000,
+                 r->server.version / 100 % 100, r->server.version % 100);
+    l->server_known = true;
+    l->position_known = true;
+    l->position_found = r->found;
+    memcpy(l->position_ids[0], l->id1, sizeof(l->id1));
+    memcpy(l->position_ids[1], l->id2, sizeof(l->id2));
+    if (r->found)
+        l->position = r->position;
+    if (l->epoch == 0)
+        l->epoch = r->found && !r->position.foreign ? r->position.epoch + 1 : 1;
+    if (r->found && r->position.far_expiries)
+        l->far_flag = true;
+    free(l->flush_command);
+    l->flush_command = NULL;
+    if (!l->error_latched)
+        l->error = (struct err){0};
+    batcher_attach(l->batcher, r->conn, 0);
+    lane_arrange(l);
+    lane_pump(l);
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <stdio.h>
+
+#include "redis/client.h"
+#include "redis/info.h"
+
+bool redis_info_field(struct slice info, const char *key, struct slice *value)
+{
+    size_t key_n = strlen(key);
+    while (info.n) {
+        const char *nl = memchr(info.p, '\n', info.n);
+        size_t line = nl ? (size_t)(nl - info.p) : info.n;
+        struct slice s = slice_make(info.p, line);
+        if (s.n && s.p[s.n - 1] == '\r')
+            s.n--;
+        if (s.n > key_n && s.p[key_n] == ':' && memcmp(s.p, key, key_n) == 0) {
+            *value = slice_make(s.p + key_n + 1, s.n - key_n - 1);
+            return true;
+        }
+        info = nl ? slice_make(nl + 1, info.n - line - 1) : (struct slice){0};
+    }
+    return false;
+}
+
+// "7.0.15" is 70015; what follows the numbers ("-rc1") is left out. 0 when it is no version.
+static int parse_version(struct slice s)
+{
+    int part[3] = {0}, i = 0;
+    size_t at = 0;
+    while (i < 3 && at < s.n && s.p[at] >= '0' && s.p[at] <= '9') {
+        while (at < s.n && s.p[at] >= '0' && s.p[at] <= '9') {
+            if (part[i] > 999)
+                return 0;
+            part[i] = part[i] * 10 + (s.p[at++] - '0');
+        }
+        i++;
+        if (at < s.n && s.p[at] == '.')
+            at++;
+        else
+            break;
+    }
+    // Builds from an unstable branch call themselves 255.255.255.
+    return part[0] > 255 ? 0
+                         : part[0] * 10000 + (part[1] > 99 ? 99 : part[1]) * 100 +
+                               (part[2] > 99 ? 99 : part[2]);
+}
+
+static void copy_text(char *dst, size_t cap, struct slice s)
+{
+    size_t n = s.n < cap - 1 ? s.n : cap - 1;
+    if (n)
+        memcpy(dst, s.p, n);
+    dst[n] = '\0';
+}
+
+static void copy_replid(char dst[41], struct slice s)
+{
+    static const char none[] = "0000000000000000000000000000000000000000";
+    if (s.n == 40 && memcmp(s.p, none, 40) != 0)
+        copy_text(dst, 41, s);
+}
+
+static bool field_is(struct slice info, const char *key, const char *value)
+{
+    struct slice v;
+    return redis_info_field(info, key, &v) && slice_eq(v, slice_cstr(value));
+}
+
+static void field_i64(struct slice info, const char *key, int64_t *out)
+{
+    struct slice v;
+    if (redis_info_field(info, key, &v))
+        (void)slice_i64(v, out);
+}
+
+void redis_server_init(struct redis_server *s)
+{
+    *s = (struct redis_server){.repl_offset = -1,
+                               .second_repl_offset = -1,
+                               .maxmemory = -1,
+                               .used_memory = -1,
+                               .databases = -1};
+}
+
+void redis_server_parse(struct redis_server *s, struct slice info)
+{
+    struct slice v;
+    if (redis_info_field(info, "valkey_version", &v)) {
+        s->is_valkey = true;
+        s->version = parse_version(v);
+    } else if (redis_info_field(info, "redis_version", &v)) {
+        s->version = parse_version(v);
+    }
+    if (field_is(info, "server_name", "valkey"))
+        s->is_valkey = true;
+    if (field_is(info, "cluster_enabled", "1") || field_is(info, "redis_mode", "cluster"))
+        s->cluster_enabled = true;
+    if (field_is(info, "role", "slave") || field_is(info, "role", "replica"))
+        s->is_replica = true;
+    if (field_is(info, "loading", "1"))
+        s->loading = true;
+    if (redis_info_field(info, "master_replid", &v))
+        copy_replid(s->replid, v);
+    if (redis_info_field(info, "master_replid2", &v))
+        copy_replid(s->replid2, v);
+    if (redis_info_field(info, "maxmemory_policy", &v))
+        copy_text(s->maxmemory_policy, sizeof(s->maxmemory_policy), v);
+    field_i64(info, "master_repl_offset", &s->repl_offset);
+    field_i64(info, "second_repl_offset", &s->second_repl_offset);
+    field_i64(info, "maxmemory", &s->maxmemory);
+    field_i64(info, "used_memory", &s->used_memory);
+}
+
+// ROLE is allowed to more users than INFO is.
+static void read_role(struct redis_server *s, const struct redis_reply *reply)
+{
+    struct resp_node n;
+    size_t pos = reply->first_child;
+    if (reply->root.type != RESP_ARRAY || !resp_next(reply->p, reply->n, &pos, &n))
+        return;
+    s->is_replica = slice_eq(n.text, SLICE("slave"));
+    if (slice_eq(n.text, SLICE("master")) && resp_next(reply->p, reply->n, &pos, &n) &&
+        n.type == RESP_INTEGER)
+        s->repl_offset = n.num;
+}
+
+// The value of a CONFIG GET of one option; false when refused or unknown.
+static int config_get(struct redis_client *r, const char *option, struct slice *value, bool *found)
+{
+    struct redis_reply reply;
+    *found = false;
+    int rc = redis_call(r, &reply, NULL, "CONFIG GET %s", option);
+    if (rc == ERR_REPLY)
+        return 0;
+    struct resp_node n;
+    size_t pos = reply.first_child;
+    if (rc || reply.root.num < 2 || !resp_next(reply.p, reply.n, &pos, &n) ||
+        !resp_next(reply.p, reply.n, &pos, &n))
+        return rc;
+    *value = n.text;
+    *found = true;
+    return 0;
+}
+
+int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e)
+{
+    static const char *const sections[] = {"server", "replication", "memory", "cluster",
+                                           "persistence"};
+    redis_server_init(out);
+    struct redis_reply reply;
+    bool told = false;
+    for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {
+        int rc = redis_call(r, &reply, e, "INFO %s", sections[i]);
+        if (rc == ERR_REPLY)
+            continue;
+        if (rc)
+            return rc;
+        redis_server_parse(out, reply.root.text);
+        told = told || i == 1;
+    }
+    if (!told) {
+        int rc = redis_call(r, &reply, e, "ROLE");
+        if (rc && rc != ERR_REPLY)
+            return rc;
+        if (!rc)
+            read_role(out, &reply);
+    }
+    struct slice value;
+    bool found;
+    int rc = config_get(r, "databases", &value, &found);
+    int64_t databases;
+    if (!rc && found && slice_i64(value, &databases) && databases > 0 && databases < INT32_MAX)
+        out->databases = (int)databases;
+    if (!rc)
+        rc = config_get(r, "import-mode", &value, &out->has_import_mode);
+    if (rc)
+        return err_set(e, rc, "probe of the server: %s", err_text(rc));
+    if (e)
+        *e = (struct err){0};
+    return 0;
+}

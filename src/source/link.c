@@ -1,0 +1,710 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "source/link.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "source/psync.h"
+
+enum {
+    RETRY_MIN_MS = 100,
+    RETRY_MAX_MS = 10000,
+    TICK_MS = 1000, // acknowledgements and timeouts
+    WRITE_TIMEOUT_US = 30 * 1000 * 1000,
+    TURN_BYTES = 1024 * 1024,
+    TURN_US = 1000,
+    CHUNK = 256 * 1024,
+    HANDSHAKE_CHUNK = 16 * 1024,
+    MAX_UNSENT = 64 * 1024, // acknowledgements are left out while the source does not read
+};
+
+// A connection attempt on the thread pool; outlives a link that goes away meanwhile.
+struct dial {
+    uv_work_t req;
+    struct link *link; // NULL: nobody waits any more
+    struct endpoint endpoint;
+    int timeout_ms;
+    struct conn *conn;
+    int rc;
+    struct err err;
+};
+
+struct link {
+    struct link_options o;
+    struct psync_options psync_options;
+    struct psync psync;
+    enum link_state state;
+    struct dial *dial;
+    struct conn *conn;
+    uv_timer_t timer; // the next attempt, or the tick
+    uv_timer_t again; // goes on with a turn that was cut short
+    int handles;      // still open
+    bool started, freed;
+    bool blocked; // the journal has no room
+    bool acked;   // on this connection, at stats.last_ack
+    unsigned attempt;
+    unsigned session; // changes whenever the connection does; tells a callback's caller
+    struct buf in;    // received, but not from a place in the journal
+    size_t in_used;
+    uint64_t right; // position of the log's right edge
+    uint64_t last_read_us;
+    uint64_t stuck_since_us; // the source takes no bytes; 0: it does
+    bool stream_grew;        // during this turn
+    bool snapshot_grew;
+    char tail[PSYNC_GETACK_LEN];
+    size_t tail_n;
+    struct link_stats stats;
+};
+
+static void connect_soon(struct link *l, uint64_t delay_ms);
+static void run_turn(struct link *l);
+
+const char *link_state_name(enum link_state s)
+{
+    static const char *const names[] = {
+        [LINK_IDLE] = "idle",
+        [LINK_CONNECTING] = "connecting",
+        [LINK_HANDSHAKE] = "handshake",
+        [LINK_WAIT_RDB] = "wait_rdb",
+        [LINK_RDB] = "rdb",
+        [LINK_STREAM] = "stream",
+        [LINK_BLOCKED] = "blocked",
+    };
+    return names[s];
+}
+
+static void set_state(struct link *l, enum link_state s, const struct err *why)
+{
+    if (l->state == s && !why)
+        return;
+    l->state = s;
+    if (l->o.events->state)
+        l->o.events->state(l->o.ctx, s, why);
+}
+
+// ---- the connection's end ----
+
+static void disconnect(struct link *l)
+{
+    l->session++;
+    uv_timer_stop(&l->timer);
+    uv_timer_stop(&l->again);
+    if (l->dial)
+        l->dial->link = NULL;
+    l->dial = NULL;
+    if (l->conn)
+        conn_close(l->conn);
+    l->conn = NULL;
+    l->blocked = false;
+    l->acked = false;
+    l->tail_n = 0;
+    l->stream_grew = l->snapshot_grew = false;
+    buf_clear(&l->in);
+    l->in_used = 0;
+    buf_clear(&l->psync.out);
+}
+
+static uint64_t retry_delay(struct link *l)
+{
+    unsigned shift = l->attempt < 10 ? l->attempt : 10;
+    uint64_t top = (uint64_t)RETRY_MIN_MS << shift;
+    top = top > RETRY_MAX_MS ? RETRY_MAX_MS : top;
+    l->attempt++;
+    uint32_t random = 0;
+    (void)uv_random(NULL, NULL, &random, sizeof(random), 0, NULL);
+    // Many links that lost the same source must not come back in one moment.
+    return top / 2 + random % (top / 2 + 1);
+}
+
+static void give_up(struct link *l, const struct err *why)
+{
+    struct err e = *why;
+    disconnect(l);
+    uint64_t delay = retry_delay(l);
+    log_warn(l->o.tag, "replication link: %s; next attempt in %llu ms", e.msg,
+             (unsigned long long)delay);
+    connect_soon(l, delay);
+    set_state(l, LINK_CONNECTING, &e);
+}
+
+static void io_failed(struct link *l, const char *what, int code)
+{
+    struct err e = {0};
+    char name[300];
+    endpoint_name(&l->o.endpoint, name, sizeof(name));
+    err_set(&e, code, "%s %s: %s", what, name, conn_error_text(l->conn, code));
+    give_up(l, &e);
+}
+
+static void journal_failed(struct link *l, const struct err *why)
+{
+    struct err e = *why;
+    disconnect(l);
+    l->started = false;
+    set_state(l, LINK_IDLE, &e);
+    if (l->o.events->journal_failed)
+        l->o.events->journal_failed(l->o.ctx, &e);
+}
+
+// ---- sending ----
+
+static void update_want(struct link *l)
+{
+    int want = l->blocked ? 0 : CONN_READ;
+    if (l->psync.out.n)
+        want |= CONN_WRITE;
+    conn_want(l->conn, want);
+}
+
+static void send_out(struct link *l)
+{
+    struct buf *out = &l->psync.out;
+    while (out->n) {
+        struct iovec iov = {out->p, out->n};
+        ssize_t n = conn_writev(l->conn, &iov, 1);
+        if (n == -EAGAIN)
+            break;
+        if (n < 0) {
+            io_failed(l, "write to", (int)n);
+            return;
+        }
+        buf_consume(out, (size_t)n);
+        l->stuck_since_us = 0;
+    }
+    if (!out->n)
+        l->stuck_since_us = 0;
+    else if (!l->stuck_since_us)
+        l->stuck_since_us = clock_mono_us();
+    update_want(l);
+}
+
+static bool streaming(const struct link *l)
+{
+    return l->conn && l->psync.state == PSYNC_STREAM;
+}
+
+// Position 0 before the stream: the source sees that the replica lives, and WAIT does not count it.
+static void send_ack(struct link *l)
+{
+    if (l->psync.out.n > MAX_UNSENT)
+        return;
+    bool stream = streaming(l);
+    psync_ack(&l->psync, stream ? l->right : 0);
+    if (stream) {
+        l->stats.last_ack = l->right;
+        l->acked = true;
+    }
+    send_out(l);
+}
+
+void link_ack_now(struct link *l)
+{
+    // What was asked up to here has been answered already when nothing came since.
+    if (streaming(l) && !(l->acked && l->stats.last_ack == l->right))
+        send_ack(l);
+}
+
+// ---- into the journal ----
+
+// Sorts out an error of a journal call; the link is blocked, or stopped.
+static void journal_refused(struct link *l, int rc, const struct err *e)
+{
+    if (rc != ERR_FULL) {
+        journal_failed(l, e);
+        return;
+    }
+    if (l->state != LINK_BLOCKED)
+        log_warn(l->o.tag, "the journal has no room: the source waits until the target catches up");
+    l->blocked = true;
+    update_want(l);
+    set_state(l, LINK_BLOCKED, NULL);
+}
+
+static void begin_snapshot(struct link *l)
+{
+    unsigned session = l->session;
+    char reason[256];
+    struct err e = {0};
+    struct psync *p = &l->psync;
+    psync_full_reason(p, reason, sizeof(reason));
+    log_info(l->o.tag, "full sync at offset %llu of %s: %s", (unsigned long long)p->offset,
+             p->replid, reason);
+    l->stats.full_syncs++;
+    if (l->o.events->full_sync)
+        l->o.events->full_sync(l->o.ctx, p->replid, p->offset, reason);
+    if (l->session != session)
+        return;
+    int rc = journal_begin_snapshot(l->o.journal, p->replid, p->offset, p->rdb_size, &e);
+    if (rc) {
+        journal_failed(l, &e);
+        return;
+    }
+    set_state(l, LINK_RDB, NULL);
+}
+
+static bool log_continues_at(const struct link *l, const struct link_request *r)
+{
+    struct journal_info info;
+    journal_get_info(l->o.journal, &info);
+    return info.has_log && r->offset >= 0 && info.right == (uint64_t)r->offset &&
+           strcmp(info.replid, r->replid) == 0;
+}
+
+static int prepare_log(struct link *l, struct err *e)
+{
+    const struct psync *p = &l->psync;
+    const struct link_request *r = &p->request;
+    int rc = 0;
+    if (!log_continues_at(l, r))
+        rc = journal_begin_log(l->o.journal, r->replid, (uint64_t)r->offset, e);
+    if (!rc && p->new_replid[0])
+        rc = journal_set_replid(l->o.journal, p->new_replid, (uint64_t)r->offset, e);
+    return rc;
+}
+
+static void begin_stream(struct link *l)
+{
+    l->attempt = 0;
+    l->last_read_us = clock_mono_us();
+    set_state(l, LINK_STREAM, NULL);
+}
+
+static void continue_stream(struct link *l)
+{
+    unsigned session = l->session;
+    struct err e = {0};
+    const char *id = l->psync.new_replid[0] ? l->psync.new_replid : NULL;
+    log_info(l->o.tag, "continuing at offset %lld%s%s", (long long)l->psync.request.offset + 1,
+             id ? " under the new replication id " : "", id ? id : "");
+    if (prepare_log(l, &e)) {
+        journal_failed(l, &e);
+        return;
+    }
+    l->right = (uint64_t)l->psync.request.offset;
+    l->stats.partial_syncs++;
+    if (l->o.events->continued)
+        l->o.events->continued(l->o.ctx, id);
+    if (l->session == session)
+        begin_stream(l);
+}
+
+// The last byte of the snapshot is in the journal.
+static void end_snapshot(struct link *l, uint64_t final_size)
+{
+    unsigned session = l->session;
+    struct err e = {0};
+    int rc = journal_end_snapshot(l->o.journal, final_size, &e);
+    if (rc) {
+        journal_failed(l, &e);
+        return;
+    }
+    l->right = l->psync.offset;
+    l->snapshot_grew = false;
+    log_info(l->o.tag, "snapshot of %llu bytes received", (unsigned long long)final_size);
+    if (l->o.events->snapshot_done)
+        l->o.events->snapshot_done(l->o.ctx);
+    if (l->session != session)
+        return;
+    begin_stream(l);
+    if (l->session == session)
+        send_ack(l);
+}
+
+static void note_tail(struct link *l, const char *p, size_t n)
+{
+    if (n >= sizeof(l->tail)) {
+        memcpy(l->tail, p + n - sizeof(l->tail), sizeof(l->tail));
+        l->tail_n = sizeof(l->tail);
+        return;
+    }
+    size_t keep = l->tail_n + n > sizeof(l->tail) ? sizeof(l->tail) - n : l->tail_n;
+    memmove(l->tail, l->tail + l->tail_n - keep, keep);
+    memcpy(l->tail + keep, p, n);
+    l->tail_n = keep + n;
+}
+
+static void commit_stream(struct link *l, const char *p, size_t n)
+{
+    note_tail(l, p, n);
+    journal_log_commit(l->o.journal, n);
+    l->right += n;
+    l->stats.bytes_stream += n;
+    l->stream_grew = true;
+}
+
+// n bytes at p, which is the journal's own space. What lies behind the snapshot's end is the stream
+// and goes (back) to the link's buffer, from where it gets into the log.
+static void commit_snapshot(struct link *l, const char *p, size_t n, bool from_buffer)
+{
+    bool done;
+    uint64_t final_size = 0;
+    size_t take = psync_rdb(&l->psync, p, n, &done, &final_size);
+    if (from_buffer)
+        l->in_used -= n - take;
+    else if (take < n)
+        buf_append(&l->in, p + take, n - take);
+    journal_snapshot_commit(l->o.journal, take);
+    l->stats.bytes_rdb += take;
+    l->snapshot_grew = true;
+    if (done)
+        end_snapshot(l, final_size);
+}
+
+static bool in_payload(const struct link *l)
+{
+    return l->psync.state == PSYNC_RDB || l->psync.state == PSYNC_STREAM;
+}
+
+// Room for the payload that comes next. False: the link is blocked or stopped.
+static bool payload_space(struct link *l, char **p, size_t *n)
+{
+    struct err e = {0};
+    bool rdb = l->psync.state == PSYNC_RDB;
+    int rc = rdb ? journal_snapshot_space(l->o.journal, p, n, &e)
+                 : journal_log_space(l->o.journal, p, n, &e);
+    if (rc) {
+        journal_refused(l, rc, &e);
+        return false;
+    }
+    size_t left = rdb ? psync_rdb_left(&l->psync) : SIZE_MAX;
+    *n = *n < left ? *n : left;
+    *n = *n < CHUNK ? *n : CHUNK;
+    return true;
+}
+
+static void commit_payload(struct link *l, const char *p, size_t n, bool from_buffer)
+{
+    if (l->psync.state == PSYNC_RDB)
+        commit_snapshot(l, p, n, from_buffer);
+    else
+        commit_stream(l, p, n);
+}
+
+// One event of the handshake. False when there is none, or the session has ended.
+static bool handshake(struct link *l)
+{
+    unsigned session = l->session;
+    size_t used;
+    enum psync_event event =
+        psync_step(&l->psync, l->in.n ? l->in.p + l->in_used : "", l->in.n - l->in_used, &used);
+    l->in_used += used;
+    switch (event) {
+    case PSYNC_NEED_MORE:
+        buf_consume(&l->in, l->in_used);
+        l->in_used = 0;
+        break;
+    case PSYNC_CHOOSE: {
+        struct link_request request = {"?", -1};
+        l->o.events->choose(l->o.ctx, &l->psync.server, &request);
+        if (l->session != session)
+            return false;
+        psync_request(&l->psync, &request);
+        break;
+    }
+    case PSYNC_WILL_SEND:
+        set_state(l, LINK_WAIT_RDB, NULL);
+        break;
+    case PSYNC_SNAPSHOT:
+        begin_snapshot(l);
+        if (l->session == session && psync_rdb_left(&l->psync) == 0)
+            commit_snapshot(l, "", 0, false);
+        break;
+    case PSYNC_CONTINUED:
+        continue_stream(l);
+        break;
+    case PSYNC_ERROR: {
+        struct err e = l->psync.error;
+        char name[300];
+        err_wrap(&e, "%s", endpoint_name(&l->o.endpoint, name, sizeof(name)));
+        give_up(l, &e);
+        return false;
+    }
+    }
+    if (l->session != session)
+        return false;
+    send_out(l);
+    return l->session == session && event != PSYNC_NEED_MORE;
+}
+
+// Empties the link's own buffer: first the handshake, then payload that came with it. Returns
+// false when no more may be received now.
+static bool drain_in(struct link *l)
+{
+    unsigned session = l->session;
+    while (!in_payload(l))
+        if (!handshake(l))
+            return l->session == session;
+    while (l->in_used < l->in.n) {
+        char *p;
+        size_t n;
+        if (!payload_space(l, &p, &n))
+            return false;
+        size_t have = l->in.n - l->in_used;
+        n = n < have ? n : have;
+        memcpy(p, l->in.p + l->in_used, n);
+        l->in_used += n;
+        commit_payload(l, p, n, true);
+        if (l->session != session)
+            return false;
+    }
+    buf_free(&l->in);
+    l->in_used = 0;
+    return true;
+}
+
+// ---- receiving ----
+
+// One recv to where the bytes belong. Returns the bytes received, 0 when there were none. *more:
+// another try may bring something.
+static size_t receive(struct link *l, bool *more)
+{
+    char *p;
+    size_t n = HANDSHAKE_CHUNK;
+    bool direct = in_payload(l);
+    *more = false;
+    if (!direct)
+        p = buf_reserve(&l->in, n);
+    else if (!payload_space(l, &p, &n))
+        return 0;
+    ssize_t got = conn_recv(l->conn, p, n);
+    if (got == -EAGAIN)
+        return 0;
+    if (got < 0) {
+        io_failed(l, got == ERR_CLOSED ? "lost" : "read from", (int)got);
+        return 0;
+    }
+    // A short read has emptied a plain socket; of TLS it is one record.
+    *more = (size_t)got == n || l->o.endpoint.tls.enabled;
+    if (direct)
+        commit_payload(l, p, (size_t)got, false);
+    else
+        l->in.n += (size_t)got;
+    return (size_t)got;
+}
+
+static void turn_ends(struct link *l)
+{
+    if (!l->stream_grew && !l->snapshot_grew)
+        return;
+    if (l->stream_grew && psync_ends_with_getack(l->tail, l->tail_n)) {
+        unsigned session = l->session;
+        link_ack_now(l);
+        if (l->session != session)
+            return;
+    }
+    l->stream_grew = l->snapshot_grew = false;
+    if (l->o.events->grew)
+        l->o.events->grew(l->o.ctx);
+}
+
+static void go_on(uv_timer_t *t)
+{
+    struct link *l = t->data;
+    if (l->conn && !l->blocked)
+        run_turn(l);
+}
+
+// Receives for a bounded time, so that the other work of the loop's thread stays on time.
+static void run_turn(struct link *l)
+{
+    unsigned session = l->session;
+    uint64_t begin = clock_mono_us(), now = begin;
+    size_t total = 0;
+    bool more = true;
+    while (drain_in(l) && more && total < TURN_BYTES && now - begin < TURN_US) {
+        total += receive(l, &more);
+        if (l->session != session)
+            return;
+        now = clock_mono_us();
+    }
+    if (l->session != session)
+        return;
+    if (total) {
+        l->last_read_us = now;
+        l->stats.last_io_ms = clock_unix_ms();
+    }
+    // The poll does not tell of bytes that are inside TLS.
+    if (!l->blocked && conn_has_buffered(l->conn))
+        uv_timer_start(&l->again, go_on, 0, 0);
+    if (!l->blocked && l->state == LINK_BLOCKED)
+        set_state(l, l->psync.state == PSYNC_RDB ? LINK_RDB : LINK_STREAM, NULL);
+    if (l->session == session)
+        turn_ends(l);
+}
+
+static void on_ready(void *ctx, int events)
+{
+    struct link *l = ctx;
+    unsigned session = l->session;
+    if ((events & CONN_WRITE) && l->psync.out.n)
+        send_out(l);
+    if (l->session == session && (events & CONN_READ) && !l->blocked)
+        run_turn(l);
+}
+
+void link_kick(struct link *l)
+{
+    if (!l->conn || !l->blocked)
+        return;
+    l->blocked = false;
+    l->last_read_us = clock_mono_us();
+    update_want(l);
+    // Not from here: a reader that releases bytes may be the caller.
+    uv_timer_start(&l->again, go_on, 0, 0);
+}
+
+// ---- connecting ----
+
+static void on_tick(uv_timer_t *t)
+{
+    struct link *l = t->data;
+    uint64_t now = clock_mono_us();
+    if (!l->blocked && now - l->last_read_us > (uint64_t)l->o.read_timeout_ms * 1000) {
+        io_failed(l, "read from", ERR_TIMEOUT);
+        return;
+    }
+    if (l->stuck_since_us && now - l->stuck_since_us > WRITE_TIMEOUT_US) {
+        io_failed(l, "write to", ERR_TIMEOUT);
+        return;
+    }
+    if (l->psync.state >= PSYNC_RDB_HEADER)
+        send_ack(l);
+}
+
+static void session_begin(struct link *l, struct conn *c)
+{
+    l->conn = c;
+    l->last_read_us = clock_mono_us();
+    l->stuck_since_us = 0;
+    psync_begin(&l->psync, &l->psync_options);
+    conn_watch(c, l->o.loop, on_ready, l);
+    uv_timer_start(&l->timer, on_tick, TICK_MS, TICK_MS);
+    unsigned session = l->session;
+    set_state(l, LINK_HANDSHAKE, NULL);
+    if (l->session == session)
+        send_out(l);
+}
+
+static void dial_work(uv_work_t *req)
+{
+    struct dial *d = req->data;
+    d->rc = conn_dial(&d->conn, &d->endpoint, d->timeout_ms, &d->err);
+}
+
+static void dial_done(uv_work_t *req, int status)
+{
+    struct dial *d = req->data;
+    struct link *l = d->link;
+    (void)status;
+    if (l)
+        l->dial = NULL;
+    if (l && d->conn)
+        session_begin(l, d->conn);
+    else if (l)
+        give_up(l, &d->err);
+    else if (d->conn)
+        conn_close(d->conn);
+    endpoint_free(&d->endpoint);
+    free(d);
+}
+
+static void connect_now(uv_timer_t *t)
+{
+    struct link *l = t->data;
+    struct dial *d = xcalloc(1, sizeof(*d));
+    d->req.data = d;
+    d->link = l;
+    d->timeout_ms = l->o.connect_timeout_ms;
+    endpoint_copy(&d->endpoint, &l->o.endpoint);
+    l->dial = d;
+    must(uv_queue_work(l->o.loop, &d->req, dial_work, dial_done) == 0);
+}
+
+static void connect_soon(struct link *l, uint64_t delay_ms)
+{
+    l->stats.reconnects++;
+    uv_timer_start(&l->timer, connect_now, delay_ms, 0);
+}
+
+// ---- life ----
+
+struct link *link_new(const struct link_options *o)
+{
+    must(o->loop && o->journal && o->events && o->events->choose);
+    struct link *l = xcalloc(1, sizeof(*l));
+    l->o = *o;
+    if (l->o.connect_timeout_ms <= 0)
+        l->o.connect_timeout_ms = 5000;
+    if (l->o.read_timeout_ms <= 0)
+        l->o.read_timeout_ms = 60000;
+    l->psync_options = (struct psync_options){
+        .user = o->endpoint.user,
+        .password = o->endpoint.password,
+        .psync_command = o->psync_command ? o->psync_command : "PSYNC",
+        .announce_ip = o->announce_ip,
+        .listening_port = o->listening_port,
+    };
+    uv_timer_init(o->loop, &l->timer);
+    uv_timer_init(o->loop, &l->again);
+    l->timer.data = l->again.data = l;
+    l->handles = 2;
+    return l;
+}
+
+void link_start(struct link *l)
+{
+    if (l->started || l->freed)
+        return;
+    l->started = true;
+    l->attempt = 0;
+    uv_timer_start(&l->timer, connect_now, 0, 0);
+    set_state(l, LINK_CONNECTING, NULL);
+}
+
+void link_stop(struct link *l)
+{
+    if (!l->started)
+        return;
+    l->started = false;
+    disconnect(l);
+    set_state(l, LINK_IDLE, NULL);
+}
+
+void link_reconnect(struct link *l, const char *why)
+{
+    if (!l->started)
+        return;
+    log_info(l->o.tag, "replication link: reconnecting: %s", why);
+    disconnect(l);
+    connect_soon(l, 0);
+    set_state(l, LINK_CONNECTING, NULL);
+}
+
+static void handle_closed(uv_handle_t *h)
+{
+    struct link *l = h->data;
+    if (--l->handles)
+        return;
+    psync_free(&l->psync);
+    buf_free(&l->in);
+    free(l);
+}
+
+void link_free(struct link *l)
+{
+    if (!l || l->freed)
+        return;
+    l->freed = true;
+    l->started = false;
+    disconnect(l);
+    uv_close((uv_handle_t *)&l->timer, handle_closed);
+    uv_close((uv_handle_t *)&l->again, handle_closed);
+}
+
+void link_get_stats(const struct link *l, struct link_stats *out)
+{
+    *out = l->stats;
+}

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/apply.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+enum { SKIPS = 64 };
+
+// Commands of the stream that steer it.
+enum steer { STEER_NONE, STEER_SELECT, STEER_MULTI, STEER_EXEC, STEER_PING, STEER_REPLCONF, STEERS };
+
+struct apply {
+    struct apply_options o;
+    struct journal_reader *reader;
+    struct resp_cmd cmd;
+    uint64_t pos; // everything up to here is in the batcher
+    int db;       // selected by the source
+    bool in_txn;  // between the source's MULTI and EXEC
+    bool unit_open;
+    struct rewrite rewrite;
+    struct filter_scratch scratch;
+    struct buf text;
+    const struct cmd_info *steer[STEERS];
+    uint64_t skip[SKIPS];
+    int skips;
+    struct apply_stats stats;
+};
+
+struct apply *apply_new(const struct apply_options *o, uint64_t from, int db)
+{
+    static const struct slice names[STEERS] = {
+        [STEER_NONE] = {"", 0},   [STEER_SELECT] = {"select", 6}, [STEER_MULTI] = {"multi", 5},
+        [STEER_EXEC] = {"exec", 4}, [STEER_PING] = {"ping", 4},   [STEER_REPLCONF] = {"replconf", 8},
+    };
+    struct apply *a = xcalloc(1, sizeof(*a));
+    a->o = *o;
+    a->reader = journal_reader_open(o->journal);
+    a->pos = from;
+    a->db = db;
+    for (int i = 1; i < STEERS; i++) {
+        a->steer[i] = cmd_by_name(names[i]);
+        must(a->steer[i]);
+    }
+    return a;
+}
+
+void apply_free(struct apply *a)
+{
+    if (!a)
+        return;
+    journal_reader_close(a->reader);
+    resp_cmd_free(&a->cmd);
+    rewrite_free(&a->rewrite);
+    filter_scratch_free(&a->scratch);
+    buf_free(&a->text);
+    free(a);
+}
+
+void apply_skip_offset(struct apply *a, uint64_t ref)
+{
+    a->skip[a->skips++ % SKIPS] = ref;
+}
+
+static bool is_skipped(const struct apply *a, uint64_t ref)
+{
+    for (int i = 0; i < a->skips && i < SKIPS; i++)
+        if (a->skip[i] == ref)
+            return true;
+    return false;
+}
+
+static enum steer steer_of(const struct apply *a, const struct cmd_info *info)
+{
+    for (int i = 1; i < STEERS; i++)
+        if (a->steer[i] == info)
+            return (enum steer)i;
+    return STEER_NONE;
+}
+
+static struct batch_mark mark_at(const struct apply *a, uint64_t end)
+{
+    return (struct batch_mark){.offset = end, .db = a->db};
+}
+
+// Begins the unit that a command needs, unless a source transaction's is open already.
+static bool begin_unit(struct apply *a, const struct cmd_info *info)
+{
+    if (a->unit_open)
+        return batcher_unsent(a->o.batcher) < (8u << 20);
+    bool wrapped = a->o.transactions || !info ||
+                   !cmd_is_blind(info, a->cmd.argc, a->cmd.argv);
+    if (!batcher_unit_begin(a->o.batcher, wrapped, a->in_txn && a->o.transactions))
+        return false;
+    a->unit_open = true;
+    return true;
+}
+
+// Everything up to end is dealt with; a mark inside a source transaction would tear it.
+static void end_command(struct apply *a, uint64_t end)
+{
+    if (a->in_txn && a->o.transactions)
+        return;
+    struct batch_mark mark = mark_at(a, end);
+    if (a->unit_open)
+        batcher_unit_end(a->o.batcher, &mark);
+    else
+        batcher_skip_to(a->o.batcher, &mark);
+    a->unit_open = false;
+}
+
+static void report_expiries(struct apply *a, int target_db)
+{
+    const struct rewrite *w = &a->rewrite;
+    for (int i = 0; i < w->expiries; i++)
+        if (w->expiry[i].held)
+            a->o.held(a->o.ctx, target_db, w->expiry[i].key, w->expiry[i].field,
+                      w->expiry[i].true_ms);
+    if (w->moves_keys)
+        a->o.moved(a->o.ctx);
+}
+
+enum verdict { TAKEN, NOT_NOW, STOP };
+
+static enum verdict refuse(struct apply *a, const char *reason)
+{
+    if (!a->o.refused(a->o.ctx, a->pos, slice_cstr(reason)))
+        return STOP;
+    a->stats.filtered++;
+    return TAKEN;
+}
+
+// SELECT goes through the batcher, which keeps track of the connection's db.
+static void put_command(struct apply *a, int argc, const struct slice *argv)
+{
+    int64_t db;
+    if (argc == 2 && slice_ieq(argv[0], SLICE("select")) && slice_i64(argv[1], &db)) {
+        batcher_select(a->o.batcher, (int)db, a->pos);
+        return;
+    }
+    buf_clear(&a->text);
+    resp_put_argv(&a->text, argc, argv);
+    outq_put(batcher_out(a->o.batcher), a->text.p, a->text.n);
+    batcher_cmd(a->o.batcher, a->pos);
+}
+
+static enum verdict send_command(struct apply *a, const struct cmd_info *info, const char *p,
+                                 const struct rewrite_input *in, const struct slice *argv, int argc)
+{
+    int to = rewrite_map_db(&a->o.dbs, a->db);
+    if (a->o.databases > 0 && to >= a->o.databases)
+        return refuse(a, "the target has no such db; map it with output.replay.targetDbMap or raise "
+                         "\"databases\" there");
+    enum rewrite_result r = rewrite_command(&a->rewrite, in, info, argc, argv);
+    if (r == REWRITE_REFUSED)
+        return refuse(a, a->rewrite.reason);
+    if (r == REWRITE_DROP) {
+        a->stats.filtered++;
+        return TAKEN;
+    }
+    if (!begin_unit(a, info))
+        return NOT_NOW;
+    batcher_select(a->o.batcher, to, a->pos);
+    struct outq *out = batcher_out(a->o.batcher);
+    if (r == REWRITE_AS_IS && argv == a->cmd.argv && !a->cmd.is_inline) {
+        outq_borrow(out, p + a->cmd.lead, a->cmd.len - a->cmd.lead);
+        batcher_cmd(a->o.batcher, a->pos);
+    } else if (r == REWRITE_AS_IS) {
+        put_command(a, argc, argv);
+    } else {
+        put_command(a, a->rewrite.argc, a->rewrite.argv);
+        for (int i = 0; i < a->rewrite.then_n; i++)
+            put_command(a, a->rewrite.then[i].argc, a->rewrite.then[i].argv);
+    }
+    report_expiries(a, to);
+    return TAKEN;
+}
+
+static enum verdict data_command(struct apply *a, const struct cmd_info *info, const char *p,
+                                 const struct rewrite_input *in)
+{
+    if (a->skips && is_skipped(a, a->pos)) {
+        a->stats.filtered++;
+        return TAKEN;
+    }
+    int argc = a->cmd.argc;
+    const struct slice *argv = a->cmd.argv;
+    if (a->o.filter) {
+        switch (filter_command(a->o.filter, a->db, info, argc, argv, &a->scratch)) {
+        case FILTER_PASS:
+            break;
+        case FILTER_DROP:
+            a->stats.filtered++;
+            return TAKEN;
+        case FILTER_PROJECT:
+            info = a->scratch.info;
+            argc = a->scratch.argc;
+            argv = a->scratch.argv;
+            break;
+        }
+    }
+    return send_command(a, info, p, in, argv, argc);
+}
+
+static enum verdict select_db(struct apply *a)
+{
+    int64_t db;
+    if (a->cmd.argc != 2 || !slice_i64(a->cmd.argv[1], &db) || db < 0 || db > INT32_MAX)
+        return refuse(a, "SELECT of a db that is no number");
+    a->db = (int)db;
+    return TAKEN;
+}
+
+static bool is_getack(const struct resp_cmd *c)
+{
+    return c->argc >= 2 && slice_ieq(c->argv[1], SLICE("getack"));
+}
+
+// One whole command; p is its first byte.
+static enum verdict take(struct apply *a, const char *p, const struct rewrite_input *in)
+{
+    const struct cmd_info *info = cmd_lookup(a->cmd.argc, a->cmd.argv);
+    uint64_t end = a->pos + a->cmd.len;
+    enum verdict v = TAKEN;
+    switch (steer_of(a, info)) {
+    case STEER_SELECT:
+        v = select_db(a);
+        break;
+    case STEER_MULTI:
+        a->in_txn = true;
+        break;
+    case STEER_EXEC:
+        a->in_txn = false;
+        break;
+    case STEER_PING:
+        break;
+    case STEER_REPLCONF:
+        if (is_getack(&a->cmd))
+            a->o.getack(a->o.ctx);
+        break;
+    case STEER_NONE:
+    case STEERS:
+        v = data_command(a, info, p, in);
+        a->stats.received += v == TAKEN;
+        break;
+    }
+    if (v == TAKEN)
+        end_command(a, end);
+    return v;
+}
+
+int apply_pump(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_before, struct err *e)
+{
+    const char *p;
+    size_t n, done = 0;
+    int rc = journal_log_view(a->reader, a->pos, &p, &n, e);
+    if (rc)
+        return rc;
+    while (done < n) {
+        if (done >= budget)
+            return APPLY_MORE_NOW;
+        rc = resp_cmd_parse(&a->cmd, p + done, n - done);
+        if (rc < 0)
+            return err_set(e, rc, "offset %llu of the stream is not a command",
+                           (unsigned long long)a->pos);
+        if (rc == 0)
+            break;
+        if (a->cmd.argc) {
+            struct rewrite_input in = {.dbs = &a->o.dbs,
+                                       .db = a->db,
+                                       .now_ms = now_ms,
+                                       .hold_before = hold_before,
+                                       .several = true,
+                                       .target_dbs = a->o.databases,
+                                       .target_version =
+                                           a->o.target_is_valkey ? 0 : a->o.target_version,
+                                       .source_is_valkey = a->o.source_is_valkey};
+            enum verdict v = take(a, p + done, &in);
+            if (v == STOP)
+                return APPLY_STOPPED;
+            if (v == NOT_NOW)
+                return APPLY_WAIT;
+        } else {
+            end_command(a, a->pos + a->cmd.len);
+        }
+        a->pos += a->cmd.len;
+        done += a->cmd.len;
+    }
+    return APPLY_WAIT;
+}
+
+uint64_t apply_position(const struct apply *a)
+{
+    return a->pos;
+}
+
+int apply_command_at(struct journal_reader *r, uint64_t ref, struct buf *command, struct err *e)
+{
+    const char *p;
+    size_t n;
+    int rc = journal_log_view(r, ref, &p, &n, e);
+    if (rc)
+        return rc;
+    struct resp_cmd c = {0};
+    rc = resp_cmd_parse(&c, p, n);
+    if (rc == 1)
+        resp_put_argv(command, c.argc, c.argv);
+    resp_cmd_free(&c);
+    return rc == 1 ? 0 : err_set(e, ERR_CORRUPT, "no command at offset %llu", (unsigned long long)ref);
+}
+
+bool apply_between_units(const struct apply *a, struct batch_mark *mark)
+{
+    *mark = mark_at(a, a->pos);
+    return !a->unit_open && !a->in_txn;
+}
+
+void apply_acked(struct apply *a, uint64_t position)
+{
+    journal_log_release(a->reader, position);
+}
+
+void apply_get_stats(const struct apply *a, struct apply_stats *out)
+{
+    *out = a->stats;
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Applies the replication stream: reads commands out of the journal, filters and rewrites them, and
+// hands them to the batcher as units. What needs no change is sent from where it lies.
+#ifndef GUNYU_TARGET_APPLY_H
+#define GUNYU_TARGET_APPLY_H
+
+#include "codec/resp.h"
+#include "flow/filter.h"
+#include "flow/rewrite.h"
+#include "journal/journal.h"
+#include "target/batcher.h"
+
+struct apply_options {
+    struct batcher *batcher;
+    struct journal *journal;
+    const struct filter *filter;
+    struct rewrite_dbs dbs;
+    bool transactions;              // replayTransaction; false: only what needs it is wrapped
+    int databases;                  // of the target; -1 unknown
+    int target_version;             // 70015
+    bool target_is_valkey, source_is_valkey;
+    void (*getack)(void *ctx);      // REPLCONF GETACK was read
+    // A near expiry was replaced by a far one (field empty: the key's own); the key space was
+    // rearranged, so that a table of held keys no longer tells where they are.
+    void (*held)(void *ctx, int target_db, struct slice key, struct slice field, int64_t true_ms);
+    void (*moved)(void *ctx);
+    // A command that cannot be applied at all: true to go on without it, false to stop there.
+    bool (*refused)(void *ctx, uint64_t ref, struct slice reason);
+    void *ctx;
+};
+
+struct apply_stats {
+    uint64_t received, filtered;
+};
+
+struct apply;
+// Goes on after position `from` with the source's db selected there.
+struct apply *apply_new(const struct apply_options *o, uint64_t from, int db);
+void apply_free(struct apply *a);
+
+// Commands at these offsets are dropped: the operator decided, they are in the dead-letter file.
+void apply_skip_offset(struct apply *a, uint64_t ref);
+
+enum apply_result { APPLY_WAIT, APPLY_MORE_NOW, APPLY_STOPPED }; // errors negative
+// Until no data, no room, or budget bytes are parsed. hold_before: expiries before this are held
+// (0: none).
+int apply_pump(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_before,
+               struct err *e) must_check;
+uint64_t apply_position(const struct apply *a); // parsed up to here
+// The same as a mark; false in the middle of a source transaction, where no other unit fits.
+bool apply_between_units(const struct apply *a, struct batch_mark *mark);
+// Appends the command that begins after position ref; for dead letters.
+int apply_command_at(struct journal_reader *r, uint64_t ref, struct buf *command,
+                     struct err *e) must_check;
+void apply_acked(struct apply *a, uint64_t position); // releases the journal
+void apply_get_stats(const struct apply *a, struct apply_stats *out);
+
+#endif

@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/batcher.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "codec/resp.h"
+#include "target/replies.h"
+
+enum {
+    BATCHES = 128, // power of two
+    IOVECS = 64,
+    RECV_SIZE = 64 * 1024,
+    QUEUE_LIMIT = 4 << 20, // unsent bytes before units have to wait
+    EAGER_SEND = 256 << 10,
+    REFS_LIMIT = 1 << 16, // unanswered commands before units have to wait
+};
+
+// What reply of the oldest batch comes next.
+enum phase { PHASE_MULTI, PHASE_BODY, PHASE_EXEC, PHASE_RESULTS };
+
+struct batch {
+    bool wrapped, alone, closed, stores;
+    enum phase phase;
+    uint32_t cmds;     // in the body
+    uint32_t tail;     // position commands behind them
+    uint32_t answered; // of the body, or of the results
+    size_t bytes;
+    uint64_t first_ref; // index into refs
+    uint64_t began_us;
+    struct batch_mark mark;
+    bool has_mark;
+    uint64_t bad_ref; // first command refused while queueing
+    struct err why;   // code 0: none
+};
+
+struct batcher {
+    struct batcher_options o;
+    struct conn *conn;
+    struct outq out;
+    struct replies in;
+    int db;
+    // batches[head .. head + count), the last one may be open
+    struct batch batches[BATCHES];
+    uint32_t head, count;
+    bool in_unit;
+    int execs, bares; // closed and unanswered
+    // one entry a command of an unanswered batch; first and end only grow
+    uint64_t *refs;
+    uint64_t refs_cap, refs_first, refs_end;
+    struct batch_mark current; // everything up to here is in some batch or was skipped
+    struct batch_mark acked;   // and this far the target has confirmed
+    struct batch_mark placed;  // the last position put into the pipeline; never goes backward
+    bool has_current, has_acked;
+    bool dirty; // `placed` is behind `current`
+    bool store_now;
+    uint64_t stored_us;
+    bool broken; // nothing may be sent or read until the next attach
+    struct buf scratch;
+    struct batcher_stats stats;
+};
+
+struct batcher *batcher_new(const struct batcher_options *o)
+{
+    struct batcher *b = xcalloc(1, sizeof(*b));
+    b->o = *o;
+    b->refs_cap = 4096;
+    b->refs = xmalloc(b->refs_cap * sizeof(*b->refs));
+    return b;
+}
+
+void batcher_detach(struct batcher *b)
+{
+    if (b->conn)
+        conn_close(b->conn);
+    b->conn = NULL;
+    outq_free(&b->out);
+    replies_free(&b->in);
+    b->head = b->count = 0;
+    b->in_unit = b->has_current = b->has_acked = b->dirty = b->store_now = false;
+    b->broken = true; // ends a loop over bytes already received from the old connection
+    b->execs = b->bares = 0;
+    b->refs_first = b->refs_end = 0;
+}
+
+void batcher_free(struct batcher *b)
+{
+    if (!b)
+        return;
+    batcher_detach(b);
+    buf_free(&b->scratch);
+    free(b->refs);
+    free(b);
+}
+
+bool batcher_attached(const struct batcher *b)
+{
+    return b->conn && !b->broken;
+}
+
+void batcher_set_max_exec(struct batcher *b, int max_exec)
+{
+    b->o.max_exec = max_exec;
+}
+
+static struct batch *batch_at(struct batcher *b, uint32_t i)
+{
+    return &b->batches[(b->head + i) & (BATCHES - 1)];
+}
+
+static struct batch *open_batch(struct batcher *b)
+{
+    struct batch *last = b->count ? batch_at(b, b->count - 1) : NULL;
+    return last && !last->closed ? last : NULL;
+}
+
+static void fail(struct batcher *b, uint64_t ref, const struct err *why)
+{
+    if (b->broken)
+        return;
+    b->broken = true;
+    conn_want(b->conn, 0);
+    b->o.events->failed(b->o.ctx, ref, why);
+}
+
+static void send_out(struct batcher *b)
+{
+    while (b->out.bytes && !b->broken) {
+        struct iovec iov[IOVECS];
+        int n = outq_iov(&b->out, iov, IOVECS);
+        ssize_t r = conn_writev(b->conn, iov, n);
+        if (r == -EAGAIN)
+            break;
+        if (r < 0) {
+            struct err e;
+            err_sys(&e, (int)r, "write to the target");
+            fail(b, UINT64_MAX, &e);
+            return;
+        }
+        b->stats.bytes_sent += (uint64_t)r;
+        outq_sent(&b->out, (size_t)r);
+    }
+    if (!b->broken)
+        conn_want(b->conn, b->out.bytes ? CONN_READ | CONN_WRITE : CONN_READ);
+}
+
+static bool mark_equal(const struct batch_mark *a, const struct batch_mark *b)
+{
+    return a->offset == b->offset && a->loading == b->loading && a->rdb_index == b->rdb_index;
+}
+
+// Loading comes before streaming from the same offset.
+static bool mark_after(const struct batch_mark *a, const struct batch_mark *b)
+{
+    if (a->offset != b->offset)
+        return a->offset > b->offset;
+    if (a->loading != b->loading)
+        return b->loading;
+    return a->loading && a->rdb_index > b->rdb_index;
+}
+
+static int append_position(struct batcher *b, const struct batch_mark *mark)
+{
+    buf_clear(&b->scratch);
+    int n = b->o.events->put_position(b->o.ctx, mark, &b->scratch, &b->db);
+    outq_put(&b->out, b->scratch.p, b->scratch.n);
+    b->stored_us = clock_mono_us();
+    b->placed = *mark;
+    b->dirty = !mark_equal(mark, &b->current);
+    b->store_now = b->store_now && b->dirty;
+    return n;
+}
+
+static bool may_close(const struct batcher *b, const struct batch *t)
+{
+    return !t->wrapped || (b->bares == 0 && b->execs < b->o.max_exec);
+}
+
+static void close_batch(struct batcher *b, struct batch *t)
+{
+    t->closed = true;
+    if (!t->wrapped) {
+        b->bares++;
+        return;
+    }
+    t->tail = (uint32_t)append_position(b, &t->mark);
+    t->stores = true;
+    outq_put(&b->out, "*1\r\n$4\r\nEXEC\r\n", 14);
+    b->execs++;
+}
+
+static struct batch *batch_new(struct batcher *b, bool wrapped)
+{
+    struct batch *t = batch_at(b, b->count++);
+    *t = (struct batch){.wrapped = wrapped,
+                        .phase = wrapped ? PHASE_MULTI : PHASE_BODY,
+                        .first_ref = b->refs_end,
+                        .bad_ref = UINT64_MAX,
+                        .began_us = clock_mono_us()};
+    if (wrapped)
+        outq_put(&b->out, "*1\r\n$5\r\nMULTI\r\n", 15);
+    return t;
+}
+
+// A bare batch that holds nothing but the position of what is confirmed.
+static void position_batch(struct batcher *b)
+{
+    const struct batch_mark *mark = b->count == 0 ? &b->current : &b->acked;
+    if (b->count == BATCHES || (b->count && !b->has_acked) || !mark_after(mark, &b->placed))
+        return;
+    struct batch *t = batch_new(b, false);
+    t->mark = *mark;
+    t->has_mark = t->stores = true;
+    t->tail = (uint32_t)append_position(b, &t->mark);
+    close_batch(b, t);
+}
+
+static bool has_room(const struct batcher *b)
+{
+    return batcher_attached(b) && b->out.bytes < QUEUE_LIMIT &&
+           b->refs_end - b->refs_first < REFS_LIMIT;
+}
+
+bool batcher_room(const struct batcher *b)
+{
+    return has_room(b) && !b->in_unit && b->count < BATCHES;
+}
+
+bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone)
+{
+    must(!b->in_unit);
+    if (!has_room(b))
+        return false;
+    struct batch *t = open_batch(b);
+    if (t && (t->wrapped != wrapped || alone || t->alone || t->cmds >= b->o.max_cmds ||
+              t->bytes >= b->o.max_bytes)) {
+        if (!may_close(b, t))
+            return false;
+        close_batch(b, t);
+        t = NULL;
+    }
+    if (!t) {
+        if (b->count == BATCHES)
+            return false;
+        t = batch_new(b, wrapped);
+        t->alone = alone;
+    }
+    b->in_unit = true;
+    return true;
+}
+
+struct outq *batcher_out(struct batcher *b)
+{
+    return &b->out;
+}
+
+static void push_ref(struct batcher *b, uint64_t ref)
+{
+    if (b->refs_end - b->refs_first == b->refs_cap) {
+        uint64_t *bigger = xmalloc(2 * b->refs_cap * sizeof(*bigger));
+        for (uint64_t i = b->refs_first; i < b->refs_end; i++)
+            bigger[i & (2 * b->refs_cap - 1)] = b->refs[i & (b->refs_cap - 1)];
+        free(b->refs);
+        b->refs = bigger;
+        b->refs_cap *= 2;
+    }
+    b->refs[b->refs_end++ & (b->refs_cap - 1)] = ref;
+}
+
+void batcher_cmd(struct batcher *b, uint64_t ref)
+{
+    struct batch *t = open_batch(b);
+    must(b->in_unit && t);
+    push_ref(b, ref);
+    t->cmds++;
+    b->stats.cmds_sent++;
+    if (b->out.bytes >= EAGER_SEND)
+        send_out(b);
+}
+
+void batcher_select(struct batcher *b, int db, uint64_t ref)
+{
+    if (db == b->db)
+        return;
+    char num[24], cmd[64];
+    size_t n = i64_format(num, db);
+    num[n] = 0;
+    int len = snprintf(cmd, sizeof(cmd), "*2\r\n$6\r\nSELECT\r\n$%zu\r\n%s\r\n", n, num);
+    outq_put(&b->out, cmd, (size_t)len);
+    b->db = db;
+    batcher_cmd(b, ref);
+}
+
+static void set_mark(struct batcher *b, const struct batch_mark *mark)
+{
+    b->current = *mark;
+    b->has_current = b->dirty = true;
+}
+
+void batcher_unit_end(struct batcher *b, const struct batch_mark *mark)
+{
+    must(b->in_unit);
+    b->in_unit = false;
+    struct batch *t = open_batch(b);
+    if (!t) // the connection was lost in the middle
+        return;
+    t->mark = *mark;
+    t->has_mark = true;
+    set_mark(b, mark);
+}
+
+void batcher_skip_to(struct batcher *b, const struct batch_mark *mark)
+{
+    must(!b->in_unit);
+    struct batch *t = open_batch(b);
+    if (t) {
+        t->mark = *mark;
+        set_mark(b, mark);
+    } else if (batcher_attached(b)) {
+        set_mark(b, mark);
+        if (b->count == 0) {
+            b->acked = *mark;
+            b->has_acked = true;
+            b->o.events->acked(b->o.ctx, mark, false);
+        }
+    }
+}
+
+bool batcher_idle(const struct batcher *b)
+{
+    return b->count == 0 && b->out.bytes == 0;
+}
+
+uint64_t batcher_oldest_us(const struct batcher *b)
+{
+    return b->count ? b->batches[b->head].began_us : 0;
+}
+
+size_t batcher_unsent(const struct batcher *b)
+{
+    return b->out.bytes;
+}
+
+void batcher_store_position(struct batcher *b)
+{
+    b->store_now = b->has_current && b->dirty;
+}
+
+void batcher_flush(struct batcher *b)
+{
+    if (!batcher_attached(b))
+        return;
+    struct batch *t = b->in_unit ? NULL : open_batch(b);
+    if (t && may_close(b, t))
+        close_batch(b, t);
+    if (b->dirty && !b->in_unit && !open_batch(b) &&
+        (b->store_now || clock_mono_us() - b->stored_us >= b->o.position_us))
+        position_batch(b);
+    if (b->out.bytes)
+        send_out(b);
+}
+
+static uint64_t ref_of(const struct batcher *b, const struct batch *t, uint32_t i)
+{
+    return i < t->cmds ? b->refs[(t->first_ref + i) & (b->refs_cap - 1)] : UINT64_MAX;
+}
+
+static void finish_front(struct batcher *b)
+{
+    struct batch *t = batch_at(b, 0);
+    struct batch_mark mark = t->mark;
+    bool has_mark = t->has_mark, stores = t->stores;
+    if (t->wrapped) {
+        b->execs--;
+        b->stats.wrapped_ok++;
+    } else {
+        b->bares--;
+        b->stats.bare_ok++;
+    }
+    b->stats.cmds_ok += t->cmds;
+    b->refs_first = t->first_ref + t->cmds;
+    b->head = (b->head + 1) & (BATCHES - 1);
+    b->count--;
+    if (has_mark) {
+        // What was skipped behind the last batch needs no reply of its own.
+        if (!b->has_acked || mark_after(&mark, &b->acked))
+            b->acked = mark;
+        if (b->count == 0 && b->has_current)
+            b->acked = b->current;
+        b->has_acked = true;
+        if (stores)
+            b->o.events->acked(b->o.ctx, &mark, true);
+        if (!stores || mark_after(&b->acked, &mark))
+            b->o.events->acked(b->o.ctx, &b->acked, false);
+    }
+}
+
+static void batch_refused(struct batcher *b, struct batch *t, struct slice text)
+{
+    if (t->wrapped)
+        b->stats.wrapped_failed++;
+    else
+        b->stats.bare_failed++;
+    if (!t->why.code)
+        err_set(&t->why, ERR_REPLY, "%.*s", (int)(text.n < 300 ? text.n : 300), text.p);
+    struct err why = t->why;
+    fail(b, t->bad_ref, &why);
+}
+
+static void body_error(struct batcher *b, struct batch *t, struct slice text)
+{
+    uint64_t ref = ref_of(b, t, t->answered);
+    if (t->wrapped) {
+        if (!t->why.code) {
+            t->bad_ref = ref;
+            err_set(&t->why, ERR_REPLY, "%.*s", (int)(text.n < 300 ? text.n : 300), text.p);
+        }
+    } else if (ref == UINT64_MAX) {
+        batch_refused(b, t, text);
+    } else {
+        b->o.events->cmd_failed(b->o.ctx, ref, text, false);
+    }
+}
+
+// The end of a phase may be the end of the batch; an open batch waits for its rest.
+static void advance(struct batcher *b, struct batch *t)
+{
+    if (t->phase == PHASE_BODY && t->closed && t->answered == t->cmds + t->tail) {
+        if (t->wrapped) {
+            t->phase = PHASE_EXEC;
+            t->answered = 0;
+        } else {
+            finish_front(b);
+        }
+    } else if (t->phase == PHASE_RESULTS && t->answered == t->cmds + t->tail) {
+        finish_front(b);
+    }
+}
+
+static bool is_empty(const struct reply *r)
+{
+    return r->kind == REPLY_NIL || (r->kind == REPLY_INTEGER && r->num == 0);
+}
+
+static int take_reply(struct batcher *b, struct batch *t, const struct reply *r)
+{
+    switch (t->phase) {
+    case PHASE_MULTI:
+        if (r->kind == REPLY_ERROR) {
+            batch_refused(b, t, r->text);
+            return 0;
+        }
+        if (r->kind != REPLY_OK || r->count != 1)
+            return ERR_PROTOCOL;
+        t->phase = PHASE_BODY;
+        break;
+    case PHASE_BODY:
+        if (r->kind == REPLY_ERROR)
+            body_error(b, t, r->text);
+        else if (t->wrapped && r->kind != REPLY_QUEUED)
+            return ERR_PROTOCOL;
+        else if (is_empty(r) && ref_of(b, t, t->answered) != UINT64_MAX)
+            b->o.events->cmd_empty(b->o.ctx, ref_of(b, t, t->answered));
+        t->answered += r->count;
+        break;
+    case PHASE_EXEC:
+        if (r->kind == REPLY_ERROR || r->kind == REPLY_NIL) {
+            batch_refused(b, t, r->kind == REPLY_ERROR ? r->text : SLICE("EXEC was discarded"));
+            return 0;
+        }
+        if (r->kind != REPLY_ARRAY || r->num != (int64_t)t->cmds + t->tail)
+            return ERR_PROTOCOL;
+        t->phase = PHASE_RESULTS;
+        break;
+    case PHASE_RESULTS:
+        if (r->kind == REPLY_ERROR && t->answered < t->cmds)
+            b->o.events->cmd_failed(b->o.ctx, ref_of(b, t, t->answered), r->text, true);
+        else if (r->kind == REPLY_ERROR)
+            batch_refused(b, t, r->text);
+        else if (is_empty(r) && t->answered < t->cmds)
+            b->o.events->cmd_empty(b->o.ctx, ref_of(b, t, t->answered));
+        t->answered += r->count;
+        break;
+    }
+    if (!b->broken)
+        advance(b, t);
+    return 0;
+}
+
+// Replies in a row that may be taken as one.
+static uint32_t expected_run(const struct batch *t)
+{
+    return t->phase == PHASE_BODY || t->phase == PHASE_RESULTS ? t->cmds + t->tail - t->answered
+                                                               : 1;
+}
+
+static int take_bytes(struct batcher *b, const char *p, size_t n)
+{
+    while (n && !b->broken) {
+        if (b->count == 0)
+            return ERR_PROTOCOL;
+        struct batch *t = batch_at(b, 0);
+        uint32_t run = expected_run(t);
+        if (run == 0)
+            return ERR_PROTOCOL;
+        struct reply r;
+        size_t used;
+        int rc = replies_next(&b->in, p, n, &used, t->phase == PHASE_EXEC, run, &r);
+        if (rc)
+            return rc;
+        p += used;
+        n -= used;
+        if (r.kind != REPLY_NONE && (rc = take_reply(b, t, &r)))
+            return rc;
+    }
+    return 0;
+}
+
+static void on_ready(void *ctx, int events)
+{
+    struct batcher *b = ctx;
+    if (events & CONN_WRITE)
+        send_out(b);
+    bool got = false;
+    for (int i = 0; i < 8 && (events & CONN_READ) && !b->broken && b->conn; i++) {
+        char tmp[RECV_SIZE];
+        ssize_t r = conn_recv(b->conn, tmp, sizeof(tmp));
+        if (r == -EAGAIN)
+            break;
+        struct err e;
+        if (r < 0) {
+            err_sys(&e, (int)r, "read from the target");
+            fail(b, UINT64_MAX, &e);
+            return;
+        }
+        got = true;
+        int rc = take_bytes(b, tmp, (size_t)r);
+        if (rc && !b->broken) {
+            err_set(&e, rc, "the target sent a reply that fits no request");
+            fail(b, UINT64_MAX, &e);
+            return;
+        }
+        if ((size_t)r < sizeof(tmp) && !(b->conn && conn_has_buffered(b->conn)))
+            break;
+    }
+    if (!b->broken && b->conn && (got || (events & CONN_WRITE))) {
+        batcher_flush(b);
+        if (!b->broken && b->conn)
+            b->o.events->room(b->o.ctx);
+    }
+}
+
+void batcher_attach(struct batcher *b, struct conn *c, int db)
+{
+    batcher_detach(b);
+    b->broken = false;
+    b->placed = (struct batch_mark){0};
+    b->conn = c;
+    b->db = db;
+    b->stored_us = clock_mono_us();
+    conn_watch(c, b->o.loop, on_ready, b);
+    conn_want(c, CONN_READ);
+}
+
+void batcher_get_stats(const struct batcher *b, struct batcher_stats *out)
+{
+    *out = b->stats;
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packs units (one command, or one whole source transaction) into batches on one target connection
+// and follows their replies.
+//
+// A wrapped batch is MULTI, its commands, the position, EXEC. Its body is sent as it grows; its
+// EXEC goes out only when no more than max_exec - 1 earlier ones are unanswered and no bare batch
+// is. So with max_exec 1 a batch never commits after one that the target refused (a full memory
+// that comes and goes, a failover), while the target still receives and queues the next body
+// without a pause, and batches grow by themselves under load. A bare batch has no MULTI and no
+// position of its own; the position follows once its replies are in.
+//
+// After any failure the owner detaches, reads the position from the target, and begins again there.
+#ifndef GUNYU_TARGET_BATCHER_H
+#define GUNYU_TARGET_BATCHER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/buf.h"
+#include "net/conn.h"
+#include "target/outq.h"
+
+// How far the target is once everything up to here is applied.
+struct batch_mark {
+    uint64_t offset;
+    int db; // source db selected there
+    bool loading;
+    uint64_t rdb_index; // while loading
+    int rdb_db;
+};
+
+struct batcher_events {
+    // Everything up to mark is applied (and, when `stored`, the target holds it as the position).
+    void (*acked)(void *ctx, const struct batch_mark *mark, bool stored);
+    // A command failed while the rest of its batch was applied. ref is what batcher_cmd was given.
+    void (*cmd_failed)(void *ctx, uint64_t ref, struct slice text, bool in_exec);
+    // A reply that is no error but may say that nothing was done: nil or the integer 0.
+    void (*cmd_empty)(void *ctx, uint64_t ref);
+    // The batch was refused as a whole, or the connection failed. ref is the command that the
+    // target named, or UINT64_MAX. The owner must detach.
+    void (*failed)(void *ctx, uint64_t ref, const struct err *why);
+    // Appends the position record of mark; returns the number of commands appended. *db is the
+    // connection's selected db before and after.
+    int (*put_position)(void *ctx, const struct batch_mark *mark, struct buf *out, int *db);
+    // There may be room again.
+    void (*room)(void *ctx);
+};
+
+struct batcher_options {
+    uv_loop_t *loop;
+    const struct batcher_events *events;
+    void *ctx;
+    uint32_t max_cmds;    // of one batch
+    size_t max_bytes;     // of one batch
+    int max_exec;         // EXECs in flight
+    uint64_t position_us; // how often the position follows bare batches and filtered traffic
+};
+
+struct batcher_stats {
+    uint64_t cmds_sent, cmds_ok, bytes_sent;
+    uint64_t wrapped_ok, bare_ok, wrapped_failed, bare_failed;
+};
+
+struct batcher;
+struct batcher *batcher_new(const struct batcher_options *o);
+void batcher_free(struct batcher *b);
+// Takes a connection that is authenticated and has db selected.
+void batcher_attach(struct batcher *b, struct conn *c, int db);
+// Closes the connection and forgets everything unacknowledged.
+void batcher_detach(struct batcher *b);
+bool batcher_attached(const struct batcher *b);
+void batcher_set_max_exec(struct batcher *b, int max_exec);
+
+// A unit of a bare batch can be begun.
+bool batcher_room(const struct batcher *b);
+// Begins a unit; false: not now, wait for room(). `alone`: the unit is a batch of its own (a source
+// transaction) and may be filled over many turns. Nothing else may be begun before its end.
+bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone);
+// Within a unit: the connection's db for what follows.
+void batcher_select(struct batcher *b, int db, uint64_t ref);
+// Within a unit: append one command's bytes to batcher_out(), then register it.
+struct outq *batcher_out(struct batcher *b);
+void batcher_cmd(struct batcher *b, uint64_t ref);
+void batcher_unit_end(struct batcher *b, const struct batch_mark *mark);
+// Outside units: nothing had to be sent up to mark.
+void batcher_skip_to(struct batcher *b, const struct batch_mark *mark);
+
+// Closes what may be closed and sends. Call at the end of each turn, and about every 100 ms.
+void batcher_flush(struct batcher *b);
+// Writes the current mark as the position now, as soon as nothing is in flight.
+void batcher_store_position(struct batcher *b);
+bool batcher_idle(const struct batcher *b); // nothing open, unsent or unanswered
+uint64_t
+batcher_oldest_us(const struct batcher *b); // when the oldest unanswered batch began; 0 none
+size_t batcher_unsent(const struct batcher *b);
+void batcher_get_stats(const struct batcher *b, struct batcher_stats *out);
+
+#endif

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/build.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "codec/resp.h"
+#include "target/load.h"
+
+enum { COLLECT_ELEMENTS = 256, COLLECT_BYTES = 64 * 1024 };
+
+void build_free(struct build *u)
+{
+    buf_free(&u->temp);
+    buf_free(&u->key);
+    buf_free(&u->args);
+    buf_free(&u->ttls);
+    *u = (struct build){0};
+}
+
+static void arg(struct build *u, struct slice s)
+{
+    resp_put_bulk(&u->args, s);
+    u->argc++;
+}
+
+static void arg_u64(struct build *u, uint64_t v)
+{
+    char tmp[24];
+    arg(u, slice_make(tmp, u64_format(tmp, v)));
+}
+
+static void arg_i64(struct build *u, int64_t v)
+{
+    char tmp[24];
+    arg(u, slice_make(tmp, i64_format(tmp, v)));
+}
+
+static void arg_id(struct build *u, uint64_t ms, uint64_t seq)
+{
+    char tmp[48];
+    size_t n = u64_format(tmp, ms);
+    tmp[n++] = '-';
+    n += u64_format(tmp + n, seq);
+    arg(u, slice_make(tmp, n));
+}
+
+static void arg_score(struct build *u, double score)
+{
+    char tmp[40];
+    int n = isinf(score) ? snprintf(tmp, sizeof(tmp), "%s", score > 0 ? "inf" : "-inf")
+                         : snprintf(tmp, sizeof(tmp), "%.17g", score);
+    arg(u, slice_make(tmp, (size_t)n));
+}
+
+static void put_header(struct outq *q, uint32_t argc)
+{
+    char tmp[24];
+    tmp[0] = '*';
+    size_t n = 1 + u64_format(tmp + 1, argc);
+    memcpy(tmp + n, "\r\n", 2);
+    outq_put(q, tmp, n + 2);
+}
+
+static void flush_collected(struct build *u)
+{
+    struct outq *q = batcher_out(u->b);
+    if (u->argc) {
+        put_header(q, u->argc);
+        outq_put(q, u->args.p, u->args.n);
+        batcher_cmd(u->b, u->ref);
+    }
+    if (u->ttl_cmds) {
+        outq_put(q, u->ttls.p, u->ttls.n);
+        for (uint32_t i = 0; i < u->ttl_cmds; i++)
+            batcher_cmd(u->b, u->ref);
+    }
+    buf_clear(&u->args);
+    buf_clear(&u->ttls);
+    u->argc = u->elements = u->ttl_cmds = 0;
+}
+
+static void begin_cmd(struct build *u, const char *name)
+{
+    arg(u, slice_cstr(name));
+    arg(u, buf_slice(&u->temp));
+}
+
+// A command of its own, sent at once.
+static void one(struct build *u, const char *name)
+{
+    flush_collected(u);
+    begin_cmd(u, name);
+}
+
+void build_begin(struct build *u, struct batcher *b, struct build_target target,
+                 const char *temp_tag, const struct rdb_item *item, struct slice key,
+                 int64_t expire_ms, bool no_replace)
+{
+    buf_clear(&u->temp);
+    buf_clear(&u->key);
+    buf_clear(&u->args);
+    buf_clear(&u->ttls);
+    u->b = b;
+    u->target = target;
+    u->object = item->object;
+    u->expire_ms = expire_ms;
+    u->no_replace = no_replace;
+    u->ref = BUILD_REF | item->start;
+    u->argc = u->elements = u->ttl_cmds = 0;
+    u->pairs_left = 0;
+    u->started = false;
+    buf_printf(&u->temp, "%s%s:%llu", LOAD_TEMP_PREFIX, temp_tag, (unsigned long long)item->start);
+    buf_append_slice(&u->key, key);
+}
+
+// What an interrupted attempt left under the name must not become part of the value.
+static void start(struct build *u)
+{
+    u->started = true;
+    one(u, "DEL");
+    flush_collected(u);
+}
+
+static int hash_field_expiry(struct build *u, struct slice field, int64_t ms, struct err *e)
+{
+    int since = u->target.is_valkey ? 90000 : 70400;
+    if (u->target.version < since)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "key \"%.*s\" has hash fields with an expiry, which the target cannot hold "
+                       "(needs Redis 7.4 or Valkey 9)",
+                       (int)(u->key.n < 100 ? u->key.n : 100), u->key.p);
+    struct slice temp = buf_slice(&u->temp);
+    resp_put_cmd(&u->ttls, "HPEXPIREAT %b %L FIELDS 1 %b", &temp, ms, &field);
+    u->ttl_cmds++;
+    return 0;
+}
+
+static void collect(struct build *u, const char *name)
+{
+    if (u->elements >= COLLECT_ELEMENTS || u->args.n >= COLLECT_BYTES)
+        flush_collected(u);
+    if (u->argc == 0)
+        begin_cmd(u, name);
+    u->elements++;
+}
+
+static void stream_meta(struct build *u, const struct rdb_element *el)
+{
+    if (el->length == 0) {
+        // An empty stream comes to be by adding an entry that is trimmed at once.
+        one(u, "XADD");
+        arg(u, SLICE("MAXLEN"));
+        arg_u64(u, 0);
+        arg_id(u, 0, 1);
+        arg(u, SLICE("x"));
+        arg(u, SLICE("y"));
+    }
+    one(u, "XSETID");
+    arg_id(u, el->id_ms, el->id_seq);
+    if (u->target.version >= 70000) {
+        arg(u, SLICE("ENTRIESADDED"));
+        arg_u64(u, el->entries_added);
+        arg(u, SLICE("MAXDELETEDID"));
+        arg_id(u, el->max_deleted_ms, el->max_deleted_seq);
+    }
+    flush_collected(u);
+}
+
+static void stream_group(struct build *u, const struct rdb_element *el)
+{
+    flush_collected(u);
+    arg(u, SLICE("XGROUP"));
+    arg(u, SLICE("CREATE"));
+    arg(u, buf_slice(&u->temp));
+    arg(u, el->value);
+    arg_id(u, el->id_ms, el->id_seq);
+    if (u->target.version >= 70000) {
+        arg(u, SLICE("ENTRIESREAD"));
+        arg_i64(u, el->entries_read);
+    }
+    flush_collected(u);
+}
+
+static void stream_consumer(struct build *u, const struct rdb_element *el)
+{
+    if (u->target.version < 60200 && !u->target.is_valkey)
+        return;
+    arg(u, SLICE("XGROUP"));
+    arg(u, SLICE("CREATECONSUMER"));
+    arg(u, buf_slice(&u->temp));
+    arg(u, el->field);
+    arg(u, el->value);
+    flush_collected(u);
+}
+
+static void stream_pending(struct build *u, const struct rdb_element *el)
+{
+    one(u, "XCLAIM");
+    arg(u, el->field);
+    arg(u, el->value);
+    arg_u64(u, 0);
+    arg_id(u, el->id_ms, el->id_seq);
+    arg(u, SLICE("TIME"));
+    arg_i64(u, el->delivery_time_ms);
+    arg(u, SLICE("RETRYCOUNT"));
+    arg_u64(u, el->delivery_count);
+    arg(u, SLICE("FORCE"));
+    arg(u, SLICE("JUSTID"));
+    flush_collected(u);
+}
+
+static void stream_step(struct build *u, const struct rdb_element *el)
+{
+    switch ((enum rdb_stream_step)el->stream_step) {
+    case RDB_STREAM_ENTRY:
+        one(u, "XADD");
+        arg_id(u, el->id_ms, el->id_seq);
+        u->pairs_left = el->pairs;
+        break;
+    case RDB_STREAM_FIELD:
+        arg(u, el->field);
+        arg(u, el->value);
+        if (--u->pairs_left == 0)
+            flush_collected(u);
+        break;
+    case RDB_STREAM_META:
+        stream_meta(u, el);
+        break;
+    case RDB_STREAM_GROUP:
+        stream_group(u, el);
+        break;
+    case RDB_STREAM_CONSUMER:
+        stream_consumer(u, el);
+        break;
+    case RDB_STREAM_PENDING:
+        stream_pending(u, el);
+        break;
+    }
+}
+
+int build_element(struct build *u, const struct rdb_element *el, int64_t field_expire_ms,
+                  struct err *e)
+{
+    if (!u->started)
+        start(u);
+    switch (u->object) {
+    case RDB_OBJ_STRING:
+        one(u, el->at ? "APPEND" : "SET");
+        arg(u, el->value);
+        flush_collected(u);
+        return 0;
+    case RDB_OBJ_LIST:
+        collect(u, "RPUSH");
+        arg(u, el->value);
+        return 0;
+    case RDB_OBJ_SET:
+        collect(u, "SADD");
+        arg(u, el->value);
+        return 0;
+    case RDB_OBJ_ZSET:
+        collect(u, "ZADD");
+        arg_score(u, el->score);
+        arg(u, el->value);
+        return 0;
+    case RDB_OBJ_HASH:
+        collect(u, "HSET");
+        arg(u, el->field);
+        arg(u, el->value);
+        return field_expire_ms >= 0 ? hash_field_expiry(u, el->field, field_expire_ms, e) : 0;
+    case RDB_OBJ_STREAM:
+        stream_step(u, el);
+        return 0;
+    case RDB_OBJ_MODULE:
+        break;
+    }
+    return err_set(e, ERR_UNSUPPORTED, "key \"%.*s\" holds a module value, which only RESTORE can set",
+                   (int)(u->key.n < 100 ? u->key.n : 100), u->key.p);
+}
+
+void build_finish(struct build *u)
+{
+    flush_collected(u);
+    if (!u->started)
+        return;
+    if (u->expire_ms >= 0) {
+        one(u, "PEXPIREAT");
+        arg_i64(u, u->expire_ms);
+    }
+    one(u, u->no_replace ? "RENAMENX" : "RENAME");
+    arg(u, buf_slice(&u->key));
+    struct outq *q = batcher_out(u->b);
+    put_header(q, u->argc);
+    outq_put(q, u->args.p, u->args.n);
+    batcher_cmd(u->b, u->ref | BUILD_REF_RENAME);
+    buf_clear(&u->args);
+    u->argc = 0;
+    if (u->no_replace) {
+        begin_cmd(u, "DEL");
+        flush_collected(u);
+    }
+}

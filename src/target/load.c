@@ -1,0 +1,637 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/load.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "codec/dump.h"
+#include "codec/resp.h"
+#include "target/build.h"
+
+enum {
+    STRING_LIMIT = 1 << 20,  // longer strings go by RESTORE or in pieces
+    PIECE_LIMIT = 256 << 10, // of a string that is built
+    COPY_LIMIT = 1024,       // longer spans are sent from where they lie
+    // Target servers accept any older number and read values by their type byte alone; a low one
+    // is accepted by all of them.
+    DUMP_VERSION = 6,
+};
+
+enum stage {
+    STAGE_ITEM,  // between items
+    STAGE_VALUE, // a key's value as a whole
+    STAGE_RAW,   // too long for that: its serialized bytes
+    STAGE_BUILD, // by elements
+    STAGE_SKIP,
+    STAGE_DRAIN, // everything sent
+    STAGE_DONE,
+};
+
+// Where in the file a db begins, to find the db of an index again.
+struct db_start {
+    uint64_t index;
+    int db;
+};
+
+// One pass over the file: the main one, or a second look at one key.
+struct pass {
+    struct rdb_reader *rdb;
+    uint64_t from;      // the window of the last feed
+    struct slice window;
+    struct rdb_item item;
+    struct buf key; // copy, once a turn ends within the item
+    bool key_copied;
+    enum stage stage;
+    int64_t expire_ms; // to be set
+    int db;            // target's
+    struct build build;
+};
+
+struct load {
+    struct load_options o;
+    struct journal_reader *reader;
+    struct pass main, again;
+    uint64_t *redo; // indexes of keys that the target could not RESTORE
+    size_t redo_n, redo_cap;
+    struct db_start *dbs;
+    size_t dbs_n;
+    uint64_t again_until;
+    bool functions_flushed, script_seen;
+    int stream_db;
+    uint64_t acked;
+    struct buf scratch;
+    struct load_stats stats;
+};
+
+struct load *load_new(const struct load_options *o, uint64_t rdb_index, int db, int version,
+                      uint64_t again_until)
+{
+    struct load *l = xcalloc(1, sizeof(*l));
+    l->o = *o;
+    l->reader = journal_reader_open(o->journal);
+    l->main.rdb = rdb_reader_new(rdb_index == 0);
+    if (rdb_index)
+        rdb_reader_resume(l->main.rdb, rdb_index, db, version);
+    l->main.from = l->acked = l->stats.index = rdb_index;
+    l->again_until = again_until;
+    l->dbs = xmalloc(sizeof(*l->dbs));
+    l->dbs[0] = (struct db_start){rdb_index, db};
+    l->dbs_n = 1;
+    return l;
+}
+
+static void pass_free(struct pass *p)
+{
+    rdb_reader_free(p->rdb);
+    buf_free(&p->key);
+    build_free(&p->build);
+}
+
+void load_free(struct load *l)
+{
+    if (!l)
+        return;
+    journal_reader_close(l->reader);
+    pass_free(&l->main);
+    pass_free(&l->again);
+    buf_free(&l->scratch);
+    free(l->redo);
+    free(l->dbs);
+    free(l);
+}
+
+static int db_of(const struct load *l, uint64_t index)
+{
+    int db = 0;
+    for (size_t i = 0; i < l->dbs_n && l->dbs[i].index <= index; i++)
+        db = l->dbs[i].db;
+    return db;
+}
+
+static void note_db(struct load *l, uint64_t index, int db)
+{
+    if (l->dbs[l->dbs_n - 1].index >= index || l->dbs[l->dbs_n - 1].db == db)
+        return;
+    l->dbs = xrealloc(l->dbs, (l->dbs_n + 1) * sizeof(*l->dbs));
+    l->dbs[l->dbs_n++] = (struct db_start){index, db};
+}
+
+// ---- commands ----
+
+static void unit_begin(struct load *l)
+{
+    must(batcher_unit_begin(l->o.batcher, false, false));
+}
+
+// Everything before the main pass's item has been sent; a second look at a key proves nothing more.
+static void unit_end(struct load *l)
+{
+    struct batch_mark mark = {.loading = true,
+                              .rdb_index = l->main.item.start,
+                              .rdb_db = l->main.item.db};
+    batcher_unit_end(l->o.batcher, &mark);
+}
+
+static char *put_bulk_header(char *p, size_t n)
+{
+    *p++ = '$';
+    p += u64_format(p, n);
+    *p++ = '\r';
+    *p++ = '\n';
+    return p;
+}
+
+static char *put_bulk(char *p, struct slice s)
+{
+    p = put_bulk_header(p, s.n);
+    memcpy(p, s.p, s.n);
+    p += s.n;
+    *p++ = '\r';
+    *p++ = '\n';
+    return p;
+}
+
+static char *put_literal(char *p, struct slice s)
+{
+    memcpy(p, s.p, s.n);
+    return p + s.n;
+}
+
+static char *put_number(char *p, int64_t v)
+{
+    char tmp[24];
+    return put_bulk(p, slice_make(tmp, i64_format(tmp, v)));
+}
+
+static bool has_pxat(const struct load *l)
+{
+    return l->o.target_version >= 60200 || l->o.target_is_valkey;
+}
+
+static void send_set(struct load *l, const struct pass *p, struct slice key, struct slice value)
+{
+    struct outq *q = batcher_out(l->o.batcher);
+    bool pxat = p->expire_ms >= 0 && has_pxat(l);
+    bool nx = l->o.exists != LOAD_REPLACE;
+    bool borrow = value.n > COPY_LIMIT && value.p >= p->window.p &&
+                  value.p < p->window.p + p->window.n; // not decoded into the reader's scratch
+    static const struct slice heads[4] = {
+        {"*3\r\n$3\r\nSET\r\n", 13}, {"*4\r\n$3\r\nSET\r\n", 13}, {"*5\r\n$3\r\nSET\r\n", 13},
+        {"*6\r\n$3\r\nSET\r\n", 13}};
+    char *start = outq_reserve(q, key.n + (borrow ? 0 : value.n) + 160);
+    char *at = put_literal(start, heads[(pxat ? 2 : 0) + (nx ? 1 : 0)]);
+    at = put_bulk(at, key);
+    if (borrow) {
+        at = put_bulk_header(at, value.n);
+        outq_commit(q, (size_t)(at - start));
+        outq_borrow(q, value.p, value.n);
+        start = at = outq_reserve(q, 160);
+        at = put_literal(at, SLICE("\r\n"));
+    } else {
+        at = put_bulk(at, value);
+    }
+    if (pxat) {
+        at = put_literal(at, SLICE("$4\r\nPXAT\r\n"));
+        at = put_number(at, p->expire_ms);
+    }
+    if (nx)
+        at = put_literal(at, SLICE("$2\r\nNX\r\n"));
+    outq_commit(q, (size_t)(at - start));
+    batcher_cmd(l->o.batcher, p->item.start);
+    if (p->expire_ms >= 0 && !pxat) {
+        buf_clear(&l->scratch);
+        resp_put_cmd(&l->scratch, "PEXPIREAT %b %L", &key, p->expire_ms);
+        outq_put(q, l->scratch.p, l->scratch.n);
+        batcher_cmd(l->o.batcher, BUILD_REF | p->item.start);
+    }
+}
+
+static int64_t restore_ttl(const struct load *l, const struct pass *p)
+{
+    if (p->expire_ms < 0)
+        return 0;
+    if (l->o.target_version >= 50000 || l->o.target_is_valkey)
+        return p->expire_ms;
+    int64_t left = p->expire_ms - clock_unix_ms();
+    return left > 0 ? left : 1;
+}
+
+static void send_restore(struct load *l, const struct pass *p, struct slice key, struct slice raw)
+{
+    bool modern = l->o.target_version >= 50000 || l->o.target_is_valkey;
+    bool replace = l->o.exists == LOAD_REPLACE;
+    bool absttl = p->expire_ms >= 0 && modern;
+    bool idle = p->item.idle_s >= 0 && modern, freq = p->item.freq >= 0 && modern && !idle;
+    struct outq *q = batcher_out(l->o.batcher);
+    bool borrow = raw.n > COPY_LIMIT;
+    char *start = outq_reserve(q, key.n + (borrow ? 0 : raw.n) + 256);
+    char *at = start;
+    *at++ = '*';
+    at += u64_format(at, (uint64_t)(4 + replace + absttl + 2 * idle + 2 * freq));
+    at = put_literal(at, SLICE("\r\n$7\r\nRESTORE\r\n"));
+    at = put_bulk(at, key);
+    at = put_number(at, restore_ttl(l, p));
+    at = put_bulk_header(at, raw.n + 1 + DUMP_TRAILER);
+    *at++ = (char)p->item.type;
+    if (borrow) {
+        outq_commit(q, (size_t)(at - start));
+        outq_borrow(q, raw.p, raw.n);
+        start = at = outq_reserve(q, 256);
+    } else {
+        at = put_literal(at, raw);
+    }
+    uint8_t trailer[DUMP_TRAILER];
+    dump_trailer(p->item.type, raw, DUMP_VERSION, trailer);
+    at = put_literal(at, slice_make((const char *)trailer, DUMP_TRAILER));
+    at = put_literal(at, SLICE("\r\n"));
+    if (replace)
+        at = put_literal(at, SLICE("$7\r\nREPLACE\r\n"));
+    if (absttl)
+        at = put_literal(at, SLICE("$6\r\nABSTTL\r\n"));
+    if (idle) {
+        at = put_literal(at, SLICE("$8\r\nIDLETIME\r\n"));
+        at = put_number(at, p->item.idle_s);
+    }
+    if (freq) {
+        at = put_literal(at, SLICE("$4\r\nFREQ\r\n"));
+        at = put_number(at, p->item.freq);
+    }
+    outq_commit(q, (size_t)(at - start));
+    batcher_cmd(l->o.batcher, p->item.start);
+}
+
+static void send_scratch(struct load *l, uint64_t ref)
+{
+    unit_begin(l);
+    outq_put(batcher_out(l->o.batcher), l->scratch.p, l->scratch.n);
+    batcher_cmd(l->o.batcher, ref);
+    unit_end(l);
+}
+
+static void load_function(struct load *l, const struct rdb_item *item)
+{
+    if (l->o.target_version < 70000 && !l->o.target_is_valkey) {
+        l->stats.degraded++;
+        return;
+    }
+    buf_clear(&l->scratch);
+    if (l->o.functions == LOAD_FUNCTIONS_FLUSH && !l->functions_flushed) {
+        l->functions_flushed = true;
+        resp_put_cmd(&l->scratch, "FUNCTION FLUSH SYNC");
+        send_scratch(l, BUILD_REF | item->start);
+        buf_clear(&l->scratch);
+    }
+    if (l->o.functions == LOAD_FUNCTIONS_APPEND)
+        resp_put_cmd(&l->scratch, "FUNCTION LOAD %b", &item->value);
+    else
+        resp_put_cmd(&l->scratch, "FUNCTION LOAD REPLACE %b", &item->value);
+    send_scratch(l, BUILD_REF | item->start);
+    l->stats.functions++;
+}
+
+static void take_aux(struct load *l, const struct rdb_item *item)
+{
+    int64_t v;
+    if (slice_eq(item->key, SLICE("repl-stream-db")) && slice_i64(item->value, &v) && v >= 0 &&
+        v <= INT32_MAX)
+        l->stream_db = (int)v;
+    if (slice_eq(item->key, SLICE("lua"))) {
+        buf_clear(&l->scratch);
+        resp_put_cmd(&l->scratch, "SCRIPT LOAD %b", &item->value);
+        send_scratch(l, BUILD_REF | item->start);
+    }
+}
+
+// ---- items ----
+
+static int begin_key(struct load *l, struct pass *p, struct err *e)
+{
+    struct rdb_item *it = &p->item;
+    p->key_copied = false;
+    p->db = l->o.map_db(l->o.ctx, it->db);
+    if (p->db < 0)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "the source uses db %d, which the target does not have; map it with "
+                       "output.replay.targetDbMap or raise \"databases\" there",
+                       it->db);
+    if (l->o.filter && !filter_key(l->o.filter, it->db, it->key)) {
+        l->stats.keys_filtered++;
+        p->stage = STAGE_SKIP;
+        return 0;
+    }
+    p->expire_ms = it->expire_ms;
+    if (it->expire_ms >= 0)
+        p->expire_ms =
+            l->o.hold_expiry(l->o.ctx, p->db, it->key, (struct slice){0}, it->expire_ms);
+    bool plain = it->object == RDB_OBJ_STRING && it->idle_s < 0 && it->freq < 0;
+    p->stage = plain || !l->o.restore_enabled ? STAGE_VALUE : STAGE_RAW;
+    if (!l->o.restore_enabled && it->object != RDB_OBJ_STRING)
+        p->stage = STAGE_BUILD;
+    if (it->object == RDB_OBJ_MODULE)
+        p->stage = STAGE_RAW;
+    p->build.started = false;
+    p->build.object = (enum rdb_object)-1;
+    return 0;
+}
+
+static int take_item(struct load *l, struct pass *p, struct err *e)
+{
+    switch (p->item.kind) {
+    case RDB_KIND_AUX:
+        take_aux(l, &p->item);
+        break;
+    case RDB_KIND_FUNCTION:
+        load_function(l, &p->item);
+        break;
+    case RDB_KIND_MODULE_AUX:
+        if (!l->o.skip_module_aux)
+            return err_set(e, ERR_UNSUPPORTED,
+                           "the snapshot holds auxiliary data of module \"%s\", which no command "
+                           "can restore; set output.replay.moduleAuxPolicy to skip to go on "
+                           "without it",
+                           p->item.module_name);
+        l->stats.degraded++;
+        break;
+    case RDB_KIND_SELECTDB:
+        note_db(l, p->item.start, p->item.db);
+        break;
+    case RDB_KIND_RESIZEDB:
+        break;
+    case RDB_KIND_KEY:
+        return begin_key(l, p, e);
+    }
+    return 0;
+}
+
+static struct slice pass_key(const struct pass *p)
+{
+    return p->key_copied ? buf_slice(&p->key) : p->item.key;
+}
+
+static void keep_key(struct pass *p)
+{
+    if (p->stage == STAGE_ITEM || p->key_copied)
+        return;
+    buf_clear(&p->key);
+    buf_append_slice(&p->key, p->item.key);
+    p->key_copied = true;
+}
+
+static void sent(struct load *l, struct pass *p)
+{
+    l->stats.keys_sent++;
+    unit_end(l);
+    p->stage = STAGE_ITEM;
+}
+
+static int step_build(struct load *l, struct pass *p, struct err *e)
+{
+    if (p->build.object != p->item.object)
+        build_begin(&p->build, l->o.batcher,
+                    (struct build_target){l->o.target_version, l->o.target_is_valkey},
+                    l->o.temp_tag, &p->item, pass_key(p), p->expire_ms,
+                    l->o.exists != LOAD_REPLACE);
+    struct rdb_element el;
+    int rc = rdb_value_element(p->rdb, PIECE_LIMIT, &el, e);
+    if (rc == RDB_MORE || rc < 0)
+        return rc;
+    unit_begin(l);
+    batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
+    if (rc == RDB_DONE) {
+        build_finish(&p->build);
+        sent(l, p);
+        return RDB_ITEM;
+    }
+    int64_t field_ms = el.expire_ms;
+    if (p->item.object != RDB_OBJ_HASH)
+        field_ms = -1;
+    else if (field_ms >= 0)
+        field_ms = l->o.hold_expiry(l->o.ctx, p->db, pass_key(p), el.field, field_ms);
+    int bad = build_element(&p->build, &el, field_ms, e);
+    unit_end(l);
+    return bad ? bad : RDB_ITEM;
+}
+
+// One step of a pass: RDB_ITEM (go on), RDB_MORE, RDB_DONE, or an error.
+static int step(struct load *l, struct pass *p, struct err *e)
+{
+    struct slice s;
+    int rc;
+    switch (p->stage) {
+    case STAGE_ITEM:
+        rc = rdb_next(p->rdb, &p->item, e);
+        if (rc != RDB_ITEM)
+            return rc;
+        rc = take_item(l, p, e);
+        return rc ? rc : RDB_ITEM;
+    case STAGE_VALUE:
+        rc = rdb_value_string(p->rdb, STRING_LIMIT, &s, e);
+        if (rc == RDB_TOO_BIG) {
+            p->stage = l->o.restore_enabled ? STAGE_RAW : STAGE_BUILD;
+            return RDB_ITEM;
+        }
+        if (rc != RDB_ITEM)
+            return rc;
+        unit_begin(l);
+        batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
+        send_set(l, p, pass_key(p), s);
+        sent(l, p);
+        return RDB_ITEM;
+    case STAGE_RAW:
+        rc = rdb_value_raw(p->rdb, l->o.max_restore, &s, e);
+        if (rc == RDB_TOO_BIG) {
+            p->stage = STAGE_BUILD;
+            return RDB_ITEM;
+        }
+        if (rc != RDB_ITEM)
+            return rc;
+        unit_begin(l);
+        batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
+        send_restore(l, p, pass_key(p), s);
+        sent(l, p);
+        return RDB_ITEM;
+    case STAGE_BUILD:
+        return step_build(l, p, e);
+    case STAGE_SKIP:
+        rc = rdb_value_skip(p->rdb, e);
+        if (rc < 0 || rc == RDB_MORE)
+            return rc;
+        p->stage = STAGE_ITEM;
+        return RDB_ITEM;
+    case STAGE_DRAIN:
+    case STAGE_DONE:
+        break;
+    }
+    return RDB_DONE;
+}
+
+// ---- driving ----
+
+static int feed(struct load *l, struct pass *p, size_t *n, struct err *e)
+{
+    const char *bytes;
+    p->from = rdb_needs_from(p->rdb);
+    int rc = journal_snapshot_view(l->reader, p->from, &bytes, n, e);
+    if (rc == 0) {
+        p->window = slice_make(bytes, *n);
+        rdb_feed(p->rdb, bytes, p->from, *n);
+    }
+    return rc;
+}
+
+static int run_pass(struct load *l, struct pass *p, size_t budget, struct err *e)
+{
+    size_t n;
+    int rc = feed(l, p, &n, e);
+    if (rc)
+        return rc;
+    uint64_t until = p->from + (budget < n ? budget : n);
+    do {
+        if (!batcher_room(l->o.batcher)) {
+            keep_key(p);
+            return LOAD_WAIT;
+        }
+        rc = step(l, p, e);
+    } while (rc == RDB_ITEM && (p->item.start < until || p->stage != STAGE_ITEM) &&
+             !(p == &l->again && p->stage == STAGE_ITEM));
+    if (rc < 0)
+        return rc;
+    keep_key(p);
+    if (rc == RDB_DONE)
+        return LOAD_FINISHED;
+    return rc == RDB_MORE ? LOAD_WAIT : LOAD_MORE_NOW;
+}
+
+// Rebuilds the first key of the redo list with native commands.
+static int run_redo(struct load *l, size_t budget, struct err *e)
+{
+    struct pass *p = &l->again;
+    if (!p->rdb) {
+        p->rdb = rdb_reader_new(false);
+        rdb_reader_resume(p->rdb, l->redo[0], db_of(l, l->redo[0]), rdb_version(l->main.rdb));
+        p->stage = STAGE_ITEM;
+    }
+    if (p->stage == STAGE_ITEM) {
+        size_t n;
+        int rc = feed(l, p, &n, e);
+        if (rc == 0)
+            rc = step(l, p, e);
+        if (rc != RDB_ITEM)
+            return rc < 0 ? rc : LOAD_WAIT;
+        if (p->stage == STAGE_ITEM)
+            return LOAD_MORE_NOW;
+        p->stage = STAGE_BUILD;
+        keep_key(p);
+    }
+    int rc = run_pass(l, p, budget, e);
+    if (rc < 0 || p->stage != STAGE_ITEM)
+        return rc;
+    rdb_reader_free(p->rdb);
+    p->rdb = NULL;
+    l->stats.keys_sent--; // counted when its RESTORE was sent
+    l->redo_n--;
+    memmove(l->redo, l->redo + 1, l->redo_n * sizeof(*l->redo));
+    return LOAD_MORE_NOW;
+}
+
+int load_pump(struct load *l, size_t budget, struct err *e)
+{
+    if (l->redo_n)
+        return batcher_room(l->o.batcher) ? run_redo(l, budget, e) : LOAD_WAIT;
+    if (l->main.stage == STAGE_DRAIN) {
+        if (!batcher_idle(l->o.batcher))
+            return LOAD_WAIT;
+        l->main.stage = STAGE_DONE;
+    }
+    if (l->main.stage == STAGE_DONE)
+        return LOAD_FINISHED;
+    int rc = run_pass(l, &l->main, budget, e);
+    l->stats.index = l->main.stage == STAGE_ITEM ? rdb_needs_from(l->main.rdb) : l->main.item.start;
+    if (rc != LOAD_FINISHED)
+        return rc;
+    l->main.stage = STAGE_DRAIN;
+    return LOAD_MORE_NOW;
+}
+
+int load_stream_db(const struct load *l)
+{
+    return l->stream_db;
+}
+
+int load_rdb_version(const struct load *l)
+{
+    return rdb_version(l->main.rdb);
+}
+
+static bool contains(struct slice text, const char *what)
+{
+    return memmem(text.p, text.n, what, strlen(what)) != NULL;
+}
+
+static int existed(struct load *l, uint64_t index, struct err *e)
+{
+    if (index < l->again_until)
+        return 0;
+    if (l->o.exists == LOAD_IGNORE) {
+        l->stats.keys_ignored++;
+        l->stats.keys_sent--;
+        return 0;
+    }
+    return err_set(e, ERR_REPLY,
+                   "a key of the snapshot (byte %llu) exists at the target already and "
+                   "output.replay.keyExists is \"error\"",
+                   (unsigned long long)index);
+}
+
+int load_cmd_failed(struct load *l, uint64_t ref, struct slice text, struct err *e)
+{
+    uint64_t index = ref & BUILD_REF_INDEX;
+    bool build = ref != UINT64_MAX && (ref & BUILD_REF);
+    if (!build && (contains(text, "BUSYKEY") || contains(text, "Target key name")))
+        return existed(l, index, e);
+    if (!build && ref != UINT64_MAX && contains(text, "Bad data format")) {
+        if (l->redo_n == l->redo_cap) {
+            l->redo_cap = l->redo_cap ? 2 * l->redo_cap : 16;
+            l->redo = xrealloc(l->redo, l->redo_cap * sizeof(*l->redo));
+        }
+        l->redo[l->redo_n++] = index;
+        return 0;
+    }
+    if (build && l->o.functions == LOAD_FUNCTIONS_APPEND && contains(text, "already exists"))
+        return 0;
+    return err_set(e, ERR_REPLY, "loading the snapshot at byte %llu: the target answered %.*s",
+                   (unsigned long long)index, (int)(text.n < 200 ? text.n : 200), text.p);
+}
+
+int load_cmd_empty(struct load *l, uint64_t ref, struct err *e)
+{
+    if (ref & BUILD_REF && !(ref & BUILD_REF_RENAME))
+        return 0;
+    return l->o.exists == LOAD_REPLACE ? 0 : existed(l, ref & BUILD_REF_INDEX, e);
+}
+
+uint64_t load_safe_index(const struct load *l, uint64_t index, int *db)
+{
+    for (size_t i = 0; i < l->redo_n; i++)
+        if (l->redo[i] < index)
+            index = l->redo[i];
+    *db = db_of(l, index);
+    return index;
+}
+
+void load_acked(struct load *l, uint64_t rdb_index)
+{
+    int db;
+    rdb_index = load_safe_index(l, rdb_index, &db);
+    if (rdb_index > l->acked) {
+        l->acked = rdb_index;
+        journal_snapshot_release(l->reader, rdb_index);
+    }
+}
+
+void load_get_stats(const struct load *l, struct load_stats *out)
+{
+    *out = l->stats;
+}

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever dies, whenever: equal at the end, nothing lost, nothing twice.
+
+GUNYU_CRASH_ROUNDS: disturbances a test (default 5). GUNYU_CRASH_SEED: the random sequence.
+"""
+
+import os
+import random
+import threading
+import time
+
+import pytest
+import redis
+
+from compare import wait_equal
+from dataset import load_everything
+from harness import wait_until
+
+ROUNDS = int(os.environ.get("GUNYU_CRASH_ROUNDS", "5"))
+SEED = int(os.environ.get("GUNYU_CRASH_SEED", "1"))
+DBS = (0, 4, 11)
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+
+
+class Load:
+    """Writes of which none may be applied twice, in three dbs, until stopped."""
+
+    def __init__(self, server, seed=SEED):
+        self.server, self.rng = server, random.Random(seed)
+        self.ending = threading.Event()
+        self.taken = 0
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        wait_until(lambda: self.taken > 0, "the load writes")
+        return self
+
+    def __exit__(self, *_):
+        self.ending.set()
+        self.thread.join(60)
+        assert not self.thread.is_alive(), "the load does not end"
+
+    def _commands(self):
+        n = self.rng.randrange(8)
+        yield "INCR", f"count:{n}"
+        yield "RPUSH", f"list:{n}", self.taken
+        yield "APPEND", f"text:{n}", f"{self.taken},"
+        yield "XADD", f"stream:{n}", "*", "n", self.taken
+        yield "MULTI",
+        yield "INCRBY", "both:a", 3
+        yield "LPUSH", "both:l", self.taken
+        yield "EXEC",
+        yield "SET", f"blind:{n}", self.taken
+        yield "HINCRBY", "hash", f"f{n}", 1
+        if self.taken % 50 == 0:
+            yield "LTRIM", f"list:{n}", -200, -1
+            yield "SETRANGE", f"text:{n}", 100, "mark"
+            yield "DEL", f"text:{(n + 1) % 8}"
+
+    def _run(self):
+        while not self.ending.is_set():
+            raws = []
+            try:
+                raws = [self.server.raw(db) for db in DBS]
+                while not self.ending.is_set():
+                    raw = self.rng.choice(raws)
+                    raw.many([c for _ in range(self.rng.randrange(1, 6)) for c in self._commands()])
+                    self.taken += 1
+                    time.sleep(0.001)
+            except (redis.RedisError, OSError):
+                time.sleep(0.05)
+            for raw in raws:
+                raw.close()
+
+
+def moments(seed):
+    """Pauses between disturbances: sometimes at once, sometimes in the middle of a quiet stream."""
+    rng = random.Random(SEED * 1000 + seed)
+    return [rng.choice([rng.uniform(0, 0.05), rng.uniform(0.05, 0.3), rng.uniform(0.3, 1.0)]) for _ in range(ROUNDS)]
+
+
+def test_kill_of_the_tool(world, pair):
+    source, target = pair
+    load_everything(source, dbs=(0,))
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    with Load(source):
+        for pause in moments(1):
+            time.sleep(pause)
+            tool.restart(wait=False)
+    wait_equal(source, target, timeout=60)
+    assert source.full_syncs() == 1, "the backlog sufficed, yet there was another full sync"
+
+
+def test_kill_of_the_tool_during_the_full_sync(world, pair):
+    source, target = pair
+    load_everything(source)
+    source.raw().many(("SET", f"bulk:{i}", b"x" * 200) for i in range(30000))
+    back = world.proxy(target)
+    back.rate = 5_000_000
+    tool = world.gunyu(source, back)
+    with Load(source):
+        for pause in moments(2):
+            time.sleep(pause)
+            tool.restart(wait=False)
+        back.rate = 0
+    wait_equal(source, target, timeout=90)
+
+
+def test_kill_of_the_target(world):
+    source, target = world.source(), world.target(**DURABLE)
+    load_everything(source, dbs=(0,))
+    world.gunyu(source, target)
+    wait_equal(source, target)
+    with Load(source):
+        for pause in moments(3):
+            time.sleep(pause)
+            target.kill()
+            time.sleep(pause / 2)
+            target.start()
+    wait_equal(source, target, timeout=60)
+    assert source.full_syncs() == 1
+
+
+def test_kill_of_the_source(world):
+    source, target = world.source(**DURABLE), world.target()
+    load_everything(source, dbs=(0,))
+    world.gunyu(source, target)
+    wait_equal(source, target)
+    with Load(source):
+        for pause in moments(4):
+            time.sleep(pause)
+            source.restart()
+    wait_equal(source, target, timeout=60)
+
+
+def test_cuts_of_the_source_link(world, pair):
+    source, target = pair
+    load_everything(source, dbs=(0,))
+    front = world.proxy(source)
+    world.gunyu(front, target)
+    wait_equal(source, target)
+    rng = random.Random(SEED)
+    with Load(source):
+        for pause in moments(5):
+            front.cut_after(rng.randrange(1, 20000))
+            wait_until(lambda: front.cut_at is None, "enough traffic for the cut", 30)
+            time.sleep(pause / 4)
+    wait_equal(source, target, timeout=60)
+    assert source.full_syncs() == 1
+
+
+def test_cuts_of_the_target_connection(world, pair):
+    source, target = pair
+    load_everything(source, dbs=(0,))
+    back = world.proxy(target)
+    world.gunyu(source, back)
+    wait_equal(source, target)
+    rng = random.Random(SEED)
+    with Load(source):
+        for pause in moments(6):
+            back.cut_after(rng.randrange(1, 20000))
+            wait_until(lambda: back.cut_at is None, "enough traffic for the cut", 30)
+            time.sleep(pause / 4)
+    wait_equal(source, target, timeout=60)
+    assert source.full_syncs() == 1
+
+
+def test_everything_at_once(world):
+    source, target = world.source(), world.target(**DURABLE)
+    load_everything(source, dbs=(0,))
+    front, back = world.proxy(source), world.proxy(target)
+    tool = world.gunyu(front, back)
+    wait_equal(source, target)
+    rng = random.Random(SEED + 7)
+
+    def kill_target():
+        target.restart()
+
+    acts = [lambda: tool.restart(wait=False), kill_target, front.cut, back.cut, lambda: front.cut_after(rng.randrange(5000)),
+            lambda: back.cut_after(rng.randrange(5000))]
+    with Load(source):
+        for pause in moments(7):
+            rng.choice(acts)()
+            time.sleep(pause)
+    front.cut_after(10**12)
+    back.cut_after(10**12)
+    wait_equal(source, target, timeout=60)
+    assert source.full_syncs() == 1
+
+
+def test_half_open_target_is_noticed_and_nothing_is_lost(world, pair):
+    """bug_22: a peer that neither answers nor closes must not stall the lane for good."""
+    source, target = pair
+    back = world.proxy(target)
+    world.gunyu(source, back)
+    wait_equal(source, target)
+    with Load(source):
+        back.pause()
+        time.sleep(1)
+        back.cut()
+        back.resume()
+        time.sleep(0.5)
+    wait_equal(source, target, timeout=60)
+
+
+def test_stopped_target_does_not_grow_the_sources_output_buffer(world, pair):
+    source, target = pair
+    world.gunyu(source, target)
+    wait_equal(source, target)
+    target.freeze()
+    raw = source.raw()
+    for part in range(20):
+        raw.many(("SET", f"k:{i}", b"v" * 10000) for i in range(part * 100, part * 100 + 100))
+    wait_until(lambda: source.replica_offset() > 20_000_000, "the journal takes the stream while the target is stopped")
+    replica = [c for c in source.client().client_list() if "S" in c["flags"]][0]
+    assert int(replica["omem"]) < 1_000_000
+    target.thaw()
+    wait_equal(source, target, timeout=60)
+
+
+def test_memory_channel_holds_its_cap_with_a_stopped_target(world, pair):
+    source, target = pair
+    tool = world.gunyu(source, target, config={"channel": {"type": "memory", "storer": None, "memory": {
+        "maxSize": 16777216, "logSize": 4194304}}})
+    wait_equal(source, target)
+    target.freeze()
+    source.client().config_set("client-output-buffer-limit", "replica 0 0 0")
+    raw = source.raw()
+    for part in range(40):
+        raw.many(("SET", f"k:{i}", b"v" * 10000) for i in range(part * 100, part * 100 + 100))
+    time.sleep(1)
+    status = open(f"/proc/{tool.child.pid}/status", encoding="ascii").read()
+    rss = int(status.split("RssAnon:")[1].split()[0]) + int(status.split("RssShmem:")[1].split()[0])
+    assert rss < 60_000, f"{rss} kB resident with a cap of 16 MiB"
+    target.thaw()
+    wait_equal(source, target, timeout=60)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_of_everything(world):
+    source, target = world.source(**DURABLE), world.target(**DURABLE)
+    load_everything(source, dbs=(0,))
+    front, back = world.proxy(source), world.proxy(target)
+    tool = world.gunyu(front, back)
+    wait_equal(source, target)
+    rng = random.Random(SEED + 100)
+    for _ in range(int(os.environ.get("GUNYU_CRASH_LONG", "100")) // 10):
+        with Load(source, rng.random()):
+            for _ in range(10):
+                time.sleep(rng.uniform(0, 0.4))
+                rng.choice([lambda: tool.restart(wait=False), target.restart, source.restart, front.cut, back.cut])()
+        wait_equal(source, target, timeout=90)
