@@ -13,14 +13,18 @@
 enum cmd_flag {
     CMD_WRITE = 1 << 0,
     CMD_READONLY = 1 << 1,
-    CMD_KEYLESS = 1 << 2,     // never names a key
-    CMD_TXN = 1 << 3,         // MULTI, EXEC, DISCARD, WATCH, UNWATCH
-    CMD_ADMIN = 1 << 4,       // concerns the server, not the data; never applied to a target
-    CMD_BROADCAST = 1 << 5,   // keyless but part of the data: FLUSHALL, FUNCTION, SCRIPT LOAD, PUBLISH
-    CMD_BLIND = 1 << 6,       // effect depends on neither key state nor clock: applying it again,
-                              // in order, changes nothing. Only with cmd_is_blind for options.
-    CMD_EXPIRY = 1 << 7,      // may set or remove an expiry
-    CMD_MOVABLE_KEYS = 1 << 8,
+    CMD_KEYLESS = 1 << 2,   // never names a key
+    CMD_TXN = 1 << 3,       // MULTI, EXEC, DISCARD, WATCH, UNWATCH
+    CMD_ADMIN = 1 << 4,     // concerns the server, not the data; never applied to a target
+    CMD_BROADCAST = 1 << 5, // keyless but part of the data: FLUSHALL, FUNCTION, SCRIPT LOAD. Goes
+                            // to every primary, but PUBLISH to any one node and SPUBLISH to the
+                            // owner of its channel's slot
+    CMD_BLIND = 1 << 6,     // a stretch of blind commands, applied again in order from any of its
+                            // intermediate states, ends in the same state. A repetition may fail
+                            // with WRONGTYPE on the way: not an error then. Only with
+                            // cmd_is_blind for options
+    CMD_EXPIRY = 1 << 7,    // may set, take away or carry over an expiry of a key or a hash field
+    CMD_MOVABLE_KEYS = 1 << 8, // not at fixed positions
 };
 
 struct cmd_info {

@@ -45,6 +45,8 @@ static inline enum run reference(struct cursor *c)
     const uint8_t *from = c->op - back;
     if (back >= n)
         memcpy(c->op, from, n);
+    else if (back == 1) // padding; worth a call of its own
+        memset(c->op, *from, n);
     else
         for (size_t i = 0; i < n; i++)
             c->op[i] = from[i];

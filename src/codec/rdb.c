@@ -48,6 +48,7 @@ void rdb_reader_resume(struct rdb_reader *r, uint64_t at, int db, int version)
     r->part.kind = PART_NONE;
     rdb_stream_reset(&r->stream);
     r->bare = false;
+    r->start = 0;
     rdb_value_end(r);
 }
 
@@ -151,8 +152,11 @@ void rdb_value_end(struct rdb_reader *r)
             rdb_stream_reset(&r->stream);
     }
     r->stage = r->bare ? STAGE_DONE : STAGE_NEXT;
-    r->start = RDB_NONE;
-    r->expire_ms = r->idle_s = r->freq = -1;
+    // Most keys have none of these.
+    if (r->start != RDB_NONE) {
+        r->start = RDB_NONE;
+        r->expire_ms = r->idle_s = r->freq = -1;
+    }
 }
 
 static int read_header(struct rdb_reader *r, struct err *e)
@@ -428,8 +432,6 @@ static int read_key(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item *i
         return rdb_fail(r, e, ERR_CORRUPT, "a key cannot be decompressed or is too long");
     buf_clear(&r->key);
     buf_append_slice(&r->key, key);
-    if (r->start == RDB_NONE)
-        r->start = r->pos;
     const uint64_t size = (uint64_t)(s->p - (const uint8_t *)rdb_at(r));
     r->stage = STAGE_VALUE;
     r->mode = MODE_FRESH;
@@ -439,10 +441,11 @@ static int read_key(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item *i
     if (!r->row->walk)
         return rdb_fail(r, e, ERR_UNSUPPORTED, "value type %u (%s) cannot be read", type,
                         r->row->name);
+    const uint64_t item_start = r->pos;
     r->pos += size;
     r->value_start = r->pos;
     item->kind = RDB_KIND_KEY;
-    item->start = r->start;
+    item->start = r->start == RDB_NONE ? item_start : r->start;
     item->db = r->db;
     item->key = buf_slice(&r->key);
     item->type = type;

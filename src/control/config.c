@@ -13,8 +13,10 @@
 // Far above any real configuration; bounds what a wrong path can cost.
 #define FILE_MAX_SIZE (1u << 20)
 
-static void diag_addv(struct config_diags *d, enum diag_severity severity, const char *file,
-                      int line, int col, const char *fmt, va_list ap)
+__attribute__((format(printf, 6, 0))) static void diag_addv(struct config_diags *d,
+                                                            enum diag_severity severity,
+                                                            const char *file, int line, int col,
+                                                            const char *fmt, va_list ap)
 {
     char text[1024];
     vsnprintf(text, sizeof(text), fmt, ap);
@@ -61,8 +63,9 @@ void config_mark_given(struct config_builder *b, int row, struct config_mark at)
     b->marks[row] = at;
 }
 
-static void row_diagv(struct config_builder *b, int row, enum diag_severity severity,
-                      const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void row_diagv(struct config_builder *b, int row,
+                                                            enum diag_severity severity,
+                                                            const char *fmt, va_list ap)
 {
     const struct config_mark *m = &b->marks[row];
     diag_addv(b->d, severity, m->file, m->line, m->col, fmt, ap);

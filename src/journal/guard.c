@@ -20,7 +20,6 @@ struct guard {
 // Process-wide, because a signal handler is.
 static _Atomic(struct guard *) guards;
 static pthread_mutex_t guards_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t guards_once = PTHREAD_ONCE_INIT;
 static struct sigaction guards_previous;
 static uintptr_t guards_page;
 
@@ -54,17 +53,20 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
     pass_on(sig, info, context);
 }
 
-static void install(void)
-{
-    guards_page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    struct sigaction sa = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER};
-    sigemptyset(&sa.sa_mask);
-    sigaction(SIGBUS, &sa, &guards_previous);
-}
-
 void journal_guard_install(void)
 {
-    pthread_once(&guards_once, install);
+    pthread_mutex_lock(&guards_lock);
+    struct sigaction now;
+    sigaction(SIGBUS, NULL, &now);
+    // Somebody may have put another handler in between.
+    if (!(now.sa_flags & SA_SIGINFO) || now.sa_sigaction != on_sigbus) {
+        guards_page = (uintptr_t)sysconf(_SC_PAGESIZE);
+        guards_previous = now;
+        struct sigaction sa = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER};
+        sigemptyset(&sa.sa_mask);
+        sigaction(SIGBUS, &sa, NULL);
+    }
+    pthread_mutex_unlock(&guards_lock);
 }
 
 struct guard *guard_add(const void *base, size_t size, atomic_bool *damaged)

@@ -11,8 +11,8 @@
 
 struct guard;
 
-// Installs the process-wide SIGBUS handler, once. Faults outside guarded ranges go to the handler
-// that was there before.
+// Installs the process-wide SIGBUS handler, unless it is in place. Faults outside guarded ranges go
+// to the handler that was there before.
 void journal_guard_install(void);
 
 // Guards [base, base + size). *damaged is set, never cleared, and must outlive the guard.

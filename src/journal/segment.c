@@ -116,11 +116,13 @@ enum segment_kind segment_read(int fd, uint64_t left, struct segment *s, struct 
     return SEGMENT_OURS;
 }
 
-// The sound part of an incomplete block, by the tail sums.
-static uint64_t tail_sound(const struct segment_header *h, const char *block, uint64_t start,
-                           uint64_t have)
+// The sound part of a block that no sum vouches for: what was flushed, and what a tail sum covers.
+static uint64_t tail_sound(const struct segment *s, const struct segment_header *h,
+                           const char *block, uint64_t start, uint64_t have)
 {
     uint64_t best = start;
+    if (s->synced > start)
+        best = s->synced < start + have ? s->synced : start + have;
     for (int i = 0; i < 2; i++) {
         uint64_t right = le64toh(h->tail[i].right);
         if (right > best && right <= start + have &&
@@ -154,13 +156,13 @@ int segment_verify(int fd, const struct segment *s, uint64_t from, bool strict, 
         }
         uint64_t sum = le64toh(h->sums[i]);
         if (have < VMAP_BLOCK || sum == 0) {
-            uint64_t end = tail_sound(h, block, at, have);
+            uint64_t end = tail_sound(s, h, block, at, have);
             *unsummed = at + have - end;
             at = strict ? end : at + have;
             break;
         }
         if (sum != segment_sum(block, VMAP_BLOCK)) {
-            uint64_t end = tail_sound(h, block, at, have);
+            uint64_t end = tail_sound(s, h, block, at, have);
             rc = err_set(e, ERR_CORRUPT,
                          "block %llu (positions %llu to %llu) does not match its sum",
                          (unsigned long long)i, (unsigned long long)at,

@@ -56,6 +56,7 @@ struct batcher {
     bool dirty; // `placed` is behind `current`
     bool store_now;
     uint64_t stored_us;
+    bool blocked; // the socket takes no more until it says so
     bool broken; // nothing may be sent or read until the next attach
     struct buf scratch;
     struct batcher_stats stats;
@@ -126,12 +127,14 @@ static void fail(struct batcher *b, uint64_t ref, const struct err *why)
 
 static void send_out(struct batcher *b)
 {
-    while (b->out.bytes && !b->broken) {
+    while (b->out.bytes && !b->broken && !b->blocked) {
         struct iovec iov[IOVECS];
         int n = outq_iov(&b->out, iov, IOVECS);
         ssize_t r = conn_writev(b->conn, iov, n);
-        if (r == -EAGAIN)
+        if (r == -EAGAIN) {
+            b->blocked = true;
             break;
+        }
         if (r < 0) {
             struct err e;
             err_sys(&e, (int)r, "write to the target");
@@ -275,7 +278,7 @@ void batcher_cmd(struct batcher *b, uint64_t ref)
     push_ref(b, ref);
     t->cmds++;
     b->stats.cmds_sent++;
-    if (b->out.bytes >= EAGER_SEND)
+    if (b->out.bytes >= EAGER_SEND && !b->blocked)
         send_out(b);
 }
 
@@ -520,8 +523,10 @@ static int take_bytes(struct batcher *b, const char *p, size_t n)
 static void on_ready(void *ctx, int events)
 {
     struct batcher *b = ctx;
-    if (events & CONN_WRITE)
+    if (events & CONN_WRITE) {
+        b->blocked = false;
         send_out(b);
+    }
     bool got = false;
     for (int i = 0; i < 8 && (events & CONN_READ) && !b->broken && b->conn; i++) {
         char tmp[RECV_SIZE];
@@ -554,7 +559,7 @@ static void on_ready(void *ctx, int events)
 void batcher_attach(struct batcher *b, struct conn *c, int db)
 {
     batcher_detach(b);
-    b->broken = false;
+    b->broken = b->blocked = false;
     b->placed = (struct batch_mark){0};
     b->conn = c;
     b->db = db;

@@ -13,7 +13,8 @@ OWN = (b"gunyu:", b"redis-gunyu-")
 # Clients of a stream's groups leave their times of last activity; these are not replicated.
 STREAM_LOCAL = {b"radix-tree-keys", b"radix-tree-nodes", b"seen-time", b"active-time", b"lag", b"idmp-duration",
                 b"idmp-maxsize", b"pids-tracked", b"iids-tracked", b"iids-added", b"iids-duplicates"}
-# Redis does not replicate every change of a group's entries-read: a native replica differs as well.
+# Servers do not replicate every change of a group's entries-read, nor a consumer that was created by a
+# read that found nothing: a native replica differs as well.
 STREAM_LIVE = STREAM_LOCAL | {b"entries-read"}
 PTTL_TOLERANCE_MS = 250
 
@@ -28,7 +29,10 @@ def stream_form(node, local):
         if node and len(node) % 2 == 0 and all(isinstance(k, bytes) for k in node[::2]) and \
                 any(k in (b"length", b"pel-count", b"name") for k in node[::2]):
             return {k: stream_form(v, local) for k, v in pairs(node) if k not in local}
-        return [stream_form(v, local) for v in node]
+        items = [stream_form(v, local) for v in node]
+        if local is STREAM_LIVE:
+            items = [i for i in items if not (isinstance(i, dict) and i.get(b"pel-count") == 0 and b"pending" in i and b"consumers" not in i)]
+        return items
     return node
 
 

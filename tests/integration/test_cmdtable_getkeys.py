@@ -224,7 +224,8 @@ def run(client, commands):
 def content(client):
     """What the keys hold, whatever their encoding."""
     reads = {
-        b"string": ["get"], b"hash": ["hgetall"], b"set": ["smembers"], b"list": ["lrange", "0", "-1"],
+        b"string": ["get"], b"hash": ["hgetall"], b"set": ["smembers"],
+        b"list": ["lrange", "0", "-1"],
         b"zset": ["zrange", "0", "-1", "withscores"], b"stream": ["xrange", "-", "+"],
     }
     out = []
@@ -245,8 +246,8 @@ def content(client):
 
 
 def find_repetition_that_differs(client, pick, trials, seed):
-    """Applies stretches of commands that pick lets through, then a beginning of them and all of them
-    again. The first stretch that ends otherwise, or None."""
+    """Applies stretches of commands that pick lets through, then a beginning of them and all of
+    them again. The first stretch that ends otherwise, or None."""
     rng = random.Random(seed)
     for _ in range(trials):
         state = random_state(rng)

@@ -37,8 +37,10 @@ def test_comparer_sees(pair, change):
     target.client().execute_command("REPLICAOF", "NO", "ONE")
     assert compare(source, target) == []
     reply = target.raw().call(*change)
+    if isinstance(reply, Exception) and "nknown" in str(reply):
+        pytest.skip(str(reply))
     assert not isinstance(reply, Exception), reply
-    assert compare(source, target)
+    assert compare(source, target, static=True)
 
 
 def test_proxy_cuts_pauses_and_splits(world, pair):

@@ -346,9 +346,8 @@ static void durations_follow_go(void **state)
                 {"100us", 1},      {"2500us", 3},         {"0", 0},
                 {"0s", 0},         {"1d", 86400000},      {"500000000", 500},
                 {"1m0.5s", 60500}, {"604800s", 604800000}};
-    static const char *const bad[] = {"10",   "x",    "1h-3m", "5 s",
-                                      "s",    ".s",   "1..5s", "99999999999999999999999h",
-                                      "1e9s", "--1s", ""};
+    static const char *const bad[] = {
+        "x", "1h-3m", "5 s", "s", ".s", "1..5s", "99999999999999999999999h", "1e9s", "--1s", ""};
     int row = schema_row_index("output.replay.expiryMargin", CONFIG_SYNC);
     struct config *c = config_default(CONFIG_SYNC);
     struct err e = {0};

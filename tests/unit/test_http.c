@@ -24,7 +24,6 @@
 #include "control/form.h"
 #include "control/http.h"
 #include "control/supervisor.h"
-#include "lane_names.h"
 #include "source_tree.h"
 
 // A supervisor that notes what it is asked. It takes the place of the real one at link time.

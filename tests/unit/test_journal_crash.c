@@ -128,7 +128,7 @@ static void kill_9_at_any_moment_loses_no_committed_byte(void **state)
     (void)state;
     const char *more = getenv("GUNYU_TEST_KILLS");
     int kills = more ? atoi(more) : 150;
-    char *dir = make_dir();
+    char *dir = make_fast_dir();
     struct shared *s = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     uint64_t logs = 0, snapshots = 0;
     seed ^= (uint64_t)time(NULL);
@@ -186,7 +186,7 @@ static void a_machine_crash_keeps_what_was_flushed_and_cuts_what_is_torn(void **
 {
     (void)state;
     for (int i = 0; i < 40; i++) {
-        char *dir = make_dir();
+        char *dir = make_fast_dir();
         struct journal_options o = storer(dir);
         o.log_size = MIB;
         struct journal *j = open_ok(&o);
@@ -333,10 +333,14 @@ static void bug_25_a_flipped_bit_has_its_own_error_and_a_begin_clears_it(void **
 static void bug_35_foreign_files_are_neither_read_nor_removed(void **state)
 {
     (void)state;
-    static const char *const names[] = {
-        "precious.txt", "log-00000000000000001000.seg.bak", "log-1000.seg",
-        "log-00000000000000777777.seg", "snapshot-00000000000000000009.rdb",
-        "snapshot-00000000000000000009.rdb.part", "dump.rdb", "appendonly.aof"};
+    static const char *const names[] = {"precious.txt",
+                                        "log-00000000000000001000.seg.bak",
+                                        "log-1000.seg",
+                                        "log-00000000000000777777.seg",
+                                        "snapshot-00000000000000000009.rdb",
+                                        "snapshot-00000000000000000009.rdb.part",
+                                        "dump.rdb",
+                                        "appendonly.aof"};
     char *dir = make_dir();
     char path[4096], sub[4096];
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
@@ -451,7 +455,7 @@ static void garbage_in_any_file_ends_in_less_data_never_in_wrong_data(void **sta
 {
     (void)state;
     for (int i = 0; i < 120; i++) {
-        char *dir = make_dir();
+        char *dir = make_fast_dir();
         struct journal_options o = storer(dir);
         make_log(&o, 700 * KIB);
         char path[4096];
@@ -560,7 +564,15 @@ static void a_truncated_file_is_seen_before_anybody_touches_it(void **state)
 // Runs in a process of its own that may mount.
 static int on_a_small_disk(const char *dir)
 {
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0 ||
+    uid_t uid = geteuid();
+    if (unshare(uid == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) < 0)
+        return 77;
+    if (uid != 0) {
+        FILE *f = fopen("/proc/self/uid_map", "w");
+        if (!f || fprintf(f, "0 %u 1", uid) < 0 || fclose(f) != 0)
+            return 77;
+    }
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("tmpfs", dir, "tmpfs", 0, "size=4m,mode=777") < 0)
         return 77;
     char shard[4096];

@@ -17,7 +17,6 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "control/metrics.h"
-#include "lane_names.h"
 #include "source_tree.h"
 
 static struct lane_snapshot lane_example(void)
