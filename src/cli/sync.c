@@ -147,10 +147,11 @@ static int run(struct sync_process *p, bool api_needed, struct err *e)
         if (p->show_progress)
             progress_end(&p->progress);
     }
+    // HTTP first: its threads may still post to the loop.
+    http_stop(p->http);
     unwatch(p);
     signal(SIGTERM, on_second_signal);
     signal(SIGINT, on_second_signal);
-    http_stop(p->http);
     if (p->sup) {
         supervisor_stop(p->sup, (int)p->config->server.graceful_stop_ms);
         supervisor_free(p->sup);

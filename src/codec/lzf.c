@@ -3,10 +3,10 @@
 
 #include <string.h>
 
-#define LZF_HISTORY 8192   // the farthest a reference reaches back
-#define LZF_MAX_RUN 264    // the most that one instruction decodes to
-#define LZF_COMPACT 32768  // read bytes that are worth moving the rest for
-#define LZF_CHUNK 16384    // output is grown in such steps, so that memory follows the input
+#define LZF_HISTORY 8192  // the farthest a reference reaches back
+#define LZF_MAX_RUN 264   // the most that one instruction decodes to
+#define LZF_COMPACT 32768 // read bytes that are worth moving the rest for
+#define LZF_CHUNK 16384   // output is grown in such steps, so that memory follows the input
 
 enum run { RUN_OK, RUN_SHORT, RUN_CORRUPT };
 

@@ -12,8 +12,8 @@ void packed_begin(struct packed *k, enum packed_kind kind, uint64_t size)
     *k = (struct packed){.ops = all[kind], .left = size, .count = PACKED_COUNT_UNKNOWN};
 }
 
-enum packed_result packed_next(struct packed *k, const char *p, size_t n,
-                               struct packed_entry *out, size_t *used)
+enum packed_result packed_next(struct packed *k, const char *p, size_t n, struct packed_entry *out,
+                               size_t *used)
 {
     const uint8_t *at = (const uint8_t *)p;
     size_t avail = n < k->left ? n : (size_t)k->left;

@@ -48,9 +48,9 @@ extern const struct packed_ops listpack_ops, ziplist_ops, intset_ops, zipmap_ops
 // size: bytes of the whole blob.
 void packed_begin(struct packed *k, enum packed_kind kind, uint64_t size);
 // Reads the next entry from p[0..n) and sets *used to what it took (the header counts with the
-// first one, and with PACKED_MORE). PACKED_END comes once, after the terminator; the blob is then read to its last byte
-// and its count was right.
-enum packed_result packed_next(struct packed *k, const char *p, size_t n,
-                               struct packed_entry *out, size_t *used) must_check;
+// first one, and with PACKED_MORE). PACKED_END comes once, after the terminator; the blob is then
+// read to its last byte and its count was right.
+enum packed_result packed_next(struct packed *k, const char *p, size_t n, struct packed_entry *out,
+                               size_t *used) must_check;
 
 #endif

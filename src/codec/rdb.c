@@ -139,7 +139,7 @@ static void shrink_buffers(struct rdb_reader *r)
 {
     struct buf *const all[] = {&r->key, &r->text[0], &r->text[1], &r->part.z.out};
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
-        if (all[i]->cap > BUF_KEEP)
+        if (all[i]->cap >= BUF_KEEP)
             buf_free(all[i]);
 }
 
@@ -166,8 +166,9 @@ static int read_header(struct rdb_reader *r, struct err *e)
     const char *p = rdb_at(r);
     bool valkey = memcmp(p, "VALKEY", 6) == 0;
     if (!valkey && memcmp(p, "REDIS", 5) != 0)
-        return rdb_fail(r, e, ERR_CORRUPT, "this is no RDB file: it starts with neither REDIS nor "
-                                           "VALKEY");
+        return rdb_fail(r, e, ERR_CORRUPT,
+                        "this is no RDB file: it starts with neither REDIS nor "
+                        "VALKEY");
     int version = 0;
     for (int i = valkey ? 6 : 5; i < 9; i++) {
         if (p[i] < '0' || p[i] > '9')
@@ -418,20 +419,35 @@ static int read_checksum(struct rdb_reader *r, struct err *e)
     return RDB_DONE;
 }
 
-// A key that starts at r->pos with its type byte.
-static int read_key(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item *item, struct err *e)
+static int read_key_text(struct rdb_reader *r, struct rdb_scan *s, struct err *e)
 {
-    struct rdb_str str;
     const char *bytes;
-    uint8_t type = *s->p++;
+    size_t n;
+    if (scan_plain(s, &bytes, &n)) {
+        r->key.n = 0;
+        memcpy(n <= r->key.cap && n ? r->key.p : buf_reserve(&r->key, n + 1), bytes, n);
+        r->key.n = n;
+        return RDB_ITEM;
+    }
+    struct rdb_str str;
+    struct slice key;
     int rc = scan_str(s, &str, &bytes);
     if (rc <= 0)
         return rdb_scan_failed(r, e, rc, "the length of a key is broken");
-    struct slice key;
     if (str.n > RDB_STRING_MAX || !rdb_str_text(&str, bytes, &r->text[0], &key))
         return rdb_fail(r, e, ERR_CORRUPT, "a key cannot be decompressed or is too long");
     buf_clear(&r->key);
     buf_append_slice(&r->key, key);
+    return RDB_ITEM;
+}
+
+// A key that starts at r->pos with its type byte.
+static int read_key(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item *item, struct err *e)
+{
+    uint8_t type = *s->p++;
+    int rc = read_key_text(r, s, e);
+    if (rc != RDB_ITEM)
+        return rc;
     const uint64_t size = (uint64_t)(s->p - (const uint8_t *)rdb_at(r));
     r->stage = STAGE_VALUE;
     r->mode = MODE_FRESH;
@@ -505,7 +521,9 @@ int rdb_next(struct rdb_reader *r, struct rdb_item *item, struct err *e)
         int rc;
         switch (r->stage) {
         case STAGE_NEXT:
-            shrink_buffers(r);
+            // One test for all: capacities with a bit at or above a power of two are big.
+            if ((r->key.cap | r->text[0].cap | r->text[1].cap | r->part.z.out.cap) >= BUF_KEEP)
+                shrink_buffers(r);
             rc = read_one(r, item, e);
             if (rc != RDB_DONE)
                 return rc;

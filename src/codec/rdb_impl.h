@@ -9,9 +9,9 @@
 #include "codec/rdb.h"
 #include "codec/rdb_types.h"
 
-#define RDB_STRING_MAX ((uint64_t)1 << 30)  // the longest that is ever copied or decompressed whole
-#define RDB_LENGTH_MAX ((uint64_t)1 << 62)  // longer is no length: sums of two stay positive
-#define RDB_CRC_STEP 65536                  // consumed bytes that wait for the checksum
+#define RDB_STRING_MAX ((uint64_t)1 << 30) // the longest that is ever copied or decompressed whole
+#define RDB_LENGTH_MAX ((uint64_t)1 << 62) // longer is no length: sums of two stay positive
+#define RDB_CRC_STEP 65536                 // consumed bytes that wait for the checksum
 #define RDB_NONE UINT64_MAX
 #define RDB_LOOPS 4 // depth of loops in a walk program
 
@@ -38,8 +38,15 @@ struct rdb_token {
     uint64_t at; // file index of its bytes
 };
 
-enum rdb_stage { STAGE_HEADER, STAGE_NEXT, STAGE_VALUE, STAGE_MODULE_AUX, STAGE_CHECKSUM,
-                 STAGE_DONE, STAGE_FAILED };
+enum rdb_stage {
+    STAGE_HEADER,
+    STAGE_NEXT,
+    STAGE_VALUE,
+    STAGE_MODULE_AUX,
+    STAGE_CHECKSUM,
+    STAGE_DONE,
+    STAGE_FAILED
+};
 
 enum rdb_mode { MODE_FRESH, MODE_RAW, MODE_ELEMENTS, MODE_SKIP };
 
@@ -85,8 +92,19 @@ struct rdb_pel {
     uint64_t found_ms, found_seq; // ID before cursor
 };
 
-enum rdb_node_step { NODE_LIVE, NODE_DELETED, NODE_WIDTH, NODE_MASTER, NODE_ZERO, NODE_FLAGS,
-                     NODE_MS, NODE_SEQ, NODE_PAIRS, NODE_FIELDS, NODE_COUNT };
+enum rdb_node_step {
+    NODE_LIVE,
+    NODE_DELETED,
+    NODE_WIDTH,
+    NODE_MASTER,
+    NODE_ZERO,
+    NODE_FLAGS,
+    NODE_MS,
+    NODE_SEQ,
+    NODE_PAIRS,
+    NODE_FIELDS,
+    NODE_COUNT
+};
 
 struct rdb_stream_state {
     uint64_t master_ms, master_seq; // ID that the node's entries are relative to
@@ -94,11 +112,11 @@ struct rdb_stream_state {
     int64_t live, deleted, width; // by the node's header; width: master fields
     int64_t flags, pairs, left;   // of the entry; left: pairs still to come
     uint64_t ms, seq;
-    struct buf master;  // master fields, each a 4-byte length and its bytes
-    size_t master_at;   // the next one of an entry that uses them
-    uint64_t nums[8];   // lengths kept for the next step
+    struct buf master; // master fields, each a 4-byte length and its bytes
+    size_t master_at;  // the next one of an entry that uses them
+    uint64_t nums[8];  // lengths kept for the next step
     int num_count;
-    bool any;           // an entry was seen
+    bool any; // an entry was seen
     uint64_t first_ms, first_seq;
     struct buf group, consumer; // names
     int64_t seen_ms, active_ms;
@@ -205,6 +223,21 @@ static inline int scan_str_head(struct rdb_scan *s, struct rdb_str *str)
         return rc;
     *str = (struct rdb_str){.kind = STR_RAW, .n = n, .total = n};
     return n <= RDB_LENGTH_MAX ? SCAN_OK : SCAN_BAD;
+}
+// The common case by itself: a plain string with a short header that is there as a whole.
+static inline bool scan_plain(struct rdb_scan *s, const char **bytes, size_t *n)
+{
+    size_t avail = scan_left(s);
+    if (avail < 2 || *s->p >= 0x80)
+        return false;
+    size_t head = *s->p < 0x40 ? 1 : 2;
+    size_t size = head == 1 ? *s->p : (size_t)(*s->p & 0x3f) << 8 | s->p[1];
+    if (avail - head < size)
+        return false;
+    *bytes = (const char *)s->p + head;
+    *n = size;
+    s->p += head + size;
+    return true;
 }
 // Reads a whole string; *bytes is its serialized form.
 int scan_str(struct rdb_scan *s, struct rdb_str *str, const char **bytes);

@@ -48,7 +48,8 @@ static void take(struct rdb_reader *r, size_t n)
         r->pos += n;
 }
 
-// Decompresses until `want` bytes are unread. RDB_ITEM when there are more unread bytes than before.
+// Decompresses until `want` bytes are unread. RDB_ITEM when there are more unread bytes than
+// before.
 static int decompress(struct rdb_reader *r, size_t want, struct err *e)
 {
     struct rdb_part *part = &r->part;

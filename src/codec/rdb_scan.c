@@ -49,8 +49,7 @@ int scan_str(struct rdb_scan *s, struct rdb_str *str, const char **bytes)
     return SCAN_OK;
 }
 
-bool rdb_str_text(const struct rdb_str *str, const char *bytes, struct buf *text,
-                  struct slice *out)
+bool rdb_str_text(const struct rdb_str *str, const char *bytes, struct buf *text, struct slice *out)
 {
     if (str->kind == STR_RAW) {
         *out = slice_make(bytes, (size_t)str->n);

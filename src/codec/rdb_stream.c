@@ -64,8 +64,7 @@ static struct slice next_master_field(struct rdb_stream_state *s)
 }
 
 // The entry's fields come next. Their number is a promise that the bytes left must be able to hold.
-static int entry_begins(struct rdb_reader *r, int64_t pairs, struct rdb_element *out,
-                        struct err *e)
+static int entry_begins(struct rdb_reader *r, int64_t pairs, struct rdb_element *out, struct err *e)
 {
     struct rdb_stream_state *s = &r->stream;
     uint64_t least = s->flags & FLAG_SAME_FIELDS ? 2 : 4;
@@ -176,8 +175,8 @@ int rdb_stream_node(struct rdb_reader *r, struct rdb_element *out, struct err *e
             rc = node_field(r, out, e);
             if (rc != RDB_ITEM || !(s->flags & FLAG_DELETED))
                 return rc;
-            *out = (struct rdb_element){.expire_ms = -1, .entries_read = -1, .seen_ms = -1,
-                                        .active_ms = -1};
+            *out = (struct rdb_element){
+                .expire_ms = -1, .entries_read = -1, .seen_ms = -1, .active_ms = -1};
             continue;
         }
         rc = rdb_part_entries(r, &entry, 1, e);
@@ -364,7 +363,8 @@ int rdb_stream_pending(struct rdb_reader *r, struct rdb_element *out, struct err
     uint64_t ms = load_be64(rdb_at(r)), seq = load_be64(rdb_at(r) + 8);
     struct pel_entry entry;
     if (!pel_find(r, ms, seq, &entry))
-        return rdb_fail(r, e, ERR_CORRUPT, "a consumer's pending entry %llu-%llu is not its group's",
+        return rdb_fail(r, e, ERR_CORRUPT,
+                        "a consumer's pending entry %llu-%llu is not its group's",
                         (unsigned long long)ms, (unsigned long long)seq);
     r->pos += 16;
     s->pel.taken++;

@@ -69,8 +69,8 @@ bool rdb_version_known(int version, bool valkey)
 const char *rdb_object_name(enum rdb_object o)
 {
     static const char *const names[] = {
-        [RDB_OBJ_STRING] = "string", [RDB_OBJ_LIST] = "list",     [RDB_OBJ_SET] = "set",
-        [RDB_OBJ_ZSET] = "zset",     [RDB_OBJ_HASH] = "hash",     [RDB_OBJ_STREAM] = "stream",
+        [RDB_OBJ_STRING] = "string", [RDB_OBJ_LIST] = "list", [RDB_OBJ_SET] = "set",
+        [RDB_OBJ_ZSET] = "zset",     [RDB_OBJ_HASH] = "hash", [RDB_OBJ_STREAM] = "stream",
         [RDB_OBJ_MODULE] = "module",
     };
     return names[o];

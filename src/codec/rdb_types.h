@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the RDB format consists of: value types as rows of a table, opcodes, versions. A row's `walk`
-// is a small program over the serialized value; the reader interprets it both to skip the value and
-// to take it apart, so that a new type is a new row.
+// What the RDB format consists of: value types as rows of a table, opcodes, versions. A row's
+// `walk` is a small program over the serialized value; the reader interprets it both to skip the
+// value and to take it apart, so that a new type is a new row.
 //
-//   structure   ( length, then the body so many times     ) end of body     . an element is complete
-//   strings     F field   V value   S string value (in pieces)   B packed blob   Q quicklist node
+//   structure   ( length, then the body so many times     ) end of body     . an element is
+//   complete strings     F field   V value   S string value (in pieces)   B packed blob   Q
+//   quicklist node
 //               N stream node key   P stream node   G group   C consumer
 //   numbers     l length, ignored   K quicklist container   x length kept for a stream step
 //               T length, expiry relative to m (0 none)   t length, absolute expiry (0 none)
-//               m 8 bytes, lowest expiry   e 8 bytes, expiry (-1 none)   u seen   v active (8 bytes)
-//               A double as text   D double as 8 bytes
-//               Y pending entry (ID, time, count)   J pending entry of a consumer (ID)
+//               m 8 bytes, lowest expiry   e 8 bytes, expiry (-1 none)   u seen   v active (8
+//               bytes) A double as text   D double as 8 bytes Y pending entry (ID, time, count)   J
+//               pending entry of a consumer (ID)
 //   steps       M stream meta   g group   c consumer
 //   module      W opcodes up to the module's end mark
 #ifndef GUNYU_CODEC_RDB_TYPES_H
@@ -29,11 +30,11 @@ enum rdb_dialect { RDB_ANY = 3, RDB_REDIS = 1, RDB_VALKEY = 2 };
 
 struct rdb_type {
     uint8_t type;
-    uint8_t dialect; // enum rdb_dialect: the same number can mean different things
-    uint8_t object;  // enum rdb_object
-    uint8_t packed;  // enum packed_kind of B, Q
-    uint8_t tuple;   // packed entries that make an element
-    uint16_t since;  // lowest RDB version that has it
+    uint8_t dialect;  // enum rdb_dialect: the same number can mean different things
+    uint8_t object;   // enum rdb_object
+    uint8_t packed;   // enum packed_kind of B, Q
+    uint8_t tuple;    // packed entries that make an element
+    uint16_t since;   // lowest RDB version that has it
     const char *walk; // NULL: known, but cannot be read
     const char *name;
 };

@@ -63,6 +63,16 @@ int rdb_value_string(struct rdb_reader *r, size_t limit, struct slice *value, st
     must(r->stage == STAGE_VALUE && r->mode == MODE_FRESH && r->row->object == RDB_OBJ_STRING);
     struct rdb_scan s = rdb_scan_here(r);
     const uint8_t *start = s.p;
+    const char *bytes;
+    size_t n;
+    if (scan_plain(&s, &bytes, &n)) {
+        if (n > limit)
+            return RDB_TOO_BIG;
+        *value = slice_make(bytes, n);
+        r->pos += (uint64_t)(s.p - start);
+        rdb_value_end(r);
+        return RDB_ITEM;
+    }
     struct rdb_str str;
     int rc = scan_str_head(&s, &str);
     if (rc <= 0)
@@ -450,8 +460,8 @@ int rdb_value_element(struct rdb_reader *r, size_t piece_limit, struct rdb_eleme
         rc = elements_begin(r, e);
     if (rc < 0)
         return rc;
-    *out = (struct rdb_element){.expire_ms = -1, .entries_read = -1, .seen_ms = -1,
-                                .active_ms = -1};
+    *out =
+        (struct rdb_element){.expire_ms = -1, .entries_read = -1, .seen_ms = -1, .active_ms = -1};
     for (;;) {
         if (r->part.kind != PART_NONE) {
             rc = part_step(r, piece_limit ? piece_limit : 1, out, e);

@@ -2,19 +2,28 @@
 // Passing over serialized values.
 #include "codec/rdb_impl.h"
 
-enum skip_kind { SKIP_STEP, SKIP_STR, SKIP_LEN, SKIP_BYTES, SKIP_TEXT_DOUBLE, SKIP_PEL, SKIP_MODULE,
-                 SKIP_LOOP, SKIP_LOOP_END };
+enum skip_kind {
+    SKIP_STEP,
+    SKIP_STR,
+    SKIP_LEN,
+    SKIP_BYTES,
+    SKIP_TEXT_DOUBLE,
+    SKIP_PEL,
+    SKIP_MODULE,
+    SKIP_LOOP,
+    SKIP_LOOP_END
+};
 
 static const struct {
     uint8_t kind, n;
 } skips[128] = {
-    ['('] = {SKIP_LOOP, 0},  [')'] = {SKIP_LOOP_END, 0},    ['F'] = {SKIP_STR, 0},
-    ['V'] = {SKIP_STR, 0},   ['S'] = {SKIP_STR, 0},         ['B'] = {SKIP_STR, 0},
-    ['Q'] = {SKIP_STR, 0},   ['N'] = {SKIP_STR, 0},         ['P'] = {SKIP_STR, 0},
-    ['G'] = {SKIP_STR, 0},   ['C'] = {SKIP_STR, 0},         ['l'] = {SKIP_LEN, 0},
-    ['K'] = {SKIP_LEN, 0},   ['x'] = {SKIP_LEN, 0},         ['T'] = {SKIP_LEN, 0},
-    ['t'] = {SKIP_LEN, 0},   ['m'] = {SKIP_BYTES, 8},       ['e'] = {SKIP_BYTES, 8},
-    ['u'] = {SKIP_BYTES, 8}, ['v'] = {SKIP_BYTES, 8},       ['D'] = {SKIP_BYTES, 8},
+    ['('] = {SKIP_LOOP, 0},   [')'] = {SKIP_LOOP_END, 0},    ['F'] = {SKIP_STR, 0},
+    ['V'] = {SKIP_STR, 0},    ['S'] = {SKIP_STR, 0},         ['B'] = {SKIP_STR, 0},
+    ['Q'] = {SKIP_STR, 0},    ['N'] = {SKIP_STR, 0},         ['P'] = {SKIP_STR, 0},
+    ['G'] = {SKIP_STR, 0},    ['C'] = {SKIP_STR, 0},         ['l'] = {SKIP_LEN, 0},
+    ['K'] = {SKIP_LEN, 0},    ['x'] = {SKIP_LEN, 0},         ['T'] = {SKIP_LEN, 0},
+    ['t'] = {SKIP_LEN, 0},    ['m'] = {SKIP_BYTES, 8},       ['e'] = {SKIP_BYTES, 8},
+    ['u'] = {SKIP_BYTES, 8},  ['v'] = {SKIP_BYTES, 8},       ['D'] = {SKIP_BYTES, 8},
     ['J'] = {SKIP_BYTES, 16}, ['A'] = {SKIP_TEXT_DOUBLE, 0}, ['Y'] = {SKIP_PEL, 0},
     ['W'] = {SKIP_MODULE, 0},
 };
@@ -172,7 +181,8 @@ int rdb_walk_on(struct rdb_reader *r, uint64_t end, struct err *e)
         int rc = SCAN_OK;
         const uint8_t *start = s.p;
         // In steps, so that the checksum runs over bytes that are still in the cache.
-        const uint8_t *done = s.p, *pause = scan_left(&s) > RDB_CRC_STEP ? s.p + RDB_CRC_STEP : s.end;
+        const uint8_t *done = s.p,
+                      *pause = scan_left(&s) > RDB_CRC_STEP ? s.p + RDB_CRC_STEP : s.end;
         while (*w->pc && w->skip == 0 && rc > 0 && s.p <= pause) {
             done = s.p;
             rc = skip_op(w, &s);

@@ -432,29 +432,34 @@ void resp_put_argv(struct buf *b, int argc, const struct slice *argv)
         resp_put_bulk(b, argv[i]);
 }
 
+// A va_list that can be passed by address, whatever type it is.
+struct arguments {
+    va_list list;
+};
+
 // The text of the conversion `conv`; numbers are written to digits.
-static struct slice conversion(char conv, va_list *args, char digits[21])
+static struct slice conversion(char conv, struct arguments *args, char digits[21])
 {
     switch (conv) {
     case '%':
         return SLICE("%");
     case 's':
-        return slice_cstr(va_arg(*args, const char *));
+        return slice_cstr(va_arg(args->list, const char *));
     case 'b':
-        return *va_arg(*args, const struct slice *);
+        return *va_arg(args->list, const struct slice *);
     case 'd':
-        return slice_make(digits, i64_format(digits, va_arg(*args, int)));
+        return slice_make(digits, i64_format(digits, va_arg(args->list, int)));
     case 'L':
-        return slice_make(digits, i64_format(digits, va_arg(*args, int64_t)));
+        return slice_make(digits, i64_format(digits, va_arg(args->list, int64_t)));
     case 'U':
-        return slice_make(digits, u64_format(digits, va_arg(*args, uint64_t)));
+        return slice_make(digits, u64_format(digits, va_arg(args->list, uint64_t)));
     default:
         must_failed("resp_put_cmd knows the conversion", __FILE__, __LINE__);
     }
 }
 
 // Walks one word of fmt. With b, appends its text; returns its length and moves *fmt behind it.
-static size_t walk_word(struct buf *b, const char **fmt, va_list *args)
+static size_t walk_word(struct buf *b, const char **fmt, struct arguments *args)
 {
     size_t n = 0;
     const char *f = *fmt;
@@ -478,19 +483,18 @@ void resp_put_vcmd(struct buf *b, const char *fmt, va_list ap)
     for (const char *f = fmt; *f; f++)
         words += *f == ' ';
     put_header(b, '*', words);
-    va_list args;
-    va_copy(args, ap);
+    struct arguments args, ahead;
+    va_copy(args.list, ap);
     for (size_t i = 0; i < words; i++) {
-        va_list ahead;
-        va_copy(ahead, args);
+        va_copy(ahead.list, args.list);
         const char *f = fmt;
         put_header(b, '$', walk_word(NULL, &f, &ahead));
-        va_end(ahead);
+        va_end(ahead.list);
         walk_word(b, &fmt, &args);
         buf_append(b, "\r\n", 2);
         fmt += *fmt == ' ';
     }
-    va_end(args);
+    va_end(args.list);
 }
 
 void resp_put_cmd(struct buf *b, const char *fmt, ...)

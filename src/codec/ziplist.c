@@ -34,9 +34,7 @@ static int body_of(const uint8_t *p, size_t n, struct packed_entry *out, uint64_
         int head_len = str_head[b >> 6];
         if (n < (size_t)head_len)
             return 0;
-        *body = b >> 6 == 0   ? b
-                : b >> 6 == 1 ? (uint64_t)(b & 0x3f) << 8 | p[1]
-                              : load_be32(p + 1);
+        *body = b >> 6 == 0 ? b : b >> 6 == 1 ? (uint64_t)(b & 0x3f) << 8 | p[1] : load_be32(p + 1);
         return head_len;
     }
     if (b >= 0xf1 && b <= 0xfd) {

@@ -30,6 +30,7 @@ enum flag_id {
     FLAG_AOF_OFFSET,
     FLAG_AOF_SIZE,
     FLAG_DIFF,
+    FLAG_RDB,
     FLAG_VERSION,
     FLAG_HELP,
 };
@@ -53,6 +54,7 @@ static const struct {
     {"diff.a", FLAG_DIFF, false, false, NULL},
     {"diff.b", FLAG_DIFF, false, false, NULL},
     {"diff.parallel", FLAG_DIFF, false, false, NULL},
+    {"rdb", FLAG_RDB, true, true, "The file is the rdb command's (config check, config show)."},
     {"version", FLAG_VERSION, true, false, "Print the version."},
     {"help", FLAG_HELP, true, false, "Print the usage."},
     {"h", FLAG_HELP, true, false, "The same."},
@@ -89,6 +91,11 @@ static int to_i64(const char *flag, const char *value, int64_t *out, struct err 
     return 0;
 }
 
+static bool is_true(const char *v)
+{
+    return strcasecmp(v, "false") != 0 && strcmp(v, "0") != 0;
+}
+
 static int set_flag(struct cli_args *a, size_t i, const char *v, struct err *e)
 {
     switch (flags[i].id) {
@@ -118,9 +125,12 @@ static int set_flag(struct cli_args *a, size_t i, const char *v, struct err *e)
         return to_i64(flags[i].name, v, &a->aof.size, e);
     case FLAG_DIFF:
         return 0;
+    case FLAG_RDB:
+        a->rdb_scope = is_true(v);
+        return 0;
     case FLAG_VERSION:
     case FLAG_HELP:
-        if (strcasecmp(v, "false") != 0 && strcmp(v, "0") != 0)
+        if (is_true(v))
             a->command = flags[i].id == FLAG_HELP ? CLI_HELP : CLI_VERSION;
         return 0;
     }
@@ -174,7 +184,9 @@ static int check(struct cli_args *a, struct err *e)
         return a->command == CLI_HELP || a->command == CLI_VERSION
                    ? 0
                    : err_set(e, ERR_CONFIG, "--from and --to belong to the command sync");
-    a->rdb_scope = a->command == CLI_RDB;
+    if (a->rdb_scope && a->command != CLI_CONFIG && a->command != CLI_RDB)
+        return err_set(e, ERR_CONFIG, "--rdb belongs to config check and config show");
+    a->rdb_scope = a->rdb_scope || a->command == CLI_RDB;
     if (a->command == CLI_SYNC && a->rest_n)
         return err_set(e, ERR_CONFIG, "unexpected \"%.60s\"; see gunyu -h", a->rest[0]);
     if (a->command == CLI_AOF && !a->aof.path)

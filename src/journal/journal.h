@@ -72,7 +72,8 @@ void journal_get_info(const struct journal *j, struct journal_info *info);
 int journal_begin_snapshot(struct journal *j, const char *replid, uint64_t offset, uint64_t size,
                            struct err *e) must_check;
 // Room at the snapshot's right edge to recv into (at least 1 byte; contiguous with what came
-// before). ERR_FULL: the limit is reached, try again after readers released. -ENOSPC, -EIO: say so.
+// before). ERR_FULL: the limit is reached, try again after readers released. -ENOSPC, -EIO: say so;
+// -ENOSPC passes when there is room again. A recv into it that fails with EFAULT is a failing disk.
 int journal_snapshot_space(struct journal *j, char **p, size_t *n, struct err *e) must_check;
 void journal_snapshot_commit(struct journal *j, size_t n);
 // The snapshot is whole; final_size drops a trailing $EOF: marker. The log begins at its offset.
@@ -106,7 +107,10 @@ int journal_tick(struct journal *j, struct err *e) must_check;
 // before anything read is sent on.
 bool journal_damaged(const struct journal *j);
 
-// A reader pins everything from its release position on. A new one pins from the left edge.
+// A reader pins everything from its release position on. A new one pins from the left edge. While
+// no reader is open nothing that was not released before is dropped; who wants a log without
+// readers (a follower) keeps one open and releases. A begin makes open readers stale: their views
+// fail with -ERANGE, their pointers stay valid until they close.
 struct journal_reader *journal_reader_open(struct journal *j);
 void journal_reader_close(struct journal_reader *r);
 // All log bytes after position `from`, contiguous. Pointers stay valid until the reader releases
@@ -119,7 +123,7 @@ int journal_snapshot_view(struct journal_reader *r, uint64_t from, const char **
                           struct err *e) must_check;
 // Nothing at or before this log position, or below this snapshot index, is needed any more.
 // (The storer keeps files for others and for resumption as retention allows; the memory type
-// frees them.)
+// frees them.) Releasing log beyond the snapshot's offset releases the snapshot as well.
 void journal_log_release(struct journal_reader *r, uint64_t position);
 void journal_snapshot_release(struct journal_reader *r, uint64_t index);
 

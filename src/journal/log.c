@@ -409,7 +409,7 @@ void log_release(struct epoch *ep)
         return;
     if (ep->j->memory)
         release_memory(ep);
-    else if (l->floor >= l->vm.lo + GRAIN && ep->readers)
+    else if (ep->readers)
         vmap_trim(&l->vm, l->floor < writing_from(l) ? l->floor : writing_from(l));
 }
 

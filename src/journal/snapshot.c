@@ -81,6 +81,10 @@ static int extend(struct epoch *ep, struct err *e)
     if (s->size != JOURNAL_SIZE_UNKNOWN && s->size > s->alloc && !j->memory &&
         round_up(s->size - s->alloc, VMAP_BLOCK) < step)
         step = round_up(s->size - s->alloc, VMAP_BLOCK);
+    // A smaller step before anything is given up for a larger one.
+    uint64_t used = journal_used(j), rest = used < j->max_size ? j->max_size - used : 0;
+    if (step > rest && rest >= SHED && !j->memory)
+        step = rest / VMAP_BLOCK * VMAP_BLOCK;
     int rc;
     while ((rc = journal_reserve(j, step, e)) == ERR_FULL && step > SHED)
         step = round_up(step / 2, VMAP_BLOCK);
@@ -235,6 +239,9 @@ int journal_end_snapshot(struct journal *j, uint64_t final_size, struct err *e)
     flush_init(j);
     epoch_update_floors(ep);
     int rc = store_meta(j, true, e);
+    // On a full disk the record follows when there is room; a crash before costs the snapshot.
+    if (rc == -ENOSPC || rc == -EDQUOT)
+        rc = 0;
     if (rc == 0 && !j->memory && !j->o.flush.auto_flush)
         flush_request(j);
     return rc;

@@ -75,8 +75,11 @@ int store_meta(struct journal *j, bool wait, struct err *e)
     }
     meta_run(&job->job);
     int rc = job->rc;
-    if (rc < 0 && e)
-        *e = job->e;
+    if (rc < 0) {
+        j->meta_dirty = true;
+        if (e)
+            *e = job->e;
+    }
     free(job->text);
     free(job);
     return rc;

@@ -570,6 +570,23 @@ static bool contains(struct slice text, const char *what)
     return memmem(text.p, text.n, what, strlen(what)) != NULL;
 }
 
+// The name of the key at an index, for an error message.
+static void name_key(struct load *l, uint64_t index, char *dst, size_t cap)
+{
+    struct rdb_reader *r = rdb_reader_new(false);
+    struct rdb_item item;
+    const char *p;
+    size_t n;
+    rdb_reader_resume(r, index, db_of(l, index), rdb_version(l->main.rdb));
+    snprintf(dst, cap, "?");
+    if (journal_snapshot_view(l->reader, index, &p, &n, NULL) == 0) {
+        rdb_feed(r, p, index, n);
+        if (rdb_next(r, &item, NULL) == RDB_ITEM && item.kind == RDB_KIND_KEY)
+            snprintf(dst, cap, "%.*s", (int)(item.key.n < 100 ? item.key.n : 100), item.key.p);
+    }
+    rdb_reader_free(r);
+}
+
 static int existed(struct load *l, uint64_t index, struct err *e)
 {
     if (index < l->again_until)
@@ -579,10 +596,12 @@ static int existed(struct load *l, uint64_t index, struct err *e)
         l->stats.keys_sent--;
         return 0;
     }
+    char name[128];
+    name_key(l, index, name, sizeof(name));
     return err_set(e, ERR_REPLY,
-                   "a key of the snapshot (byte %llu) exists at the target already and "
-                   "output.replay.keyExists is \"error\"",
-                   (unsigned long long)index);
+                   "key \"%s\" of db %d exists at the target already and output.replay.keyExists "
+                   "is \"error\"",
+                   name, db_of(l, index));
 }
 
 int load_cmd_failed(struct load *l, uint64_t ref, struct slice text, struct err *e)
@@ -601,8 +620,12 @@ int load_cmd_failed(struct load *l, uint64_t ref, struct slice text, struct err 
     }
     if (build && l->o.functions == LOAD_FUNCTIONS_APPEND && contains(text, "already exists"))
         return 0;
-    return err_set(e, ERR_REPLY, "loading the snapshot at byte %llu: the target answered %.*s",
-                   (unsigned long long)index, (int)(text.n < 200 ? text.n : 200), text.p);
+    char name[128];
+    name_key(l, index, name, sizeof(name));
+    return err_set(e, ERR_REPLY,
+                   "loading key \"%s\" of db %d (byte %llu of the snapshot): the target answered "
+                   "%.*s",
+                   name, db_of(l, index), (unsigned long long)index, (int)(text.n < 200 ? text.n : 200), text.p);
 }
 
 int load_cmd_empty(struct load *l, uint64_t ref, struct err *e)

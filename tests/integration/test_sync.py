@@ -237,7 +237,7 @@ def test_filters(world, pair):
     got = {k for k in target.client().scan_iter() if not k.startswith((b"gunyu:", b"redis-gunyu-"))}
     assert got == {b"keep:before", b"keep:m:before", b"keep:set:before", b"keep:after", b"keep:m:after", b"keep:mark"}
     assert target.client(2).dbsize() == 0
-    assert tool.metric("output_filter_cmd") > 0
+    wait_until(lambda: tool.metric("output_filter_cmd") > 0, "filtered commands are counted")
     assert tool.metric("output_rdb_key_filter") > 0
 
 
@@ -254,13 +254,26 @@ def test_bug_20_filtered_traffic_moves_the_position(world, pair):
 def test_db_map(world, pair):
     source, target = pair
     load_everything(source, dbs=(0, 1))
-    world.gunyu(source, target, config={"output": {"replay": {"targetDbMap": {"1": 5}}}})
+    # Two dbs change places, so that each target db has one source and FLUSHDB can be meant.
+    world.gunyu(source, target, config={"output": {"replay": {"targetDbMap": {"1": 5, "5": 1}}}})
     wait_passed(source, target, db=1, to_db=5)
     source.raw(1).many([("RPUSH", "l", 1), ("MOVE", "str:1", 0), ("COPY", "str:2", "copied", "DB", 0), ("FLUSHDB",), ("SET", "k", 1)])
     source.raw(0).many([("COPY", "str:3", "copied", "DB", 1), ("SET", "k", 0)])
     wait_passed(source, target, db=1, to_db=5)
-    wait_until(lambda: compare(source, target, db_map={1: 5, 5: None}) == [], "db 1 is db 5 of the target")
+    wait_until(lambda: compare(source, target, db_map={1: 5, 5: 1}) == [], "db 1 is db 5 of the target")
     assert target.client(1).dbsize() == 0
+
+
+def test_flush_of_a_db_that_shares_its_target_is_refused(world, pair):
+    source, target = pair
+    source.client(1).set("one", 1)
+    source.client(5).set("five", 5)
+    tool = world.gunyu(source, target, config={"output": {"replay": {"targetDbMap": {"1": 5}}}})
+    wait_until(lambda: target.client(5).dbsize() >= 2, "both dbs in one")
+    source.client(1).flushdb()
+    tool.wait_state("error")
+    assert target.client(5).get("five") == b"5"
+    assert "FLUSHDB" in tool.status()[0]["Error"]
 
 
 def test_target_db(world, pair):

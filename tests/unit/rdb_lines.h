@@ -87,7 +87,8 @@ static inline void lines_stream(struct lines *l, const struct rdb_element *el)
     buf_append_char(b, '\n');
 }
 
-static inline void lines_element(struct lines *l, enum rdb_object object, const struct rdb_element *el)
+static inline void lines_element(struct lines *l, enum rdb_object object,
+                                 const struct rdb_element *el)
 {
     struct buf *b = &l->out;
     if (object == RDB_OBJ_STREAM) {
@@ -156,8 +157,8 @@ static inline bool lines_feed_more(struct lines_feed *f, struct rdb_reader *r)
 }
 
 // Returns RDB_DONE, RDB_MORE when the file is cut short, or the error.
-static inline int lines_read(struct lines *l, struct rdb_reader *r, struct lines_feed *f, size_t piece,
-                      struct err *e)
+static inline int lines_read(struct lines *l, struct rdb_reader *r, struct lines_feed *f,
+                             size_t piece, struct err *e)
 {
     struct rdb_item item = {0};
     bool in_value = false;

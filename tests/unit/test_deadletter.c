@@ -203,6 +203,29 @@ static void a_flipped_bit_costs_one_record(void **state)
     assert_int_equal(count_after_reopening(), 3);
 }
 
+// The search reads blocks; the sound record may begin anywhere in one, or across two.
+static void a_record_after_damage_of_any_length_is_found(void **state)
+{
+    (void)state;
+    static char big[4200];
+    for (size_t n = 3960; n < 4000; n++) {
+        struct deadletter *d = must_open();
+        off_t begin = size_of_file();
+        append_full(d, 1, false, 0, slice_make(big, n));
+        append(d, 2);
+        deadletter_close(d);
+        int fd = open(path, O_WRONLY);
+        assert_int_equal(pwrite(fd, "x", 1, begin), 1);
+        close(fd);
+        d = must_open();
+        assert_int_equal(deadletter_count(d), 1);
+        assert_true(deadletter_has(d, ID_A, 2));
+        deadletter_close(d);
+        unlink(path);
+    }
+    deadletter_close(must_open());
+}
+
 static void a_file_of_someone_else_is_refused_and_left_alone(void **state)
 {
     (void)state;
@@ -415,6 +438,7 @@ int main(void)
         TEST(a_tail_torn_at_any_byte_loses_nothing_before_it),
         TEST(a_head_torn_at_any_byte_is_made_whole),
         TEST(a_flipped_bit_costs_one_record),
+        TEST(a_record_after_damage_of_any_length_is_found),
         TEST(a_file_of_someone_else_is_refused_and_left_alone),
         TEST(hostile_lengths_and_ids_are_stepped_over),
         TEST(a_missing_directory_is_a_clear_error),

@@ -80,11 +80,11 @@ static int value_lines(uint8_t type, struct slice value, size_t step, struct buf
     struct lines_feed f = {.p = value.p, .n = value.n, .step = step};
     struct rdb_element el;
     int rc = rdb_reader_open_value(r, type, 12, e);
-    enum rdb_object object = type == 15 || type == 19 || type == 21 ? RDB_OBJ_STREAM
-                             : type == 20                           ? RDB_OBJ_SET
+    enum rdb_object object = type == 15 || type == 19 || type == 21  ? RDB_OBJ_STREAM
+                             : type == 20                            ? RDB_OBJ_SET
                              : type == 1 || type == 10 || type == 18 ? RDB_OBJ_LIST
-                             : type == 3 || type == 5               ? RDB_OBJ_ZSET
-                                                                    : RDB_OBJ_HASH;
+                             : type == 3 || type == 5                ? RDB_OBJ_ZSET
+                                                                     : RDB_OBJ_HASH;
     buf_append_cstr(&l.at, "k");
     lines_feed_more(&f, r);
     while (rc >= 0) {
@@ -288,8 +288,8 @@ static void bug_30_an_entry_with_its_own_fields_leaves_the_master_fields_alone(v
     stream_of(&b, &lp, 4);
     put_len(&b, 0);
     reads_as(21, &b,
-                 "k entry 100-10 a 1 b 2\nk entry 101-0 other x\nk entry 101-1 a 3 b 4\n"
-                 "k entry 103-10 a 5 b 6\nk meta 200-0 100-10 150-7 added=99 length=4\n");
+             "k entry 100-10 a 1 b 2\nk entry 101-0 other x\nk entry 101-1 a 3 b 4\n"
+             "k entry 103-10 a 5 b 6\nk meta 200-0 100-10 150-7 added=99 length=4\n");
     buf_free(&lp);
     buf_free(&b);
 }
@@ -317,11 +317,11 @@ static void groups_consumers_and_pending_entries_are_read(void **state)
     put_str(&b, SLICE("g2")), put_len(&b, 0), put_len(&b, 0), put_len(&b, 0), put_len(&b, 0);
     put_len(&b, 0);
     reads_as(21, &b,
-                 "k entry 100-10 a 1 b 2\nk meta 200-0 100-10 150-7 added=99 length=1\n"
-                 "k group g1 100-10\nk consumer g1 c1 seen=7\n"
-                 "k pending g1 c1 1-1 time=1111 count=1\nk pending g1 c1 3-0 time=3333 count=3\n"
-                 "k consumer g1 idle seen=9\nk consumer g1 c2 seen=10\n"
-                 "k pending g1 c2 1-2 time=2222 count=70\nk group g2 0-0\n");
+             "k entry 100-10 a 1 b 2\nk meta 200-0 100-10 150-7 added=99 length=1\n"
+             "k group g1 100-10\nk consumer g1 c1 seen=7\n"
+             "k pending g1 c1 1-1 time=1111 count=1\nk pending g1 c1 3-0 time=3333 count=3\n"
+             "k consumer g1 idle seen=9\nk consumer g1 c2 seen=10\n"
+             "k pending g1 c2 1-2 time=2222 count=70\nk group g2 0-0\n");
     buf_free(&lp);
     buf_free(&b);
 }
@@ -368,7 +368,8 @@ static void broken_streams_are_refused(void **state)
     is_refused(21, &b, "more fields than there are bytes");
     // A wrong length behind an entry
     node_begin(&lp, 1, 0);
-    lp_int(&lp, 2), lp_int(&lp, 0), lp_int(&lp, 0), lp_str(&lp, SLICE("1")), lp_str(&lp, SLICE("2"));
+    lp_int(&lp, 2), lp_int(&lp, 0), lp_int(&lp, 0), lp_str(&lp, SLICE("1")),
+        lp_str(&lp, SLICE("2"));
     lp_int(&lp, 6);
     lp_end(&lp, 12);
     stream_of(&b, &lp, 1);
@@ -519,7 +520,10 @@ static void holds_one(enum packed_kind kind, struct slice blob, bool is_int, int
     }
 }
 
-#define FORM(s, v) {s, sizeof(s) - 1, v}
+#define FORM(s, v)                                                                                 \
+    {                                                                                              \
+        s, sizeof(s) - 1, v                                                                        \
+    }
 
 static void every_integer_form_keeps_its_sign(void **state)
 {
@@ -610,22 +614,31 @@ static void entries_that_reach_past_their_blob_are_bad(void **state)
         const char *bytes;
         size_t n;
     } bad[] = {
-        {PACKED_LISTPACK, "\x08\0\0\0\x01\0\xff", 7},                 // total
-        {PACKED_LISTPACK, "\x09\0\0\0\x01\0\x85x\xff", 9},            // string too long
-        {PACKED_LISTPACK, "\x09\0\0\0\x01\0\x05\x02\xff", 9},         // backward length
-        {PACKED_LISTPACK, "\x08\0\0\0\xff\xff\x05\x01", 8},           // no terminator
-        {PACKED_LISTPACK, "\x08\0\0\0\xff\xff\xff\xff", 8},           // terminator before the end
-        {PACKED_LISTPACK, "\x09\0\0\0\x01\0\xf9\x01\xff", 9},         // no such form
+        {PACKED_LISTPACK, "\x08\0\0\0\x01\0\xff", 7},         // total
+        {PACKED_LISTPACK, "\x09\0\0\0\x01\0\x85x\xff", 9},    // string too long
+        {PACKED_LISTPACK, "\x09\0\0\0\x01\0\x05\x02\xff", 9}, // backward length
+        {PACKED_LISTPACK, "\x08\0\0\0\xff\xff\x05\x01", 8},   // no terminator
+        {PACKED_LISTPACK, "\x08\0\0\0\xff\xff\xff\xff", 8},   // terminator before the end
+        {PACKED_LISTPACK, "\x09\0\0\0\x01\0\xf9\x01\xff", 9}, // no such form
         {PACKED_LISTPACK, "\x0d\0\0\0\x01\0\xf0\xff\xff\xff\xff\x05\xff", 13},
-        {PACKED_ZIPLIST, "\x0c\0\0\0\x0a\0\0\0\0\0\xff", 11},         // total
+        {PACKED_ZIPLIST, "\x0c\0\0\0\x0a\0\0\0\0\0\xff", 11},           // total
         {PACKED_ZIPLIST, "\x0d\0\0\0\x0a\0\0\0\x01\0\x07\xf1\xff", 13}, // previous length
-        {PACKED_ZIPLIST, "\x0d\0\0\0\x0a\0\0\0\x01\0\0\x05\xff", 13}, // string too long
-        {PACKED_ZIPLIST, "\x0d\0\0\0\x0a\0\0\0\x01\0\0\xc1\xff", 13}, // no such form
-        {PACKED_INTSET, "\x03\0\0\0\x01\0\0\0abc", 11},               // width
-        {PACKED_INTSET, "\x02\0\0\0\x02\0\0\0ab", 10},                // count
-        {PACKED_INTSET, "\x08\0\0\0\xff\xff\xff\xff" "12345678", 16},
-        {PACKED_ZIPMAP, "\x01\x01" "f\xff", 4},                       // a field without a value
-        {PACKED_ZIPMAP, "\x01\x01" "f\x05\x00v\xff", 7},              // value too long
+        {PACKED_ZIPLIST, "\x0d\0\0\0\x0a\0\0\0\x01\0\0\x05\xff", 13},   // string too long
+        {PACKED_ZIPLIST, "\x0d\0\0\0\x0a\0\0\0\x01\0\0\xc1\xff", 13},   // no such form
+        {PACKED_INTSET, "\x03\0\0\0\x01\0\0\0abc", 11},                 // width
+        {PACKED_INTSET, "\x02\0\0\0\x02\0\0\0ab", 10},                  // count
+        {PACKED_INTSET,
+         "\x08\0\0\0\xff\xff\xff\xff"
+         "12345678",
+         16},
+        {PACKED_ZIPMAP,
+         "\x01\x01"
+         "f\xff",
+         4}, // a field without a value
+        {PACKED_ZIPMAP,
+         "\x01\x01"
+         "f\x05\x00v\xff",
+         7}, // value too long
         {PACKED_ZIPMAP, "\x01\xfe\xff\xff\xff\xff\xff", 7},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -712,14 +725,28 @@ static void lzf_refuses_what_does_not_fit(void **state)
 {
     (void)state;
     char out[64];
-    assert_true(lzf_decompress("\x02" "abc", 4, out, 3));
-    assert_false(lzf_decompress("\x02" "abc", 4, out, 2));       // too long
-    assert_false(lzf_decompress("\x02" "abc", 4, out, 4));       // too short
-    assert_false(lzf_decompress("\x02" "ab", 3, out, 3));        // cut
-    assert_false(lzf_decompress("\x20\x00", 2, out, 3));         // reaches before the start
-    assert_false(lzf_decompress("\x00" "a\x20\x01", 4, out, 4)); // the same
-    assert_true(lzf_decompress("\x00" "a\x20\x00", 4, out, 4));
-    assert_false(lzf_decompress("\x00" "a\xe0\x00", 4, out, 10)); // cut
+    assert_true(lzf_decompress("\x02"
+                               "abc",
+                               4, out, 3));
+    assert_false(lzf_decompress("\x02"
+                                "abc",
+                                4, out, 2)); // too long
+    assert_false(lzf_decompress("\x02"
+                                "abc",
+                                4, out, 4)); // too short
+    assert_false(lzf_decompress("\x02"
+                                "ab",
+                                3, out, 3));             // cut
+    assert_false(lzf_decompress("\x20\x00", 2, out, 3)); // reaches before the start
+    assert_false(lzf_decompress("\x00"
+                                "a\x20\x01",
+                                4, out, 4)); // the same
+    assert_true(lzf_decompress("\x00"
+                               "a\x20\x00",
+                               4, out, 4));
+    assert_false(lzf_decompress("\x00"
+                                "a\xe0\x00",
+                                4, out, 10)); // cut
     assert_true(lzf_plausible(4, 4) && lzf_plausible(3, 264));
     assert_false(lzf_plausible(4, 1ull << 40));
     assert_false(lzf_plausible(0, 1));

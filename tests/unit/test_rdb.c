@@ -16,7 +16,8 @@ static const char *const assets[] = {"packed", "tables", "no-checksum", "idle", 
 static struct buf load(const char *name, const char *suffix)
 {
     char path[512];
-    snprintf(path, sizeof(path), "%s/rdb/%s.%s", TEST_DATA_DIR, name, suffix);
+    const char *root = getenv("GUNYU_SOURCE_ROOT");
+    snprintf(path, sizeof(path), "%s/tests/data/rdb/%s.%s", root ? root : ".", name, suffix);
     FILE *f = fopen(path, "rb");
     if (!f)
         fail_msg("cannot open %s", path);
@@ -84,7 +85,7 @@ static void a_file_cut_at_any_byte_asks_for_more(void **state)
     for (size_t i = 0; i < ASSETS; i++) {
         struct buf rdb = load(assets[i], "rdb"), got;
         // Every byte of the small ones, a prime step in the large ones.
-        for (size_t n = 0; n < rdb.n; n += rdb.n > 4000 ? 23 : 1) {
+        for (size_t n = 0; n<rdb.n; n += rdb.n> 4000 ? 23 : 1) {
             struct err e = {0};
             int rc = read_lines(slice_make(rdb.p, n), n, 100, &got, &e);
             if (rc != RDB_MORE)
@@ -123,9 +124,9 @@ static size_t walk(struct slice file, size_t step, enum way way)
     lines_feed_more(&f, r);
     for (;;) {
         struct slice raw;
-        int rc = !in_value          ? rdb_next(r, &item, &e)
-                 : way == WAY_RAW   ? rdb_value_raw(r, UINT64_MAX, &raw, &e)
-                                    : rdb_value_skip(r, &e);
+        int rc = !in_value        ? rdb_next(r, &item, &e)
+                 : way == WAY_RAW ? rdb_value_raw(r, UINT64_MAX, &raw, &e)
+                                  : rdb_value_skip(r, &e);
         if (rc < 0)
             fail_msg("%s", e.msg);
         if (rc == RDB_MORE) {
@@ -294,12 +295,17 @@ static void opcodes_of_every_kind_are_read(void **state)
     str(&b, "redis-bits");
     byte(&b, 0xc0);
     byte(&b, 64);
-    byte(&b, 247); // module aux: id of nine letters, when, then a string, a double, a float, the end
+    byte(&b,
+         247); // module aux: id of nine letters, when, then a string, a double, a float, the end
     uint8_t id[9] = {0x81};
     for (int i = 1; i < 9; i++)
         id[i] = 0;
     buf_append(&b, id, 9);
-    buf_append(&b, "\x02\x01\x05\x03zzz\x04" "12345678\x03" "1234\x00", 22);
+    buf_append(&b,
+               "\x02\x01\x05\x03zzz\x04"
+               "12345678\x03"
+               "1234\x00",
+               22);
     byte(&b, 245);
     str(&b, "#!lua name=x\ncode");
     byte(&b, 246);
@@ -436,7 +442,8 @@ static void what_cannot_be_read_is_named_with_its_place(void **state)
         {"REDIS0012", "\x00\xbf\x00\x00\x00\x00", 6, ERR_CORRUPT, "length of a key"},
         {"REDIS0012", "\x00\x01k\x81\xff\xff\xff\xff\xff\xff\xff\xff", 12, ERR_CORRUPT,
          "length of a string"},
-        {"REDIS0012", "\xfe\x81\xff\xff\xff\xff\xff\xff\xff\xff", 10, ERR_CORRUPT, "number of a db"},
+        {"REDIS0012", "\xfe\x81\xff\xff\xff\xff\xff\xff\xff\xff", 10, ERR_CORRUPT,
+         "number of a db"},
         // 1 TiB out of 4 bytes
         {"REDIS0012", "\x00\x01k\xc3\x04\x81\x00\x00\x01\x00\x00\x00\x00\x00zzzz", 18, ERR_CORRUPT,
          "length of a string"},
@@ -637,7 +644,7 @@ static void crc64_matches_the_known_value(void **state)
     assert_true(crc64_update(0, "123456789", 9) == 0xe9c6d914c4b8d9ca);
     uint64_t crc = 0;
     for (int i = 0; i < 9; i++)
-        crc = crc64_update(crc, "123456789" + i, 1);
+        crc = crc64_update(crc, &"123456789"[i], 1);
     assert_true(crc == 0xe9c6d914c4b8d9ca);
 }
 
@@ -677,7 +684,8 @@ int main(void)
         cmocka_unit_test(skipping_and_raw_see_the_same_keys),
         cmocka_unit_test(raw_values_decode_as_the_values_in_the_file),
         cmocka_unit_test(bug_26_a_stored_checksum_of_zero_means_none),
-        cmocka_unit_test(bug_19_the_expiry_belongs_to_the_key_and_is_known_before_its_first_element),
+        cmocka_unit_test(
+            bug_19_the_expiry_belongs_to_the_key_and_is_known_before_its_first_element),
         cmocka_unit_test(opcodes_of_every_kind_are_read),
         cmocka_unit_test(old_versions_end_without_a_checksum),
         cmocka_unit_test(what_cannot_be_read_is_named_with_its_place),

@@ -458,6 +458,22 @@ static void a_map_of_dbs_is_followed_and_keeps_strangers_safe(void **state)
     CHECK(few, .dbs = &dbs, .several = true, .target_dbs = 6);
 }
 
+static void a_db_that_another_is_mapped_onto_is_shared(void **state)
+{
+    (void)state;
+    static const int map[] = {0, 7};
+    static const struct rewrite_case cases[] = {
+        {"SWAPDB 0 1", "!", NULL}, {"SWAPDB 7 0", "!", NULL}, {"SWAPDB 0 2", "=", NULL},
+        {"SWAPDB 1 7", "-", NULL}, {"FLUSHDB", "!", NULL},
+    };
+    CHECK(cases, .dbs = &(struct rewrite_dbs){.map = map, .map_n = 2}, .db = 1);
+    static const struct rewrite_case alone[] = {
+        {"SWAPDB 0 1", "SWAPDB 0 7", NULL},
+        {"FLUSHDB", "=", NULL},
+    };
+    CHECK(alone, .dbs = &(struct rewrite_dbs){.map = map, .map_n = 2, .source_dbs = 7}, .db = 1);
+}
+
 static void commands_that_rename_keys_are_told(void **state)
 {
     (void)state;
@@ -691,6 +707,7 @@ int main(void)
         cmocka_unit_test(one_target_db_for_all_makes_moves_between_dbs_nothing),
         cmocka_unit_test(a_shared_target_is_never_cleared_or_swapped),
         cmocka_unit_test(a_map_of_dbs_is_followed_and_keeps_strangers_safe),
+        cmocka_unit_test(a_db_that_another_is_mapped_onto_is_shared),
         cmocka_unit_test(commands_that_rename_keys_are_told),
         cmocka_unit_test(thousands_of_fields_fit),
         cmocka_unit_test(redis_7_takes_what_commands_become),
