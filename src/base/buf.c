@@ -63,6 +63,7 @@ void buf_append_u64(struct buf *b, uint64_t v)
 
 void buf_printf(struct buf *b, const char *fmt, ...)
 {
+    must(fmt != NULL);
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);

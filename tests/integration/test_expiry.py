@@ -174,3 +174,44 @@ def test_renewed_keys_survive_a_kill_during_a_slow_full_sync(world, pair):
         time.sleep(5)
         back.rate = 0
         check(source, target, renewer)
+
+
+def test_renewed_keys_survive_a_target_that_hangs_with_their_writes_in_flight(world, pair):
+    """The lane was not behind when it sent the first expiry, but the target executes it after that time."""
+    source, target = pair
+    world.gunyu(source, target)
+    wait_passed(source, target)
+    raw = source.raw()
+    target.freeze()
+    raw.many(("SET", f"k:{i}", i, "PX", 900) for i in range(50))
+    time.sleep(0.7)
+    raw.many(("PEXPIRE", f"k:{i}", 5000000) for i in range(50))
+    time.sleep(1)
+    target.thaw()
+    wait_equal(source, target)
+
+
+@pytest.mark.parametrize("commands", [
+    [("PEXPIRE", "k", 5000000), ("COPY", "k", "o", "REPLACE")],
+    [("PEXPIRE", "k", 5000000), ("RENAME", "k", "o")],
+    [("MULTI",), ("PEXPIRE", "k", 5000000), ("COPY", "k", "new"), ("EXEC",)],
+    [("COPY", "k", "new"), ("PEXPIRE", "new", 5000000), ("PERSIST", "k")],
+    [("PEXPIRE", "k", 5000000), ("MOVE", "k", 4)],
+    [("SET", "k", 2, "KEEPTTL"), ("PEXPIRE", "k", 5000000, "GT")],
+])
+def test_held_expiry_follows_the_key(world, pair, commands):
+    source, target = pair
+    world.gunyu(source, target)
+    wait_passed(source, target)
+    target.freeze()
+    # Enough bytes that the rest waits in the tool, which then knows that it is behind.
+    raw = source.raw()
+    raw.many(("SET", f"bulk:{i}", b"x" * 100000) for i in range(200))
+    raw.many([("SET", "k", 1, "PX", 3000), ("SET", "o", 1, "PX", 3000)])
+    time.sleep(0.2)
+    for reply in raw.many(commands):
+        assert not isinstance(reply, Exception), reply
+    raw.many([("SET", "o", "longer", "PX", 6000000)] if all("o" not in c for c in commands) else [])
+    time.sleep(0.5)
+    target.thaw()
+    wait_equal(source, target)
