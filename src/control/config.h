@@ -56,7 +56,8 @@ struct redis_config {
     int64_t keep_alive;    // connections kept for each cluster node
     int64_t alive_time_ms; // an idle one is closed after this
     bool handle_move_err, handle_ask_err;
-    char *version; // NULL: ask the server
+    char *version;      // where INFO is not permitted; NULL: none given
+    int version_number; // the same; 0: none given
     // As written; endpoints is made of them.
     struct str_list addresses;
     char *user_name, *password, *password_file; // NULL when absent
@@ -64,7 +65,7 @@ struct redis_config {
 };
 
 enum input_mode { INPUT_DYNAMIC, INPUT_STATIC };
-enum sync_from { SYNC_PREFER_SLAVE, SYNC_MASTER, SYNC_SLAVE };
+enum sync_from { SYNC_NODE, SYNC_PREFER_SLAVE, SYNC_MASTER, SYNC_SLAVE };
 
 struct input_config {
     struct redis_config redis;
@@ -95,9 +96,7 @@ struct replay_config {
     struct db_map target_db_map;
     int64_t batch_cmd_count;      // upper bound of commands in a batch; 0: adaptive
     int64_t batch_buffer_size;    // upper bound of bytes in a batch; 0: adaptive
-    int64_t batch_ticker_ms;      // longest wait for a fuller batch
     int64_t keepalive_ticker_ms;  // PING to an idle target
-    int64_t replay_rdb_parallel;  // snapshot keys in flight, roughly
     bool enable_restore;          // replayRdbEnableRestore
     int64_t update_checkpoint_ms; // without transactions: how often the position is stored
     bool transaction;             // replayTransaction

@@ -6,12 +6,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "codec/cmdtable.h"
-
-#define RESTORE_PARALLEL_MAX 512
 
 // redisGunYu moved numbers out of range silently; the same happens here with a warning.
 static void clamp_row(struct config_builder *b, int row)
@@ -50,11 +47,6 @@ static const char *child(const char *path, const char *leaf, char *dst, size_t c
 
 static void finish_replay(struct config_builder *b, const char *path, struct replay_config *r)
 {
-    if (r->replay_rdb_parallel <= 0) {
-        long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-        int64_t n = cpus > 0 ? cpus * 4 : 4;
-        r->replay_rdb_parallel = n > RESTORE_PARALLEL_MAX ? RESTORE_PARALLEL_MAX : n;
-    }
     if (r->legacy_pipeline) {
         if (!config_given(b, CHILD(path, "mode")))
             r->mode = REPLAY_PIPELINE;
@@ -173,6 +165,8 @@ static void finish_log(struct config_builder *b)
 static void check_input(struct config_builder *b)
 {
     struct input_config *in = &b->c->input;
+    if (in->redis.type == REDIS_CLUSTER && !config_given(b, "input.syncFrom"))
+        in->sync_from = SYNC_PREFER_SLAVE;
     if (!in->psync_command)
         in->psync_command = xstrdup("PSYNC");
     if (strpbrk(in->psync_command, " \t\r\n"))
@@ -276,10 +270,10 @@ static void check_pairing(struct config_builder *b)
     const struct redis_config *in = &b->c->input.redis, *out = &b->c->output.redis;
     char a[300], o[300];
     if (in->type == REDIS_STANDALONE && out->type == REDIS_STANDALONE &&
-        in->endpoints_n != out->endpoints_n && in->endpoints_n && out->endpoints_n)
+        in->endpoints_n != out->endpoints_n && in->endpoints_n && out->endpoints_n > 1)
         config_path_diag(b, "output.redis.addresses", DIAG_ERROR,
-                         "each standalone source goes to the target at its place in the list, but "
-                         "there are %zu and %zu",
+                         "each standalone source goes to the target at its place in the list, or "
+                         "all go to one, but there are %zu and %zu",
                          in->endpoints_n, out->endpoints_n);
     if (in->type == REDIS_CLUSTER && out->type == REDIS_STANDALONE && out->endpoints_n > 1)
         config_path_diag(b, "output.redis.addresses", DIAG_ERROR,

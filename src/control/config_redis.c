@@ -132,6 +132,10 @@ void config_finish_redis(struct config_builder *b, const char *path, struct redi
             from_file = read_secret(b, CHILD(path, "passwordFile"), r->password_file);
     }
     check_tls(b, path, r);
+    r->version_number = r->version ? redis_parse_version(slice_cstr(r->version)) : 0;
+    if (r->version && *r->version && r->version_number == 0)
+        config_path_diag(b, CHILD(path, "version"), DIAG_ERROR,
+                         "%s.version: expected a version as 7.0.15", path);
     if (r->addresses.n == 0 && !config_given(b, addresses) && !b->unreadable)
         config_diag_add(b->d, DIAG_ERROR, NULL, 0, 0, "%s is required", addresses);
     else if (r->addresses.n == 0 && config_given(b, addresses))

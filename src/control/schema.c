@@ -34,6 +34,7 @@ static const struct schema_word input_modes[] = {
     {NULL, 0, false},
 };
 static const struct schema_word sync_froms[] = {
+    {"node", SYNC_NODE, false},
     {"prefer_slave", SYNC_PREFER_SLAVE, false},
     {"master", SYNC_MASTER, false},
     {"slave", SYNC_SLAVE, false},
@@ -120,7 +121,8 @@ static const struct schema_word rdb_actions[] = {
     {.path = P ".otype", .scope = S, .type = T_IGNORED, \
      .help = "Internal to redisGunYu.", .note = "type overwrites it."}, \
     {.path = P ".version", .scope = S, .type = T_STR, AT(M.version), \
-     .help = "Version of the server where INFO is not permitted.", .def_note = "asked by INFO"}, \
+     .help = "Version of the server, used where INFO is not permitted: 7.0.15.", \
+     .def_note = "asked by INFO", .note = "Where INFO answers, its answer is used."}, \
     {.path = P ".clusterOptions.handleMoveErr", .scope = S, .type = T_BOOL, \
      AT(M.handle_move_err), .def = "true", .help = "Follow MOVED.", .needs = P ".type"}, \
     {.path = P ".clusterOptions.handleAskErr", .scope = S, .type = T_BOOL, \
@@ -146,7 +148,7 @@ static const struct schema_word rdb_actions[] = {
     {.path = P ".functionExists", .scope = S, .type = T_ENUM, AT(M.function_exists), \
      .def = "replace", .words = function_exists, \
      .help = "Function libraries that the target has already: replace those of the same name, " \
-             "flush all first, or append and fail where a name is taken."}, \
+             "flush all first, or append and keep the target's where a name is taken (logged)."}, \
     {.path = P ".moduleAuxPolicy", .scope = S, .type = T_ENUM, AT(M.module_aux), .def = "fail", \
      .words = module_aux, .help = "Global data of modules in a snapshot (MODULE_AUX)."}, \
     {.path = P ".maxProtoBulkLen", .scope = S, .type = T_SIZE, AT(M.max_proto_bulk_len), \
@@ -162,19 +164,20 @@ static const struct schema_word rdb_actions[] = {
     {.path = P ".batchCmdCount", .scope = S, .type = T_INT, AT(M.batch_cmd_count), .def = "0", \
      RANGE(0, 65535, OUT_ERROR), .help = "Upper bound of commands in a batch; 0: adaptive.", \
      .note = "redisGunYu: default 100, and more than 200 was read as 100. It had no flag for it."}, \
-    {.path = P ".batchTicker", .scope = S, .type = T_MS, AT(M.batch_ticker_ms), .def = "10ms", \
-     RANGE(2, 10 * SECOND, OUT_DEFAULT), \
-     .help = "Longest wait for a fuller batch while others are in flight. An idle lane never " \
-             "waits."}, \
+    {.path = P ".batchTicker", .scope = S, .type = T_IGNORED, \
+     .help = "Longest wait for a fuller batch.", \
+     .note = "Nothing waits for a fuller batch: what arrives while one is in flight is the next."}, \
     {.path = P ".batchBufferSize", .scope = S, .type = T_SIZE, AT(M.batch_buffer_size), \
      .def = "0", RANGE(0, 100 * MIB - 1, OUT_ERROR), \
      .help = "Upper bound of bytes in a batch; 0: adaptive.", \
      .note = "redisGunYu: default 65535, no flag."}, \
     {.path = P ".keepaliveTicker", .scope = S, .type = T_MS, AT(M.keepalive_ticker_ms), \
-     .def = "3s", RANGE(SECOND + 1, DAY, OUT_DEFAULT), .help = "PING an idle target this often."}, \
-    {.path = P ".replayRdbParallel", .scope = S, .type = T_INT, AT(M.replay_rdb_parallel), \
-     .def_note = "4 for each CPU, at most 512", RANGE(1, 65535, OUT_DEFAULT), \
-     .help = "Snapshot keys in flight to the target."}, \
+     .def = "3s", RANGE(SECOND + 1, DAY, OUT_DEFAULT), \
+     .help = "PING an idle target this often. One that answers nothing for 60s while something is " \
+             "asked of it counts as lost, and the lane connects again."}, \
+    {.path = P ".replayRdbParallel", .scope = S, .type = T_IGNORED, \
+     .help = "Workers that load a snapshot.", \
+     .note = "Snapshot keys are pipelined; batchCmdCount and batchBufferSize bound them."}, \
     {.path = P ".replayRdbEnableRestore", .scope = S, .type = T_BOOL, AT(M.enable_restore), \
      .def = "true", .help = "Load values by RESTORE; false rebuilds them by commands."}, \
     {.path = P ".updateCheckpointTicker", .scope = S, .type = T_MS, AT(M.update_checkpoint_ms), \
@@ -262,17 +265,25 @@ const struct schema_row schema_rows[] = {
 
     REDIS_ROWS(SCOPE_SYNC, "input.redis", input.redis),
     {.path = "input.rdbParallel", .scope = SCOPE_SYNC, .type = T_INT, AT(input.rdb_parallel),
-     .def = "100", RANGE(1, 65535, OUT_DEFAULT), .help = "Full syncs at the same time."},
+     .def = "100", RANGE(1, 65535, OUT_DEFAULT),
+     .help = "Most full syncs that download at the same time; partial ones are not limited."},
     {.path = "input.mode", .scope = SCOPE_SYNC, .type = T_ENUM, AT(input.mode), .def = "dynamic",
      .words = input_modes, .needs = "input.redis.type",
      .help = "Of a cluster: every shard (dynamic), or those of the addresses (static).",
      .note = "auto is dynamic. redisGunYu read an unknown value as dynamic; here it is an error."},
     {.path = "input.syncFrom", .scope = SCOPE_SYNC, .type = T_ENUM, AT(input.sync_from),
-     .def = "prefer_slave", .words = sync_froms, .help = "Which node of a shard to read from.",
-     .note = "redisGunYu read an unknown value as prefer_slave; here it is an error."},
+     .def_note = "`node`; of a cluster `prefer_slave`", .words = sync_froms,
+     .help = "Where to read: from the address itself (node), from the master of it and its "
+             "replicas, from a replica (slave; waits while none is online), or from a replica if "
+             "one is online. Chosen anew at each connect; a replica that lags or has lost its "
+             "master is not taken. Position and journal stay those of the address.",
+     .note = "redisGunYu read the address itself for type standalone whatever was set. It read an "
+             "unknown value as prefer_slave; here it is an error."},
     {.path = "input.syncDelayTestKey", .scope = SCOPE_SYNC, .type = T_STR,
      AT(input.sync_delay_test_key),
-     .help = "Key written on the source each second to measure the delay; empty: no probe."},
+     .help = "Key written on the source (db 0) each second to measure the delay until the target "
+             "has it; it is replicated like any other. Empty: no probe. Needs a source that can be "
+             "written."},
     {.path = "input.psyncCommand", .scope = SCOPE_SYNC, .type = T_STR, AT(input.psync_command),
      .ours = true, .def = "PSYNC", .help = "Name of PSYNC where the provider renamed it."},
     {.path = "input.announceIp", .scope = SCOPE_SYNC, .type = T_STR, AT(input.announce_ip),
@@ -400,7 +411,8 @@ const struct schema_row schema_rows[] = {
      AT(server.metric_path), .def = "/prometheus", .help = "Path of the metrics."},
     {.path = "server.checkRedisTypologyTicker", .scope = SCOPE_SYNC, .type = T_MS,
      .alias = "server.checkRedisTopologyTicker", AT(server.topology_ticker_ms), .def = "10s",
-     RANGE(SECOND, DAY, OUT_NEAREST), .help = "How often the topology is looked at.",
+     RANGE(SECOND, DAY, OUT_NEAREST), .needs = "input.redis.type",
+     .help = "How often the topology is looked at.",
      .note = "redisGunYu documented a default of 30s and did 10s."},
     {.path = "server.gracefullStopTimeout", .scope = SCOPE_SYNC, .type = T_MS,
      .alias = "server.gracefulStopTimeout", AT(server.graceful_stop_ms), .def = "5s",
@@ -433,6 +445,8 @@ const struct schema_refused schema_refused[] = {
     {"load.redis.type", "cluster", "a Redis Cluster as the target"},
     {"load.redis.type", "sentinel", "finding the target by Sentinel"},
     {"cluster.groupName", NULL, "high availability"},
+    {"output.replay.replaceHashTag", "true", "changing the names of keys"},
+    {"load.replay.replaceHashTag", "true", "changing the names of keys"},
     {"output.replay.bisyncEnabled", "true", "sync in both directions"},
     {"load.replay.bisyncEnabled", "true", "sync in both directions"},
     {"output.replay.mode", "parallel", "replay in parallel lanes"},

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/mem.h"
 #include "base/slice.h"
 
@@ -236,6 +237,7 @@ int files_replace(const struct files *f, const char *name, const char *text, siz
         rc = -errno;
     if (fd >= 0)
         close(fd);
+    fault_point("journal.meta_written");
     if (rc == 0 && renameat(f->fd, temp, f->fd, name) < 0)
         rc = -errno;
     if (rc == 0 && fsync(f->fd) < 0)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "journal/internal.h"
@@ -263,6 +264,7 @@ static int begin(struct journal *j, const char *replid, struct epoch *ep, struct
         epoch_free(ep);
         return rc;
     }
+    fault_point("journal.begun");
     drop_files(old, full);
     retire(old);
     // On a full disk the old data has to make room for the record that it is gone.

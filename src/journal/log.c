@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -239,6 +240,7 @@ static int add_segment(struct epoch *ep, struct err *e)
     char name[FILES_NAME_MAX];
     files_segment_name(name, s.left);
     int rc = write_header(j, fd, &s, e);
+    fault_point("journal.segment_written");
     if (rc == 0 && renameat2(j->files.fd, STORE_SPARE, j->files.fd, name, RENAME_NOREPLACE) < 0)
         rc = err_sys(e, -errno, "cannot make %s/%s (a file that is not the journal's?)", j->dir,
                      name);
@@ -247,6 +249,7 @@ static int add_segment(struct epoch *ep, struct err *e)
         close(fd);
         return rc;
     }
+    fault_point("journal.segment_created");
     seal(l);
     if (l->seg_count)
         last_segment(l)->end_unix_ms = now;
@@ -427,6 +430,7 @@ bool log_drop_first(struct journal *j, bool now)
     files_segment_name(name[0], l->segs[0].left);
     log_debug(j->tag, "journal %s: dropping %s, read by all", j->dir, name[0]);
     store_drop(j, name, 1, now);
+    fault_point("journal.segment_dropped");
     l->seg_count--;
     memmove(l->segs, l->segs + 1, l->seg_count * sizeof(*l->segs));
     l->left = end;

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 
 #define STEP ((uint64_t)64 << 20) // the file grows by this
@@ -233,6 +234,7 @@ int journal_end_snapshot(struct journal *j, uint64_t final_size, struct err *e)
             return err_sys(e, -errno, "cannot complete %s/%s", j->dir, to);
         s->alloc = round_up(final_size, VMAP_BLOCK);
     }
+    fault_point("journal.snapshot_renamed");
     s->have = s->size = final_size;
     s->complete = true;
     log_begin(ep, s->offset);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -190,9 +191,14 @@ int store_take_spare(struct journal *j, uint64_t capacity, struct err *e)
     if (j->spare == SPARE_RUNNING)
         bio_drain(&j->bio);
     int fd = j->spare == SPARE_READY ? j->spare_fd : -1;
+    bool refused = fault_point("journal.no_space");
     j->spare = SPARE_NONE;
     j->spare_fd = -1;
-    if (fd < 0)
+    if (refused && fd >= 0)
+        close(fd);
+    if (refused)
+        fd = -ENOSPC;
+    else if (fd < 0)
         fd = make_spare(j, capacity);
     if (fd < 0)
         return err_sys(e, fd, "cannot make a segment of %llu MiB in %s",

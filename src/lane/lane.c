@@ -5,12 +5,14 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "lane/lane_int.h"
 
 enum {
     TICK_MS = 100,
+    TARGET_SILENCE_MS = 60000,
     TURN_BYTES = 1 << 20, // parsed in one turn of the loop
     EXPIRY_TABLE_BYTES = 12 << 20,
 };
@@ -140,7 +142,9 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
         out->offset = d.psync_offset;
         return;
     }
-    bool ours = ji.replid[0] && (strcmp(ji.replid, l->id1) == 0 || strcmp(ji.replid, l->id2) == 0);
+    bool ours = ji.replid[0] && (strcmp(ji.replid, l->id1) == 0 ||
+                                 (strcmp(ji.replid, l->id2) == 0 && l->id2_offset >= 0 &&
+                                  ji.right <= (uint64_t)l->id2_offset));
     if (ours && ji.has_log) {
         snprintf(l->full_reason, sizeof(l->full_reason), "the source's backlog no longer covers "
                                                          "what the journal holds");
@@ -148,14 +152,22 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
         out->offset = (int64_t)ji.right;
         return;
     }
-    // Only the target can tell where to begin; the link starts again once it was asked.
+    // Only the target can tell where to begin, asked under these ids; the link starts again then.
     link_stop(l->link);
     if (!l->ids_known) {
         l->id1[0] = l->id2[0] = 0;
         l->ids_known = true;
     }
+    drop_target_now(l);
     l->retry_ms = 0;
     lane_dial_target(l);
+}
+
+// The record that lies under another id than the next one will.
+static void note_stale_position(struct lane *l)
+{
+    if (l->position_found && !l->position.foreign && strcmp(l->position.replid, l->id1) != 0)
+        memcpy(l->stale_replid, l->position.replid, sizeof(l->stale_replid));
 }
 
 static void on_continued(void *ctx, const char *new_replid)
@@ -165,12 +177,13 @@ static void on_continued(void *ctx, const char *new_replid)
     log_info(l->o.tag, "the source continues%s%s", new_replid ? " under the new id " : "",
              new_replid ? new_replid : "");
     if (new_replid && strcmp(new_replid, l->id1) != 0) {
-        if (l->position_found && !l->position.foreign)
-            memcpy(l->stale_replid, l->position.replid, sizeof(l->stale_replid));
         memcpy(l->id2, l->id1, sizeof(l->id2));
         snprintf(l->id1, sizeof(l->id1), "%s", new_replid);
-        memcpy(l->position_ids[0], l->id1, sizeof(l->id1));
-        memcpy(l->position_ids[1], l->id2, sizeof(l->id2));
+        if (l->position_known) {
+            memcpy(l->position_ids[0], l->id1, sizeof(l->id1));
+            memcpy(l->position_ids[1], l->id2, sizeof(l->id2));
+            note_stale_position(l);
+        }
     }
     lane_arrange(l);
     lane_pump(l);
@@ -192,13 +205,12 @@ static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const c
     l->sent_until = 0;
     l->lag_count = 0;
     l->has_mark = false;
-    if (l->position_found && !l->position.foreign && strcmp(l->position.replid, replid) != 0)
-        memcpy(l->stale_replid, l->position.replid, sizeof(l->stale_replid));
     if (strcmp(l->id1, replid) != 0) {
         l->id2[0] = 0;
         snprintf(l->id1, sizeof(l->id1), "%s", replid);
         l->ids_known = true;
     }
+    note_stale_position(l);
     if (l->o.full_sync_flush && !l->flush_command)
         l->flush_command = xstrdup(l->o.full_sync_flush);
     l->retry_ms = 0;
@@ -252,6 +264,9 @@ static int source_db(const struct lane *l, int db)
 
 void lane_arrange(struct lane *l)
 {
+    // The link waited for the target's position.
+    if (same_ids(l) && l->link_state == LINK_IDLE && l->state == LANE_PAUSE)
+        link_start(l->link);
     if (!may_apply(l) || l->apply || l->load || !same_ids(l))
         return;
     struct journal_info ji;
@@ -295,6 +310,7 @@ static void load_finished(struct lane *l)
     journal_get_info(l->journal, &ji);
     int db = load_stream_db(l->load);
     uint64_t offset = ji.snapshot_offset;
+    fault_point("load.finished");
     lane_apply_start(l, offset, db);
     struct batch_mark mark = {.offset = offset, .db = db};
     batcher_skip_to(l->batcher, &mark);
@@ -412,6 +428,23 @@ static void check_stopped(struct lane *l)
     done(l->stopped_ctx);
 }
 
+// A target that has gone without a word, or hangs: the fence makes asking again safe.
+static void watch_target(struct lane *l, int64_t now)
+{
+    struct batcher_stats s;
+    batcher_get_stats(l->batcher, &s);
+    uint64_t progress = s.bytes_sent + s.cmds_ok + s.wrapped_ok + s.bare_ok;
+    if (!batcher_attached(l->batcher) || l->drop_wanted || batcher_idle(l->batcher) ||
+        progress != l->target_progress) {
+        l->target_progress = progress;
+        l->target_progress_ms = now;
+    } else if (now - l->target_progress_ms > TARGET_SILENCE_MS) {
+        struct err e;
+        err_set(&e, ERR_TIMEOUT, "no answer for %d s", TARGET_SILENCE_MS / 1000);
+        lane_batcher_events.failed(l, UINT64_MAX, &e);
+    }
+}
+
 static void on_tick(uv_timer_t *handle)
 {
     struct lane *l = handle->data;
@@ -423,8 +456,9 @@ static void on_tick(uv_timer_t *handle)
         lane_drop_target(l);
     }
     sample_lag(l, now);
-    if (l->state == LANE_RUN || l->state == LANE_READY_RUN)
+    if (l->state == LANE_RUN || l->state == LANE_READY_RUN || l->state == LANE_PAUSE)
         lane_dial_target(l);
+    watch_target(l, now);
     settle_expiries(l, now);
     if (l->has_mark && !l->mark.loading)
         journal_mark(l->journal, l->mark.offset, l->mark.db, now);

@@ -75,6 +75,9 @@ struct lane {
     uint64_t epoch;
     char *flush_command; // to run before the load begins
     int64_t retry_ms;    // when to dial again
+    bool dialling;       // an attempt runs, maybe an outdated one
+    uint64_t target_progress;   // grows with whatever the target takes or answers
+    int64_t target_progress_ms; // when it last did
     int backoff_ms;
     bool drop_wanted;
     uint64_t sent_until; // of the load, before the last disconnect

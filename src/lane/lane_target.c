@@ -5,8 +5,10 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "codec/crc64.h"
 #include "lane/lane_int.h"
 
 enum { CONNECT_TIMEOUT_MS = 5000, BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000 };
@@ -18,6 +20,7 @@ struct dial_job {
     // input, copied
     struct endpoint endpoint;
     char id1[REPLID_LEN + 1], id2[REPLID_LEN + 1];
+    char source[24]; // ":<hash of the source's address>:"
     bool resume;
     uint64_t epoch; // ours; 0: this process has none yet
     char *flush_command;
@@ -44,14 +47,17 @@ static int count_databases(struct redis_client *c)
     return low;
 }
 
-static bool client_line_id(struct slice line, const char *id1, const char *id2, int64_t *id)
+// Connections are named gunyu:<replid>:<source>:<epoch>. One of the two holds whenever a sync is
+// the same: after a full sync under a new id, and when the source is reached by another address.
+static bool client_line_id(struct slice line, const struct dial_job *j, int64_t *id)
 {
     const char *name = memmem(line.p, line.n, " name=gunyu:", 12);
     if (!name)
         return false;
     struct slice rest = slice_make(name + 12, line.n - (size_t)(name + 12 - line.p));
-    bool ours = (*id1 && slice_has_prefix(rest, slice_cstr(id1))) ||
-                (*id2 && slice_has_prefix(rest, slice_cstr(id2)));
+    bool ours = (*j->id1 && slice_has_prefix(rest, slice_cstr(j->id1))) ||
+                (*j->id2 && slice_has_prefix(rest, slice_cstr(j->id2))) ||
+                memmem(rest.p, rest.n, j->source, strlen(j->source));
     if (!ours || line.n < 4 || memcmp(line.p, "id=", 3) != 0)
         return false;
     const char *space = memchr(line.p, ' ', line.n);
@@ -60,7 +66,7 @@ static bool client_line_id(struct slice line, const char *id1, const char *id2, 
 
 // What an earlier connection of this sync has sent may still wait in the target's socket. It must
 // not be carried out after the position was read, so those connections are killed first.
-static int fence(struct redis_client *c, const char *id1, const char *id2, struct err *e)
+static int fence(struct redis_client *c, const struct dial_job *j, struct err *e)
 {
     struct redis_reply reply;
     int rc = redis_call(c, &reply, e, "CLIENT ID");
@@ -77,13 +83,28 @@ static int fence(struct redis_client *c, const char *id1, const char *id2, struc
         struct slice line = slice_make(p, (size_t)((nl ? nl : end) - p));
         p += line.n + 1;
         int64_t id;
-        if (!client_line_id(line, id1, id2, &id) || id == own)
+        if (!client_line_id(line, j, &id) || id == own)
             continue;
         rc = redis_call(c, &reply, e, "CLIENT KILL ID %L", id);
         if (rc == ERR_REPLY && strstr(e->msg, "No such client"))
             rc = 0;
     }
     buf_free(&list);
+    return rc;
+}
+
+// The position goes first: it must not outlive what it speaks of.
+static int flush_target(struct redis_client *c, const struct dial_job *j, struct err *e)
+{
+    struct redis_reply reply;
+    int rc = 0;
+    if (*j->id1)
+        rc = redis_call(c, &reply, e, "DEL " POSITION_PREFIX "%s", j->id1);
+    if (rc == 0 && *j->id2)
+        rc = redis_call(c, &reply, e, "DEL " POSITION_PREFIX "%s", j->id2);
+    if (rc == 0)
+        rc = redis_call(c, &reply, e, j->flush_command);
+    fault_point("lane.flushed");
     return rc;
 }
 
@@ -99,7 +120,7 @@ static int reach(struct dial_job *j, struct redis_client *c)
         return err_set(e, ERR_REPLY, "LOADING the target is loading its data");
     if (r->server.databases < 0)
         r->server.databases = count_databases(c);
-    rc = fence(c, j->id1, j->id2, e);
+    rc = fence(c, j, e);
     if (rc == ERR_REPLY) {
         log_warn(NULL, "the target does not allow CLIENT LIST or CLIENT KILL (%s): commands of a lost "
                        "connection that it has not read yet cannot be fenced off",
@@ -108,26 +129,25 @@ static int reach(struct dial_job *j, struct redis_client *c)
     }
     if (rc)
         return rc;
+    fault_point("lane.fenced");
     if (j->resume)
         rc = position_read(c, j->id1, j->id2, &r->position, &r->found, e);
     if (rc)
         return rc;
+    fault_point("lane.position_read");
     if (j->epoch && r->found && !r->position.foreign && r->position.epoch > j->epoch) {
         r->fenced_off = true;
         return err_set(e, ERR_LOCKED,
                        "another gunyu has taken over this target (epoch %llu, ours %llu)",
                        (unsigned long long)r->position.epoch, (unsigned long long)j->epoch);
     }
-    if (j->flush_command) {
-        rc = redis_call(c, &reply, e, j->flush_command);
-        if (rc)
-            return rc;
-    }
-    rc = redis_call(c, &reply, e, "CLIENT SETNAME gunyu:%s:%U", j->id1, j->epoch ? j->epoch : 1);
-    if (rc == ERR_REPLY)
-        rc = 0;
-    if (rc == 0)
-        rc = redis_call(c, &reply, e, "SELECT 0");
+    rc = redis_call(c, &reply, e, "CLIENT SETNAME gunyu:%s%s%U", j->id1, j->source,
+                    j->epoch ? j->epoch : 1);
+    if (rc && rc != ERR_REPLY)
+        return rc;
+    rc = redis_call(c, &reply, e, "SELECT 0");
+    if (rc == 0 && j->flush_command)
+        rc = flush_target(c, j, e);
     return rc;
 }
 
@@ -152,11 +172,12 @@ static void dial_done(uv_work_t *work, int status)
     struct dial_job *j = work->data;
     struct lane *l = j->lane;
     l->handles--;
+    l->dialling = false;
     if (l->target_epoch != j->target_epoch || l->freed) {
         if (j->r.conn)
             conn_close(j->r.conn);
         if (l->freed && l->handles == 0)
-            lane_free(l);
+            lane_free(l); // else the tick tries again
     } else {
         lane_target_ready(l, &j->r);
     }
@@ -166,12 +187,14 @@ static void dial_done(uv_work_t *work, int status)
 
 void lane_dial_target(struct lane *l)
 {
-    if (l->target_state != TARGET_OFF || l->freed || clock_unix_ms() < l->retry_ms)
+    // One attempt at a time: an outdated one may be about to flush the target.
+    if (l->target_state != TARGET_OFF || l->dialling || l->freed || clock_unix_ms() < l->retry_ms)
         return;
     // Without an id of the source there is no position to look for.
     if (!l->ids_known)
         return;
     l->target_state = TARGET_DIALLING;
+    l->dialling = true;
     struct dial_job *j = xcalloc(1, sizeof(*j));
     j->work.data = j;
     j->lane = l;
@@ -179,6 +202,8 @@ void lane_dial_target(struct lane *l)
     j->endpoint = l->o.target;
     memcpy(j->id1, l->id1, sizeof(j->id1));
     memcpy(j->id2, l->id2, sizeof(j->id2));
+    snprintf(j->source, sizeof(j->source), ":%016llx:",
+             (unsigned long long)crc64_update(0, l->source_name, strlen(l->source_name)));
     j->resume = l->o.resume || l->epoch > 0;
     j->epoch = l->epoch;
     if (l->flush_command)

@@ -48,6 +48,8 @@ struct redis_server {
     bool has_import_mode;      // Valkey 8.1+
 };
 int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e) must_check;
+// "7.0.15" is 70015; what follows the numbers ("-rc1") is left out. 0 when it is no version.
+int redis_parse_version(struct slice s);
 // One "key:value" line of an INFO text.
 bool redis_info_field(struct slice info, const char *key, struct slice *value);
 

@@ -22,8 +22,7 @@ bool redis_info_field(struct slice info, const char *key, struct slice *value)
     return false;
 }
 
-// "7.0.15" is 70015; what follows the numbers ("-rc1") is left out. 0 when it is no version.
-static int parse_version(struct slice s)
+int redis_parse_version(struct slice s)
 {
     int part[3] = {0}, i = 0;
     size_t at = 0;
@@ -87,9 +86,9 @@ void redis_server_parse(struct redis_server *s, struct slice info)
     struct slice v;
     if (redis_info_field(info, "valkey_version", &v)) {
         s->is_valkey = true;
-        s->version = parse_version(v);
+        s->version = redis_parse_version(v);
     } else if (redis_info_field(info, "redis_version", &v)) {
-        s->version = parse_version(v);
+        s->version = redis_parse_version(v);
     }
     if (field_is(info, "server_name", "valkey"))
         s->is_valkey = true;

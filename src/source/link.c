@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "source/psync.h"
@@ -19,6 +20,7 @@ enum {
     CHUNK = 256 * 1024,
     HANDSHAKE_CHUNK = 16 * 1024,
     MAX_UNSENT = 64 * 1024, // acknowledgements are left out while the source does not read
+    GATE_MS = 500,          // how often a closed gate is tried
 };
 
 // A connection attempt on the thread pool; outlives a link that goes away meanwhile.
@@ -26,7 +28,7 @@ struct dial {
     uv_work_t req;
     struct link *link; // NULL: nobody waits any more
     struct endpoint endpoint;
-    int timeout_ms;
+    struct choose_options choose;
     struct conn *conn;
     int rc;
     struct err err;
@@ -43,6 +45,9 @@ struct link {
     uv_timer_t again; // goes on with a turn that was cut short
     int handles;      // still open
     bool started, freed;
+    bool in_gate;    // counted as a running full sync
+    bool wants_gate; // the source will give a full sync: connect once the gate lets us in
+    char peer[300];  // the node that was chosen
     bool blocked; // the journal has no room
     bool acked;   // on this connection, at stats.last_ack
     unsigned attempt;
@@ -85,6 +90,26 @@ static void set_state(struct link *l, enum link_state s, const struct err *why)
         l->o.events->state(l->o.ctx, s, why);
 }
 
+// ---- full syncs at the same time ----
+
+static bool gate_enter(struct link *l)
+{
+    if (!l->o.gate || l->in_gate)
+        return true;
+    int n = atomic_load(&l->o.gate->free);
+    while (n > 0 && !atomic_compare_exchange_weak(&l->o.gate->free, &n, n - 1))
+        ;
+    l->in_gate = n > 0;
+    return l->in_gate;
+}
+
+static void gate_leave(struct link *l)
+{
+    if (l->in_gate)
+        atomic_fetch_add(&l->o.gate->free, 1);
+    l->in_gate = false;
+}
+
 // ---- the connection's end ----
 
 static void disconnect(struct link *l)
@@ -92,6 +117,7 @@ static void disconnect(struct link *l)
     l->session++;
     uv_timer_stop(&l->timer);
     uv_timer_stop(&l->again);
+    gate_leave(l);
     if (l->dial)
         l->dial->link = NULL;
     l->dial = NULL;
@@ -133,9 +159,7 @@ static void give_up(struct link *l, const struct err *why)
 static void io_failed(struct link *l, const char *what, int code)
 {
     struct err e = {0};
-    char name[300];
-    endpoint_name(&l->o.endpoint, name, sizeof(name));
-    err_set(&e, code, "%s %s: %s", what, name, conn_error_text(l->conn, code));
+    err_set(&e, code, "%s %s: %s", what, l->peer, conn_error_text(l->conn, code));
     give_up(l, &e);
 }
 
@@ -233,6 +257,7 @@ static void begin_snapshot(struct link *l)
     log_info(l->o.tag, "full sync at offset %llu of %s: %s", (unsigned long long)p->offset,
              p->replid, reason);
     l->stats.full_syncs++;
+    fault_point("link.full_sync");
     if (l->o.events->full_sync)
         l->o.events->full_sync(l->o.ctx, p->replid, p->offset, reason);
     if (l->session != session)
@@ -242,6 +267,7 @@ static void begin_snapshot(struct link *l)
         journal_failed(l, &e);
         return;
     }
+    fault_point("link.snapshot_begun");
     set_state(l, LINK_RDB, NULL);
 }
 
@@ -258,6 +284,8 @@ static int prepare_log(struct link *l, struct err *e)
     const struct psync *p = &l->psync;
     const struct link_request *r = &p->request;
     int rc = 0;
+    if (p->new_replid[0])
+        fault_point("link.new_id");
     if (!log_continues_at(l, r))
         rc = journal_begin_log(l->o.journal, r->replid, (uint64_t)r->offset, e);
     if (!rc && p->new_replid[0])
@@ -267,6 +295,7 @@ static int prepare_log(struct link *l, struct err *e)
 
 static void begin_stream(struct link *l)
 {
+    gate_leave(l);
     l->attempt = 0;
     l->last_read_us = clock_mono_us();
     set_state(l, LINK_STREAM, NULL);
@@ -283,6 +312,8 @@ static void continue_stream(struct link *l)
         journal_failed(l, &e);
         return;
     }
+    if (id)
+        fault_point("link.new_id_stored");
     l->right = (uint64_t)l->psync.request.offset;
     l->stats.partial_syncs++;
     if (l->o.events->continued)
@@ -296,6 +327,7 @@ static void end_snapshot(struct link *l, uint64_t final_size)
 {
     unsigned session = l->session;
     struct err e = {0};
+    fault_point("link.snapshot_end");
     int rc = journal_end_snapshot(l->o.journal, final_size, &e);
     if (rc) {
         journal_failed(l, &e);
@@ -333,6 +365,7 @@ static void commit_stream(struct link *l, const char *p, size_t n)
     l->right += n;
     l->stats.bytes_stream += n;
     l->stream_grew = true;
+    fault_point("link.committed");
 }
 
 // n bytes at p, which is the journal's own space. What lies behind the snapshot's end is the stream
@@ -383,6 +416,15 @@ static void commit_payload(struct link *l, const char *p, size_t n, bool from_bu
         commit_stream(l, p, n);
 }
 
+static void wait_for_gate(struct link *l)
+{
+    disconnect(l);
+    l->wants_gate = true;
+    connect_soon(l, GATE_MS);
+    set_state(l, LINK_CONNECTING, NULL);
+    log_info(l->o.tag, "a full sync has to wait: as many as input.rdbParallel allows are running");
+}
+
 // One event of the handshake. False when there is none, or the session has ended.
 static bool handshake(struct link *l)
 {
@@ -401,10 +443,18 @@ static bool handshake(struct link *l)
         l->o.events->choose(l->o.ctx, &l->psync.server, &request);
         if (l->session != session)
             return false;
+        if (request.offset < 0 && !gate_enter(l)) {
+            wait_for_gate(l);
+            return false;
+        }
         psync_request(&l->psync, &request);
         break;
     }
     case PSYNC_WILL_SEND:
+        if (!gate_enter(l)) {
+            wait_for_gate(l);
+            return false;
+        }
         set_state(l, LINK_WAIT_RDB, NULL);
         break;
     case PSYNC_SNAPSHOT:
@@ -417,8 +467,7 @@ static bool handshake(struct link *l)
         break;
     case PSYNC_ERROR: {
         struct err e = l->psync.error;
-        char name[300];
-        err_wrap(&e, "%s", endpoint_name(&l->o.endpoint, name, sizeof(name)));
+        err_wrap(&e, "%s", l->peer);
         give_up(l, &e);
         return false;
     }
@@ -478,6 +527,7 @@ static size_t receive(struct link *l, bool *more)
     }
     // A short read has emptied a plain socket; of TLS it is one record.
     *more = (size_t)got == n || l->o.endpoint.tls.enabled;
+    fault_point("link.received");
     if (direct)
         commit_payload(l, p, (size_t)got, false);
     else
@@ -591,7 +641,9 @@ static void session_begin(struct link *l, struct conn *c)
 static void dial_work(uv_work_t *req)
 {
     struct dial *d = req->data;
-    d->rc = conn_dial(&d->conn, &d->endpoint, d->timeout_ms, &d->err);
+    d->rc = choose_source(&d->endpoint, &d->choose, &d->err);
+    if (d->rc == 0)
+        d->rc = conn_dial(&d->conn, &d->endpoint, d->choose.timeout_ms, &d->err);
 }
 
 static void dial_done(uv_work_t *req, int status)
@@ -601,12 +653,16 @@ static void dial_done(uv_work_t *req, int status)
     (void)status;
     if (l)
         l->dial = NULL;
-    if (l && d->conn)
+    if (l && d->conn) {
+        endpoint_name(&d->endpoint, l->peer, sizeof(l->peer));
+        if (l->o.from != CHOOSE_GIVEN)
+            log_info(l->o.tag, "reading from %s", l->peer);
         session_begin(l, d->conn);
-    else if (l)
+    } else if (l) {
         give_up(l, &d->err);
-    else if (d->conn)
+    } else if (d->conn) {
         conn_close(d->conn);
+    }
     endpoint_free(&d->endpoint);
     free(d);
 }
@@ -614,10 +670,21 @@ static void dial_done(uv_work_t *req, int status)
 static void connect_now(uv_timer_t *t)
 {
     struct link *l = t->data;
+    if (l->wants_gate && !gate_enter(l)) {
+        uv_timer_start(&l->timer, connect_now, GATE_MS, 0);
+        return;
+    }
+    l->wants_gate = false;
     struct dial *d = xcalloc(1, sizeof(*d));
+    struct journal_info ji;
+    journal_get_info(l->o.journal, &ji);
     d->req.data = d;
     d->link = l;
-    d->timeout_ms = l->o.connect_timeout_ms;
+    d->choose.from = l->o.from;
+    d->choose.timeout_ms = l->o.connect_timeout_ms;
+    if (ji.has_log)
+        memcpy(d->choose.replid, ji.replid, sizeof(d->choose.replid));
+    d->choose.offset = ji.right;
     endpoint_copy(&d->endpoint, &l->o.endpoint);
     l->dial = d;
     must(uv_queue_work(l->o.loop, &d->req, dial_work, dial_done) == 0);

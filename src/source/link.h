@@ -9,11 +9,13 @@
 #ifndef GUNYU_SOURCE_LINK_H
 #define GUNYU_SOURCE_LINK_H
 
+#include <stdatomic.h>
 #include <uv.h>
 
 #include "journal/journal.h"
 #include "net/endpoint.h"
 #include "redis/client.h"
+#include "source/choose.h"
 
 struct link;
 
@@ -49,9 +51,16 @@ struct link_events {
     void (*journal_failed)(void *ctx, const struct err *why);
 };
 
+// How many more full syncs may run at the same time; links of several threads share it.
+struct link_gate {
+    atomic_int free;
+};
+
 struct link_options {
     uv_loop_t *loop;
     struct endpoint endpoint; // borrowed
+    enum choose_from from;    // which node of the endpoint's shard to read, chosen at each connect
+    struct link_gate *gate;   // NULL: full syncs are not limited
     struct journal *journal;
     const char *tag;
     const char *psync_command; // "PSYNC" unless the cloud renames it

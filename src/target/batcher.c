@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "codec/resp.h"
 #include "target/replies.h"
@@ -14,6 +15,9 @@ enum {
     RECV_SIZE = 64 * 1024,
     QUEUE_LIMIT = 4 << 20, // unsent bytes before units have to wait
     EAGER_SEND = 256 << 10,
+    // Commands after which a batch ends if it may. Fewer cost round trips, more fall out of the
+    // target's cache before its EXEC comes. While EXEC has to wait, a batch grows beyond.
+    GOOD_SIZE = 1000,
     REFS_LIMIT = 1 << 16, // unanswered commands before units have to wait
 };
 
@@ -26,7 +30,7 @@ struct batch {
     uint32_t cmds;     // in the body
     uint32_t tail;     // position commands behind them
     uint32_t answered; // of the body, or of the results
-    size_t bytes;
+    uint64_t from; // bytes put into the queue before it
     uint64_t first_ref; // index into refs
     uint64_t began_us;
     struct batch_mark mark;
@@ -143,9 +147,19 @@ static void send_out(struct batcher *b)
         }
         b->stats.bytes_sent += (uint64_t)r;
         outq_sent(&b->out, (size_t)r);
+        fault_point("batcher.sent");
     }
     if (!b->broken)
         conn_want(b->conn, b->out.bytes ? CONN_READ | CONN_WRITE : CONN_READ);
+}
+
+// A fault point that finds at the target what it follows in the code.
+static void fault_after_sending(struct batcher *b, const char *name)
+{
+    if (!__builtin_expect(fault_armed, 0))
+        return;
+    send_out(b);
+    fault_point(name);
 }
 
 static bool mark_equal(const struct batch_mark *a, const struct batch_mark *b)
@@ -187,6 +201,7 @@ static void close_batch(struct batcher *b, struct batch *t)
         b->bares++;
         return;
     }
+    fault_after_sending(b, "batcher.body");
     t->tail = (uint32_t)append_position(b, &t->mark);
     t->stores = true;
     outq_put(&b->out, "*1\r\n$4\r\nEXEC\r\n", 14);
@@ -199,10 +214,12 @@ static struct batch *batch_new(struct batcher *b, bool wrapped)
     *t = (struct batch){.wrapped = wrapped,
                         .phase = wrapped ? PHASE_MULTI : PHASE_BODY,
                         .first_ref = b->refs_end,
+                        .from = b->out.total,
                         .bad_ref = UINT64_MAX,
                         .began_us = clock_mono_us()};
     if (wrapped)
         outq_put(&b->out, "*1\r\n$5\r\nMULTI\r\n", 15);
+    fault_after_sending(b, "batcher.multi");
     return t;
 }
 
@@ -236,12 +253,15 @@ bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone)
     if (!has_room(b))
         return false;
     struct batch *t = open_batch(b);
-    if (t && (t->wrapped != wrapped || alone || t->alone || t->cmds >= b->o.max_cmds ||
-              t->bytes >= b->o.max_bytes)) {
-        if (!may_close(b, t))
+    if (t) {
+        bool must_end = t->wrapped != wrapped || alone || t->alone || t->cmds >= b->o.max_cmds ||
+                        b->out.total - t->from >= b->o.max_bytes;
+        if ((must_end || t->cmds >= GOOD_SIZE) && may_close(b, t)) {
+            close_batch(b, t);
+            t = NULL;
+        } else if (must_end) {
             return false;
-        close_batch(b, t);
-        t = NULL;
+        }
     }
     if (!t) {
         if (b->count == BATCHES)
@@ -362,6 +382,8 @@ void batcher_flush(struct batcher *b)
         position_batch(b);
     if (b->out.bytes)
         send_out(b);
+    if (b->execs)
+        fault_point("batcher.exec");
 }
 
 static uint64_t ref_of(const struct batcher *b, const struct batch *t, uint32_t i)
@@ -374,6 +396,7 @@ static void finish_front(struct batcher *b)
     struct batch *t = batch_at(b, 0);
     struct batch_mark mark = t->mark;
     bool has_mark = t->has_mark, stores = t->stores;
+    fault_point("batcher.replied");
     if (t->wrapped) {
         b->execs--;
         b->stats.wrapped_ok++;

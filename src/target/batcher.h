@@ -55,6 +55,10 @@ struct batcher_options {
     size_t max_bytes;     // of one batch
     int max_exec;         // EXECs in flight
     uint64_t position_us; // how often the position follows bare batches and filtered traffic
+    uint64_t ping_us;     // an idle target is asked for a sign of life this often; 0: never
+    // A target that neither answers nor takes bytes for this long, while an answer is due, counts
+    // as lost. 0: it is waited for.
+    uint64_t reply_us;
 };
 
 struct batcher_stats {

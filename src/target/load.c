@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "codec/dump.h"
 #include "codec/resp.h"
@@ -384,6 +385,7 @@ static void sent(struct load *l, struct pass *p)
     l->stats.keys_sent++;
     unit_end(l);
     p->stage = STAGE_ITEM;
+    fault_point("load.key");
 }
 
 static int step_build(struct load *l, struct pass *p, struct err *e)

@@ -78,6 +78,7 @@ static struct outq_seg *seg_last(struct outq *q)
 static void seg_push(struct outq *q, const char *p, size_t n, struct outq_block *b)
 {
     q->bytes += n;
+    q->total += n;
     if (b)
         b->unsent += n;
     struct outq_seg *last = seg_last(q);

@@ -25,7 +25,8 @@ struct outq {
     uint32_t cap, head, count;
     struct outq_block *current, *spare;
     int spares;
-    size_t bytes; // unsent, borrowed ones included
+    size_t bytes;   // unsent, borrowed ones included
+    uint64_t total; // ever put in
 };
 
 void outq_free(struct outq *q);

@@ -191,6 +191,7 @@ def test_renewed_keys_survive_a_target_that_hangs_with_their_writes_in_flight(wo
     wait_equal(source, target)
 
 
+@pytest.mark.parametrize("bulk,ttl", [(0, 900), (0, 3000), (200, 3000)])
 @pytest.mark.parametrize("commands", [
     [("PEXPIRE", "k", 5000000), ("COPY", "k", "o", "REPLACE")],
     [("PEXPIRE", "k", 5000000), ("RENAME", "k", "o")],
@@ -199,19 +200,19 @@ def test_renewed_keys_survive_a_target_that_hangs_with_their_writes_in_flight(wo
     [("PEXPIRE", "k", 5000000), ("MOVE", "k", 4)],
     [("SET", "k", 2, "KEEPTTL"), ("PEXPIRE", "k", 5000000, "GT")],
 ])
-def test_held_expiry_follows_the_key(world, pair, commands):
+def test_held_expiry_follows_the_key(world, pair, commands, bulk, ttl):
     source, target = pair
     world.gunyu(source, target)
     wait_passed(source, target)
     target.freeze()
-    # Enough bytes that the rest waits in the tool, which then knows that it is behind.
+    # With enough bytes before them the commands wait in the tool, without they are under way already.
     raw = source.raw()
-    raw.many(("SET", f"bulk:{i}", b"x" * 100000) for i in range(200))
-    raw.many([("SET", "k", 1, "PX", 3000), ("SET", "o", 1, "PX", 3000)])
-    time.sleep(0.2)
+    raw.many(("SET", f"bulk:{i}", b"x" * 100000) for i in range(bulk))
+    raw.many([("SET", "k", 1, "PX", ttl), ("SET", "o", 1, "PX", ttl)])
+    time.sleep(0.1)
     for reply in raw.many(commands):
         assert not isinstance(reply, Exception), reply
     raw.many([("SET", "o", "longer", "PX", 6000000)] if all("o" not in c for c in commands) else [])
-    time.sleep(0.5)
+    time.sleep(1.5)
     target.thaw()
     wait_equal(source, target)

@@ -150,9 +150,7 @@ static void minimal_file_needs_no_channel_and_gets_the_documented_defaults(void 
     assert_true(c->output.replay.resume);
     assert_int_equal(c->output.replay.target_db, -1);
     assert_int_equal(c->output.replay.batch_cmd_count, 0);
-    assert_int_equal(c->output.replay.batch_ticker_ms, 10);
     assert_int_equal(c->output.replay.keepalive_ticker_ms, 3000);
-    assert_true(c->output.replay.replay_rdb_parallel >= 4);
     assert_true(c->output.replay.transaction);
     assert_true(c->output.replay.enable_restore);
     assert_true(c->output.replay.stats_log);
@@ -304,10 +302,8 @@ static void numbers_that_gunyu_moved_silently_are_moved_with_a_warning(void **st
     assert_int_equal(c->input.rdb_parallel, 100);
     assert_int_equal(c->input.redis.keep_alive, 32);
     assert_int_equal(c->input.redis.alive_time_ms, 60000);
-    assert_int_equal(c->output.replay.batch_ticker_ms, 10);
     assert_int_equal(c->output.replay.keepalive_ticker_ms, 3000);
     assert_int_equal(c->output.replay.max_proto_bulk_len, INT64_C(512) << 20);
-    assert_true(c->output.replay.replay_rdb_parallel >= 4);
     assert_int_equal(c->output.replay.stats_log_interval_ms, 5000);
     assert_int_equal(c->channel.stale_checkpoint_ms, 300000);
     assert_int_equal(c->channel.memory_log_size, 1 << 20);
@@ -316,7 +312,7 @@ static void numbers_that_gunyu_moved_silently_are_moved_with_a_warning(void **st
     assert_int_equal(c->server.graceful_stop_ms, 5000);
     assert_int_equal(c->cluster.lease_timeout_ms, 3000);
     assert_int_equal(c->cluster.lease_renew_ms, 1000);
-    has_warning(&l, "output.replay.batchTicker: 11s is out of range; 10ms is used");
+    has_warning(&l, "output.replay.stats.logInterval: 10ms is out of range; 5s is used");
     assert_int_equal(l.d.n, 15);
     assert_int_equal(l.d.errors, 0);
     done(&l);
@@ -504,8 +500,10 @@ static void contradictions_are_errors(void **state)
         {BOTH "channel: {verifyCrc: true, verifycrc: true}\n", "is given twice"},
         {"input: {redis: {addresses: [a:1]}}\noutput: {redis: {addresses: [a:1]}}\n",
          "both source and target"},
-        {"input: {redis: {addresses: [a:1, b:1]}}\noutput: {redis: {addresses: [c:1]}}\n",
-         "there are 2 and 1"},
+        {"input: {redis: {addresses: [a:1, b:1]}}\noutput: {redis: {addresses: [c:1, d:1, e:1]}}\n",
+         "there are 2 and 3"},
+        {"input: {redis: {version: seven, addresses: [a:1]}}\noutput: {redis: {addresses: [c:1]}}\n",
+         "input.redis.version"},
         {"input: {redis: {addresses: ['redis://a:1/2']}}\noutput: {redis: {addresses: [c:1]}}\n",
          "dbWhitelist: [2]"},
         {"input: {redis: {addresses: []}}\noutput: {redis: {addresses: [c:1]}}\n",
@@ -544,6 +542,36 @@ static void what_is_not_available_is_refused_by_name_and_only_by_validate(void *
     assert_int_equal(config_validate(l.c, &l.d), ERR_CONFIG);
     assert_int_equal(l.d.errors, 5);
     assert_non_null(find(&l, DIAG_ERROR, "not available in this version"));
+    done(&l);
+}
+
+// Its snapshot got the new names and its stream the old ones; renaming is refused until both agree.
+static void bug_27_hash_tags_are_not_replaced_in_one_half_only(void **state)
+{
+    (void)state;
+    struct loaded l = load(BOTH "  replay: {replaceHashTag: true}\n");
+    must_load(&l);
+    assert_int_equal(config_validate(l.c, &l.d), ERR_CONFIG);
+    assert_non_null(find(&l, DIAG_ERROR, "output.replay.replaceHashTag"));
+    done(&l);
+}
+
+static void a_standalone_source_is_read_itself_unless_said_otherwise(void **state)
+{
+    (void)state;
+    struct loaded l = load(BOTH);
+    must_load(&l);
+    assert_int_equal(l.c->input.sync_from, SYNC_NODE);
+    done(&l);
+    l = load("input: {syncFrom: prefer_slave, redis: {addresses: [a:1]}}\n"
+             "output: {redis: {addresses: [b:1]}}\n");
+    must_load(&l);
+    assert_int_equal(l.c->input.sync_from, SYNC_PREFER_SLAVE);
+    done(&l);
+    l = load("input: {redis: {addresses: [a:1], type: cluster}}\n"
+             "output: {redis: {addresses: [b:1]}}\n");
+    must_load(&l);
+    assert_int_equal(l.c->input.sync_from, SYNC_PREFER_SLAVE);
     done(&l);
 }
 
@@ -598,7 +626,7 @@ static void flags_work_as_redisgunyu_named_them(void **state)
         xstrdup("--sync.log.levelStr=warn"),
         xstrdup("--sync.log.handler.stdOut=false"),
         xstrdup("--sync.log.caller"),
-        xstrdup("--sync.output.replay.batchTicker=20ms"),
+        xstrdup("--sync.output.replay.keepaliveTicker=20s"),
     };
     int n = (int)(sizeof(flags) / sizeof(flags[0]));
     struct loaded l = load_flags(CONFIG_SYNC, NULL, flags, n);
@@ -616,7 +644,7 @@ static void flags_work_as_redisgunyu_named_them(void **state)
     assert_int_equal(c->log.level, LOG_WARN);
     assert_false(c->log.to_stderr);
     assert_true(c->log.with_caller);
-    assert_int_equal(c->output.replay.batch_ticker_ms, 20);
+    assert_int_equal(c->output.replay.keepalive_ticker_ms, 20000);
     done(&l);
     for (int i = 0; i < n; i++)
         free(flags[i]);
@@ -804,6 +832,8 @@ int main(void)
         cmocka_unit_test(contradictions_are_errors),
         cmocka_unit_test(legacy_pipeline_switch_sets_the_mode),
         cmocka_unit_test(what_is_not_available_is_refused_by_name_and_only_by_validate),
+        cmocka_unit_test(bug_27_hash_tags_are_not_replaced_in_one_half_only),
+        cmocka_unit_test(a_standalone_source_is_read_itself_unless_said_otherwise),
         cmocka_unit_test(broken_files_are_one_clear_error),
         cmocka_unit_test(hostile_repetition_stops_at_a_bounded_number_of_errors),
         cmocka_unit_test(flags_work_as_redisgunyu_named_them),
