@@ -110,6 +110,7 @@ struct replay_config {
     char *dead_letter_dir;  // one file a lane in it; NULL when dead_letter_file is set
     char *dead_letter_file; // one file for all lanes
     enum full_sync_flush full_sync_flush;
+    bool wrap_all; // catching up, too, sends nothing outside MULTI
     bool expiry_guard;
     int64_t expiry_margin_ms;
 };

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "redis/client.h"
 
 #define SECRET_MAX 65536
 #define ADDRESSES_MAX 4096

@@ -214,6 +214,10 @@ static const struct schema_word rdb_actions[] = {
     {.path = P ".fullSyncFlush", .scope = S, .type = T_ENUM, AT(M.full_sync_flush), \
      .ours = true, .def = "none", .words = full_sync_flushes, \
      .help = "Empty the target before a full sync."}, \
+    {.path = P ".wrapAll", .scope = S, .type = T_BOOL, AT(M.wrap_all), .ours = true, \
+     .def = "false", \
+     .help = "Wrap every unit, for readers of the target who must not see a write twice. Else " \
+             "writes that may be repeated go without MULTI while the lane catches up."}, \
     {.path = P ".expiryGuard", .scope = S, .type = T_BOOL, AT(M.expiry_guard), .ours = true, \
      .def = "true", .help = "While behind, hold back expiries that may have been renewed."}, \
     {.path = P ".expiryMargin", .scope = S, .type = T_MS, AT(M.expiry_margin_ms), .ours = true, \

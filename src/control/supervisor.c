@@ -132,6 +132,7 @@ static void fill_replay(struct lane_options *o, const struct config *c)
     o->announce_ip = c->input.announce_ip;
     o->resume = r->resume;
     o->transactions = r->transaction;
+    o->wrap_all = r->wrap_all;
     o->max_exec = r->mode == REPLAY_PIPELINE ? 16 : 1;
     o->batch_cmds = r->batch_cmd_count > 0 ? (uint32_t)r->batch_cmd_count : 8192;
     o->batch_bytes = r->batch_buffer_size > 0 ? (size_t)r->batch_buffer_size : 8u << 20;

@@ -76,6 +76,7 @@ static void want_again(struct lane *l, bool yes);
 void lane_drop_target(struct lane *l)
 {
     l->drop_wanted = true;
+    batcher_stop(l->batcher);
     want_again(l, true);
 }
 
@@ -120,6 +121,8 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
 {
     struct lane *l = ctx;
     l->source_is_valkey = source->is_valkey;
+    if (source->repl_offset > (int64_t)l->again_until)
+        l->again_until = (uint64_t)source->repl_offset;
     if (source->replid[0]) {
         memcpy(l->id1, source->replid, sizeof(l->id1));
         memcpy(l->id2, source->replid2, sizeof(l->id2));
@@ -202,6 +205,7 @@ static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const c
     expiry_clear(l->expiry);
     l->force_full = false;
     l->snapshot_fresh = true;
+    l->again_until = 0;
     l->sent_until = 0;
     l->lag_count = 0;
     l->has_mark = false;
@@ -285,8 +289,11 @@ void lane_arrange(struct lane *l)
     decide(l, &d);
     switch (d.apply) {
     case RESUME_STREAM:
-        if (ji.has_log && d.apply_from >= ji.left && d.apply_from <= ji.right && !d.reset_journal)
+        if (ji.has_log && d.apply_from >= ji.left && d.apply_from <= ji.right && !d.reset_journal) {
+            if (ji.right > l->again_until)
+                l->again_until = ji.right;
             lane_apply_start(l, d.apply_from, source_db(l, d.db));
+        }
         else if (l->link_state == LINK_STREAM)
             link_reconnect(l->link, d.reason);
         break;
@@ -464,8 +471,10 @@ static void on_tick(uv_timer_t *handle)
         journal_mark(l->journal, l->mark.offset, l->mark.db, now);
     batcher_flush(l->batcher);
     lane_pump(l);
+    lane_probe_tick(l, now);
     check_stopped(l);
     lane_publish(l);
+    lane_log_stats(l, now);
 }
 
 // ---- life ----
@@ -494,6 +503,8 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
                                           .journal_failed = on_journal_failed};
     struct link_options lo = {.loop = o->loop,
                               .endpoint = o->source,
+                              .from = o->from,
+                              .gate = o->gate,
                               .journal = l->journal,
                               .tag = o->tag,
                               .psync_command = o->psync_command ? o->psync_command : "PSYNC",
@@ -508,7 +519,8 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
                                  .max_cmds = o->batch_cmds,
                                  .max_bytes = o->batch_bytes,
                                  .max_exec = o->max_exec,
-                                 .position_us = (uint64_t)o->position_ms * 1000};
+                                 .position_us = (uint64_t)o->position_ms * 1000,
+                                 .ping_us = (uint64_t)o->keepalive_ms * 1000};
     l->batcher = batcher_new(&bo);
     l->expiry = expiry_new(EXPIRY_TABLE_BYTES);
     uv_timer_init(o->loop, &l->tick);
@@ -617,6 +629,7 @@ void lane_free(struct lane *l)
         link_free(l->link);
         batcher_free(l->batcher);
         expiry_free(l->expiry);
+        lane_probe_free(l);
         if (l->dead)
             deadletter_close(l->dead);
         journal_close(l->journal);

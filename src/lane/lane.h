@@ -9,6 +9,7 @@
 #include "journal/journal.h"
 #include "lane/snapshot.h"
 #include "net/endpoint.h"
+#include "source/link.h"
 #include "target/load.h"
 
 // Borrowed strings and endpoints must outlive the lane.
@@ -21,8 +22,11 @@ struct lane_options {
     struct rewrite_dbs dbs; // mapping of source dbs to target dbs
     const char *psync_command, *announce_ip;
     int listening_port;
+    enum choose_from from;
+    struct link_gate *gate;            // shared by the lanes
+    int source_version, target_version; // where INFO is not permitted; 0: unknown
     bool resume; // resumeFromBreakPoint
-    bool transactions;
+    bool transactions, wrap_all;
     int max_exec; // 1, or more in mode pipeline
     uint32_t batch_cmds;
     size_t batch_bytes;
@@ -37,6 +41,7 @@ struct lane_options {
     bool expiry_guard;
     int64_t expiry_margin_ms;
     const char *delay_test_key; // or NULL
+    int64_t stats_ms;           // statistics in the log this often; 0: never
 };
 
 struct lane;

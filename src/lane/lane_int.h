@@ -27,6 +27,7 @@ struct target_result {
     struct position position;
     bool found;
     bool fenced_off; // a newer process writes here
+    int source_dbs;  // how many the source has, if asked; 0 unknown
     struct err err;
 };
 
@@ -80,7 +81,8 @@ struct lane {
     int64_t target_progress_ms; // when it last did
     int backoff_ms;
     bool drop_wanted;
-    uint64_t sent_until; // of the load, before the last disconnect
+    uint64_t sent_until;  // of the load, before the last disconnect
+    uint64_t again_until; // no command that begins later has ever been sent to the target
     uint64_t skips[LANE_SKIPS]; // offsets of commands that are not sent again
     uint32_t skips_n;
 
@@ -91,6 +93,10 @@ struct lane {
     struct lag_sample lag[LAG_SAMPLES];
     uint32_t lag_head, lag_count;
     int64_t last_apply_ms;
+
+    struct lane_probe *probe; // NULL: none
+    struct lane_snapshot logged; // numbers of the last statistics line
+    int64_t stats_due_ms;
 
     uv_timer_t tick;
     uv_idle_t again;
@@ -117,6 +123,17 @@ void lane_skip_offset(struct lane *l, uint64_t ref);
 bool lane_dead_letter(struct lane *l, uint64_t ref, struct slice reason);
 void lane_latch_error(struct lane *l, uint64_t ref, const struct err *e);
 void lane_note_error(struct lane *l, const struct err *e);
+
+// lane_probe.c: the delay probe. Each is a no-op without one.
+void lane_probe_tick(struct lane *l, int64_t now);
+void lane_probe_sent(void *ctx, uint64_t end, struct slice value); // see apply.h
+void lane_probe_acked(struct lane *l, uint64_t offset);
+void lane_probe_forget(struct lane *l); // what was sent may not arrive
+int64_t lane_probe_delay_ns(const struct lane *l); // -1 unknown
+void lane_probe_free(struct lane *l);
+
+// lane_status.c: the statistics line, when it is due and says something new.
+void lane_log_stats(struct lane *l, int64_t now);
 
 // lane_target.c: dial, fence, probe, read the position, off the loop.
 void lane_dial_target(struct lane *l);

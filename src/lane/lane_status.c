@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "lane/lane_int.h"
 
 static enum lane_phase phase_of(const struct lane *l)
@@ -96,7 +97,7 @@ void lane_publish(struct lane *l)
     snprintf(s.error, sizeof(s.error), "%s", e->code ? e->msg : "");
     snprintf(s.full_sync_reason, sizeof(s.full_sync_reason), "%s", l->full_reason);
     snprintf(s.replid, sizeof(s.replid), "%s", l->id1);
-    s.sync_delay_ns = -1;
+    s.sync_delay_ns = lane_probe_delay_ns(l);
     put_counters(l, &s);
     put_positions(l, &s, now);
     uv_mutex_lock(&l->lock);
@@ -109,4 +110,23 @@ void lane_get_snapshot(struct lane *l, struct lane_snapshot *out)
     uv_mutex_lock(&l->lock);
     *out = l->published;
     uv_mutex_unlock(&l->lock);
+}
+
+void lane_log_stats(struct lane *l, int64_t now)
+{
+    const struct lane_snapshot *s = &l->published, *old = &l->logged;
+    if (l->o.stats_ms <= 0 || (now < l->stats_due_ms && l->stats_due_ms - now <= l->o.stats_ms))
+        return;
+    l->stats_due_ms = now + l->o.stats_ms;
+    if (s->cmds_received == old->cmds_received && s->rdb_keys_sent == old->rdb_keys_sent &&
+        s->rdb_bytes == old->rdb_bytes && s->lag_bytes == old->lag_bytes &&
+        s->cmds_failed == old->cmds_failed)
+        return;
+    log_info(l->o.tag,
+             "stats: commands %llu received, %llu filtered, %llu applied, %llu failed; snapshot "
+             "keys %llu; lag %lld bytes, %lld ms",
+             (unsigned long long)s->cmds_received, (unsigned long long)s->cmds_filtered,
+             (unsigned long long)s->cmds_ok, (unsigned long long)s->cmds_failed,
+             (unsigned long long)s->rdb_keys_sent, (long long)s->lag_bytes, (long long)s->lag_ms);
+    l->logged = *s;
 }

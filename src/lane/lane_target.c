@@ -24,6 +24,9 @@ struct dial_job {
     bool resume;
     uint64_t epoch; // ours; 0: this process has none yet
     char *flush_command;
+    struct endpoint source_endpoint; // borrowed
+    bool ask_source_dbs;
+    int target_version; // where INFO does not tell
     struct target_result r;
 };
 
@@ -116,6 +119,8 @@ static int reach(struct dial_job *j, struct redis_client *c)
     int rc = redis_probe(c, &r->server, e);
     if (rc)
         return rc;
+    if (r->server.version == 0)
+        r->server.version = j->target_version;
     if (r->server.loading)
         return err_set(e, ERR_REPLY, "LOADING the target is loading its data");
     if (r->server.databases < 0)
@@ -151,6 +156,18 @@ static int reach(struct dial_job *j, struct redis_client *c)
     return rc;
 }
 
+// How many dbs the source has. 0: it does not say.
+static int source_databases(const struct endpoint *ep)
+{
+    struct redis_client *c;
+    struct redis_server server;
+    if (redis_connect(&c, ep, CONNECT_TIMEOUT_MS, NULL))
+        return 0;
+    int rc = redis_probe(c, &server, NULL);
+    redis_close(c);
+    return rc == 0 && server.databases > 0 ? server.databases : 0;
+}
+
 static void dial_run(uv_work_t *work)
 {
     struct dial_job *j = work->data;
@@ -160,6 +177,8 @@ static void dial_run(uv_work_t *work)
     int rc = redis_connect(&c, &ep, CONNECT_TIMEOUT_MS, &j->r.err);
     if (rc == 0)
         rc = reach(j, c);
+    if (rc == 0 && j->ask_source_dbs)
+        j->r.source_dbs = source_databases(&j->source_endpoint);
     if (rc == 0)
         j->r.conn = redis_take_conn(c);
     else
@@ -206,6 +225,9 @@ void lane_dial_target(struct lane *l)
              (unsigned long long)crc64_update(0, l->source_name, strlen(l->source_name)));
     j->resume = l->o.resume || l->epoch > 0;
     j->epoch = l->epoch;
+    j->target_version = l->o.target_version;
+    j->source_endpoint = l->o.source;
+    j->ask_source_dbs = l->o.dbs.source_dbs == 0 && (l->o.dbs.forced || l->o.dbs.map_n > 0);
     if (l->flush_command)
         j->flush_command = xstrdup(l->flush_command);
     l->handles++;
@@ -234,6 +256,8 @@ void lane_target_ready(struct lane *l, struct target_result *r)
                  r->server.is_valkey ? "Valkey" : "Redis", r->server.version / 10000,
                  r->server.version / 100 % 100, r->server.version % 100);
     l->server_known = true;
+    if (r->source_dbs)
+        l->o.dbs.source_dbs = r->source_dbs;
     l->position_known = true;
     l->position_found = r->found;
     memcpy(l->position_ids[0], l->id1, sizeof(l->id1));

@@ -5,7 +5,12 @@
 
 #include "base/mem.h"
 
-enum { SKIPS = 64 };
+enum {
+    SKIPS = 64,
+    // Bytes waiting in the journal: from here on the lane catches up, until it is nearly there.
+    BEHIND_BYTES = 1 << 20,
+    CAUGHT_UP_BYTES = 64 << 10,
+};
 
 // Commands of the stream that steer it.
 enum steer { STEER_NONE, STEER_SELECT, STEER_MULTI, STEER_EXEC, STEER_PING, STEER_REPLCONF, STEERS };
@@ -18,6 +23,7 @@ struct apply {
     int db;       // selected by the source
     bool in_txn;  // between the source's MULTI and EXEC
     bool unit_open;
+    bool catching_up;
     struct rewrite rewrite;
     struct filter_scratch scratch;
     struct buf text;
@@ -88,8 +94,8 @@ static bool begin_unit(struct apply *a, const struct cmd_info *info)
 {
     if (a->unit_open)
         return batcher_unsent(a->o.batcher) < (8u << 20);
-    bool wrapped = a->o.transactions || !info ||
-                   !cmd_is_blind(info, a->cmd.argc, a->cmd.argv);
+    bool wrap_all = a->o.transactions && (a->in_txn || a->o.wrap_all || !a->catching_up);
+    bool wrapped = wrap_all || !info || !cmd_is_blind(info, a->cmd.argc, a->cmd.argv);
     if (!batcher_unit_begin(a->o.batcher, wrapped, a->in_txn && a->o.transactions))
         return false;
     a->unit_open = true;
@@ -173,6 +179,9 @@ static enum verdict send_command(struct apply *a, const struct cmd_info *info, c
             put_command(a, a->rewrite.then[i].argc, a->rewrite.then[i].argv);
     }
     report_expiries(a, to);
+    if (a->o.probe_key.n && argc >= 3 && slice_eq(argv[1], a->o.probe_key) &&
+        slice_ieq(argv[0], SLICE("set")))
+        a->o.probe_sent(a->o.ctx, a->pos + a->cmd.len, argv[2]);
     return TAKEN;
 }
 
@@ -256,6 +265,10 @@ int apply_pump(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_befo
     int rc = journal_log_view(a->reader, a->pos, &p, &n, e);
     if (rc)
         return rc;
+    if (n >= BEHIND_BYTES)
+        a->catching_up = true;
+    else if (n <= CAUGHT_UP_BYTES)
+        a->catching_up = false;
     while (done < n) {
         if (done >= budget)
             return APPLY_MORE_NOW;

@@ -15,7 +15,9 @@ struct apply_options {
     struct journal *journal;
     const struct filter *filter;
     struct rewrite_dbs dbs;
-    bool transactions;              // replayTransaction; false: only what needs it is wrapped
+    // Units are wrapped. While the lane catches up, blind ones outside source transactions go bare
+    // (a third less work for the target) unless wrap_all. Without transactions they always do.
+    bool transactions, wrap_all;
     int databases;                  // of the target; -1 unknown
     int target_version;             // 70015
     bool target_is_valkey, source_is_valkey;
@@ -26,6 +28,9 @@ struct apply_options {
     void (*moved)(void *ctx);
     // A command that cannot be applied at all: true to go on without it, false to stop there.
     bool (*refused)(void *ctx, uint64_t ref, struct slice reason);
+    // A SET of this key is on its way to the target; end is the position behind it. Empty: none.
+    struct slice probe_key;
+    void (*probe_sent)(void *ctx, uint64_t end, struct slice value);
     void *ctx;
 };
 

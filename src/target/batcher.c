@@ -56,10 +56,11 @@ struct batcher {
     struct batch_mark current; // everything up to here is in some batch or was skipped
     struct batch_mark acked;   // and this far the target has confirmed
     struct batch_mark placed;  // the last position put into the pipeline; never goes backward
-    bool has_current, has_acked;
+    bool has_current, has_acked, has_placed;
     bool dirty; // `placed` is behind `current`
     bool store_now;
     uint64_t stored_us;
+    uint64_t heard_us; // when bytes last came
     bool blocked; // the socket takes no more until it says so
     bool broken; // nothing may be sent or read until the next attach
     struct buf scratch;
@@ -72,6 +73,7 @@ struct batcher *batcher_new(const struct batcher_options *o)
     b->o = *o;
     b->refs_cap = 4096;
     b->refs = xmalloc(b->refs_cap * sizeof(*b->refs));
+    b->broken = true;
     return b;
 }
 
@@ -83,7 +85,8 @@ void batcher_detach(struct batcher *b)
     outq_free(&b->out);
     replies_free(&b->in);
     b->head = b->count = 0;
-    b->in_unit = b->has_current = b->has_acked = b->dirty = b->store_now = false;
+    b->in_unit = b->dirty = b->store_now = false;
+    b->has_current = b->has_acked = b->has_placed = false;
     b->broken = true; // ends a loop over bytes already received from the old connection
     b->execs = b->bares = 0;
     b->refs_first = b->refs_end = 0;
@@ -120,12 +123,19 @@ static struct batch *open_batch(struct batcher *b)
     return last && !last->closed ? last : NULL;
 }
 
-static void fail(struct batcher *b, uint64_t ref, const struct err *why)
+void batcher_stop(struct batcher *b)
 {
     if (b->broken)
         return;
     b->broken = true;
     conn_want(b->conn, 0);
+}
+
+static void fail(struct batcher *b, uint64_t ref, const struct err *why)
+{
+    if (b->broken)
+        return;
+    batcher_stop(b);
     b->o.events->failed(b->o.ctx, ref, why);
 }
 
@@ -184,6 +194,7 @@ static int append_position(struct batcher *b, const struct batch_mark *mark)
     outq_put(&b->out, b->scratch.p, b->scratch.n);
     b->stored_us = clock_mono_us();
     b->placed = *mark;
+    b->has_placed = true;
     b->dirty = !mark_equal(mark, &b->current);
     b->store_now = b->store_now && b->dirty;
     return n;
@@ -194,11 +205,14 @@ static bool may_close(const struct batcher *b, const struct batch *t)
     return !t->wrapped || (b->bares == 0 && b->execs < b->o.max_exec);
 }
 
+static void advance(struct batcher *b, struct batch *t);
+
 static void close_batch(struct batcher *b, struct batch *t)
 {
     t->closed = true;
     if (!t->wrapped) {
         b->bares++;
+        advance(b, t); // its replies may all be in
         return;
     }
     fault_after_sending(b, "batcher.body");
@@ -227,7 +241,8 @@ static struct batch *batch_new(struct batcher *b, bool wrapped)
 static void position_batch(struct batcher *b)
 {
     const struct batch_mark *mark = b->count == 0 ? &b->current : &b->acked;
-    if (b->count == BATCHES || (b->count && !b->has_acked) || !mark_after(mark, &b->placed))
+    if (b->count == BATCHES || (b->count && !b->has_acked) ||
+        (b->has_placed && !mark_after(mark, &b->placed)))
         return;
     struct batch *t = batch_new(b, false);
     t->mark = *mark;
@@ -254,7 +269,7 @@ bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone)
         return false;
     struct batch *t = open_batch(b);
     if (t) {
-        bool must_end = t->wrapped != wrapped || alone || t->alone || t->cmds >= b->o.max_cmds ||
+        bool must_end = (wrapped && !t->wrapped) || alone || t->alone || t->cmds >= b->o.max_cmds ||
                         b->out.total - t->from >= b->o.max_bytes;
         if ((must_end || t->cmds >= GOOD_SIZE) && may_close(b, t)) {
             close_batch(b, t);
@@ -266,7 +281,8 @@ bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone)
     if (!t) {
         if (b->count == BATCHES)
             return false;
-        t = batch_new(b, wrapped);
+        // Bare commands take effect even when the EXEC before them is refused.
+        t = batch_new(b, wrapped || b->execs >= b->o.max_exec);
         t->alone = alone;
     }
     b->in_unit = true;
@@ -326,8 +342,11 @@ void batcher_unit_end(struct batcher *b, const struct batch_mark *mark)
     must(b->in_unit);
     b->in_unit = false;
     struct batch *t = open_batch(b);
-    if (!t) // the connection was lost in the middle
+    if (!t->wrapped && t->cmds == 0) { // no reply would end it
+        b->count--;
+        batcher_skip_to(b, mark);
         return;
+    }
     t->mark = *mark;
     t->has_mark = true;
     set_mark(b, mark);
@@ -370,6 +389,19 @@ void batcher_store_position(struct batcher *b)
     b->store_now = b->has_current && b->dirty;
 }
 
+// An idle connection whose other end is gone would stay unnoticed until the next write.
+static void ping_if_idle(struct batcher *b)
+{
+    if (b->count || b->in_unit || !b->o.ping_us || clock_mono_us() - b->heard_us < b->o.ping_us)
+        return;
+    struct batch *t = batch_new(b, false);
+    outq_put(&b->out, "*1\r\n$4\r\nPING\r\n", 14);
+    t->tail = 1;
+    t->mark = b->current;
+    t->has_mark = b->has_current;
+    close_batch(b, t);
+}
+
 void batcher_flush(struct batcher *b)
 {
     if (!batcher_attached(b))
@@ -380,6 +412,7 @@ void batcher_flush(struct batcher *b)
     if (b->dirty && !b->in_unit && !open_batch(b) &&
         (b->store_now || clock_mono_us() - b->stored_us >= b->o.position_us))
         position_batch(b);
+    ping_if_idle(b);
     if (b->out.bytes)
         send_out(b);
     if (b->execs)
@@ -402,7 +435,7 @@ static void finish_front(struct batcher *b)
         b->stats.wrapped_ok++;
     } else {
         b->bares--;
-        b->stats.bare_ok++;
+        b->stats.bare_ok += t->cmds > 0;
     }
     b->stats.cmds_ok += t->cmds;
     b->refs_first = t->first_ref + t->cmds;
@@ -563,6 +596,7 @@ static void on_ready(void *ctx, int events)
             return;
         }
         got = true;
+        b->heard_us = clock_mono_us();
         int rc = take_bytes(b, tmp, (size_t)r);
         if (rc && !b->broken) {
             err_set(&e, rc, "the target sent a reply that fits no request");
@@ -583,10 +617,9 @@ void batcher_attach(struct batcher *b, struct conn *c, int db)
 {
     batcher_detach(b);
     b->broken = b->blocked = false;
-    b->placed = (struct batch_mark){0};
     b->conn = c;
     b->db = db;
-    b->stored_us = clock_mono_us();
+    b->stored_us = b->heard_us = clock_mono_us();
     conn_watch(c, b->o.loop, on_ready, b);
     conn_want(c, CONN_READ);
 }

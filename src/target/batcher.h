@@ -56,9 +56,6 @@ struct batcher_options {
     int max_exec;         // EXECs in flight
     uint64_t position_us; // how often the position follows bare batches and filtered traffic
     uint64_t ping_us;     // an idle target is asked for a sign of life this often; 0: never
-    // A target that neither answers nor takes bytes for this long, while an answer is due, counts
-    // as lost. 0: it is waited for.
-    uint64_t reply_us;
 };
 
 struct batcher_stats {
@@ -71,6 +68,9 @@ struct batcher *batcher_new(const struct batcher_options *o);
 void batcher_free(struct batcher *b);
 // Takes a connection that is authenticated and has db selected.
 void batcher_attach(struct batcher *b, struct conn *c, int db);
+// Nothing more is sent, read or acknowledged until the next attach. For an owner that gives up within
+// an event, where it must not detach: a bare batch with a refused command must not become a position.
+void batcher_stop(struct batcher *b);
 // Closes the connection and forgets everything unacknowledged.
 void batcher_detach(struct batcher *b);
 bool batcher_attached(const struct batcher *b);
@@ -78,7 +78,8 @@ void batcher_set_max_exec(struct batcher *b, int max_exec);
 
 // A unit of a bare batch can be begun.
 bool batcher_room(const struct batcher *b);
-// Begins a unit; false: not now, wait for room(). `alone`: the unit is a batch of its own (a source
+// Begins a unit; false: not now, wait for room(). One that need not be wrapped joins a wrapped batch
+// that is open, and is wrapped as long as max_exec EXECs are unanswered. `alone`: the unit is a batch of its own (a source
 // transaction) and may be filled over many turns. Nothing else may be begun before its end.
 bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone);
 // Within a unit: the connection's db for what follows.

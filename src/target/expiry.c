@@ -9,45 +9,128 @@
 #include "flow/expiry.h"
 
 enum {
-    KEYS_PER_UNIT = 64,
-    UNITS_PER_CALL = 32,
+    KEYS_PER_SCRIPT = 64,
+    KEYS_PER_UNIT = 4 * KEYS_PER_SCRIPT,
+    UNITS_PER_CALL = 8,
+    LOOKS_PER_CALL = 16384,
     // A held key is left alone for a part of its life, so that one that is renewed again and again
-    // never has a near expiry at the target: this is what survives a pause or a crash of ours.
+    // never has a near expiry at the target: this is what survives a crash of ours.
     QUIET_MAX_MS = 3000,
-    // An expiry that has passed is set only after this: the source's own DEL is on its way, and the
-    // clocks of source and target may differ a little.
-    GRACE_MS = 5000,
+    MALLOC_OVERHEAD = 16,
 };
 
 struct entry {
-    int64_t true_ms, due_ms;
+    int64_t true_ms;
+    int64_t due_ms;  // held: when to settle; settled: when to forget
+    int64_t heap_ms; // what the heap is ordered by, at most due_ms: a renewal leaves the heap alone
     UT_hash_handle hh;
-    uint32_t db, key_len, field_len;
-    char name[]; // db, key length (4 bytes each), key, field: the hash key
+    uint32_t heap_at;
+    uint32_t key_len, field_len;
+    bool settled;
+    struct {
+        uint32_t db, key_len, is_field;
+    } head;      // with what follows, the hash key
+    char name[]; // key, field
 };
 
 struct expiry {
     struct entry *entries;
+    struct entry **heap; // earliest heap_ms first
+    uint32_t heap_n, heap_cap;
     size_t bytes, max_bytes;
-    bool sweep;
-    struct buf name, text;
+    size_t settled_bytes; // part of bytes; at most half of max_bytes
+    size_t held;
+    bool sweep, any_fields;
+    const char *script_head;
+    struct buf name, text, script;
 };
 
 struct expiry *expiry_new(size_t max_bytes)
 {
     struct expiry *x = xcalloc(1, sizeof(*x));
     x->max_bytes = max_bytes;
+    x->script_head = expiry_script_head(0, false);
     return x;
 }
 
-static size_t entry_size(const struct entry *n)
+void expiry_set_target(struct expiry *x, int version, bool is_valkey)
 {
-    return sizeof(*n) + 8 + n->key_len + n->field_len;
+    x->script_head = expiry_script_head(version, is_valkey);
 }
 
-static void entry_remove(struct expiry *x, struct entry *n)
+// ---- the heap ----
+
+static void heap_put(struct expiry *x, uint32_t i, struct entry *n)
 {
-    x->bytes -= entry_size(n);
+    x->heap[i] = n;
+    n->heap_at = i;
+}
+
+static void heap_up(struct expiry *x, uint32_t i)
+{
+    struct entry *n = x->heap[i];
+    for (; i && x->heap[(i - 1) / 2]->heap_ms > n->heap_ms; i = (i - 1) / 2)
+        heap_put(x, i, x->heap[(i - 1) / 2]);
+    heap_put(x, i, n);
+}
+
+static void heap_down(struct expiry *x, uint32_t i)
+{
+    struct entry *n = x->heap[i];
+    for (uint32_t child; (child = 2 * i + 1) < x->heap_n; i = child) {
+        if (child + 1 < x->heap_n && x->heap[child + 1]->heap_ms < x->heap[child]->heap_ms)
+            child++;
+        if (x->heap[child]->heap_ms >= n->heap_ms)
+            break;
+        heap_put(x, i, x->heap[child]);
+    }
+    heap_put(x, i, n);
+}
+
+static void heap_add(struct expiry *x, struct entry *n)
+{
+    if (x->heap_n == x->heap_cap) {
+        x->heap_cap = x->heap_cap ? 2 * x->heap_cap : 64;
+        x->heap = xrealloc(x->heap, x->heap_cap * sizeof(*x->heap));
+    }
+    n->heap_ms = n->due_ms;
+    x->heap[x->heap_n] = n;
+    heap_up(x, x->heap_n++);
+}
+
+static void heap_remove(struct expiry *x, struct entry *n)
+{
+    uint32_t i = n->heap_at;
+    struct entry *last = x->heap[--x->heap_n];
+    if (last == n)
+        return;
+    heap_put(x, i, last);
+    heap_up(x, i);
+    heap_down(x, last->heap_at);
+}
+
+// ---- entries ----
+
+static size_t entry_size(const struct entry *n)
+{
+    return sizeof(*n) + n->key_len + n->field_len + sizeof(void *) + MALLOC_OVERHEAD;
+}
+
+// Counts it in (sign 1) or out (-1).
+static void entry_count(struct expiry *x, const struct entry *n, int sign)
+{
+    size_t size = entry_size(n);
+    x->bytes = sign > 0 ? x->bytes + size : x->bytes - size;
+    if (n->settled)
+        x->settled_bytes = sign > 0 ? x->settled_bytes + size : x->settled_bytes - size;
+    else
+        x->held = sign > 0 ? x->held + 1 : x->held - 1;
+}
+
+// Must not be in the heap any more.
+static void entry_free(struct expiry *x, struct entry *n)
+{
+    entry_count(x, n, -1);
     HASH_DEL(x->entries, n);
     free(n);
 }
@@ -56,8 +139,9 @@ void expiry_clear(struct expiry *x)
 {
     struct entry *n, *next;
     HASH_ITER (hh, x->entries, n, next)
-        entry_remove(x, n);
-    x->sweep = false;
+        entry_free(x, n);
+    x->heap_n = 0;
+    x->sweep = x->any_fields = false;
 }
 
 void expiry_free(struct expiry *x)
@@ -65,16 +149,60 @@ void expiry_free(struct expiry *x)
     if (!x)
         return;
     expiry_clear(x);
+    free(x->heap);
     buf_free(&x->name);
     buf_free(&x->text);
+    buf_free(&x->script);
     free(x);
+}
+
+// x->name becomes the hash key.
+static struct entry *find(struct expiry *x, int db, struct slice key, struct slice field)
+{
+    uint32_t head[3] = {(uint32_t)db, (uint32_t)key.n, field.p != NULL};
+    buf_clear(&x->name);
+    buf_append(&x->name, head, sizeof(head));
+    buf_append_slice(&x->name, key);
+    buf_append_slice(&x->name, field);
+    struct entry *n;
+    HASH_FIND(hh, x->entries, x->name.p, x->name.n, n);
+    return n;
+}
+
+// Adds what `find` has just not found. NULL: no room.
+static struct entry *add(struct expiry *x, struct slice key, struct slice field, int64_t true_ms,
+                         int64_t due_ms, bool settled)
+{
+    struct entry *n = NULL;
+    size_t size = sizeof(*n) + key.n + field.n + sizeof(void *) + MALLOC_OVERHEAD;
+    if (key.n > UINT32_MAX || field.n > UINT32_MAX || size > x->max_bytes - x->bytes ||
+        (settled && size > x->max_bytes / 2 - x->settled_bytes))
+        return NULL;
+    n = xmalloc(sizeof(*n) + key.n + field.n);
+    n->true_ms = true_ms;
+    n->due_ms = due_ms;
+    n->key_len = (uint32_t)key.n;
+    n->field_len = (uint32_t)field.n;
+    n->settled = settled;
+    memcpy(&n->head, x->name.p, x->name.n);
+    HASH_ADD(hh, x->entries, head, x->name.n, n);
+    entry_count(x, n, 1);
+    heap_add(x, n);
+    return n;
+}
+
+static void set_settled(struct expiry *x, struct entry *n, bool settled)
+{
+    entry_count(x, n, -1);
+    n->settled = settled;
+    entry_count(x, n, 1);
 }
 
 static int64_t due_of(int64_t true_ms, int64_t now_ms)
 {
     int64_t left = true_ms - now_ms;
     if (left <= 0)
-        return now_ms + GRACE_MS;
+        return now_ms + EXPIRY_GRACE_MS;
     int64_t quiet = left * 6 / 10;
     return now_ms + (quiet < QUIET_MAX_MS ? quiet : QUIET_MAX_MS);
 }
@@ -82,39 +210,57 @@ static int64_t due_of(int64_t true_ms, int64_t now_ms)
 void expiry_held(struct expiry *x, int db, struct slice key, struct slice field, int64_t true_ms,
                  int64_t now_ms)
 {
-    uint32_t head[2] = {(uint32_t)db, (uint32_t)key.n};
-    buf_clear(&x->name);
-    buf_append(&x->name, head, sizeof(head));
-    buf_append_slice(&x->name, key);
-    buf_append_slice(&x->name, field);
-    struct entry *n;
-    HASH_FIND(hh, x->entries, x->name.p, x->name.n, n);
+    int64_t due_ms = due_of(true_ms, now_ms);
+    x->any_fields = x->any_fields || field.p;
+    struct entry *n = find(x, db, key, field);
     if (!n) {
-        size_t size = sizeof(*n) + x->name.n;
-        if (x->bytes + size > x->max_bytes || key.n > UINT32_MAX || field.n > UINT32_MAX) {
+        if (!add(x, key, field, true_ms, due_ms, false))
             x->sweep = true;
-            return;
-        }
-        n = xmalloc(size);
-        n->db = (uint32_t)db;
-        n->key_len = (uint32_t)key.n;
-        n->field_len = (uint32_t)field.n;
-        memcpy(n->name, x->name.p, x->name.n);
-        HASH_ADD(hh, x->entries, name, x->name.n, n);
-        x->bytes += size;
+        return;
     }
+    if (n->settled)
+        set_settled(x, n, false);
     n->true_ms = true_ms;
-    n->due_ms = due_of(true_ms, now_ms);
+    n->due_ms = due_ms;
+    if (due_ms < n->heap_ms) {
+        n->heap_ms = due_ms;
+        heap_up(x, n->heap_at);
+    }
 }
 
-void expiry_moved(struct expiry *x)
+void expiry_found(struct expiry *x, int db, struct slice key, struct slice field, int64_t true_ms,
+                  int64_t now_ms)
+{
+    struct entry *n = find(x, db, key, field);
+    if (!n || n->settled)
+        expiry_held(x, db, key, field, true_ms, now_ms);
+}
+
+void expiry_follow(struct expiry *x, int from_db, struct slice from, int to_db, struct slice to,
+                   int64_t now_ms)
+{
+    struct slice none = {0};
+    struct entry *n = find(x, from_db, from, none);
+    // The key may be a hash with fields in the table.
+    if (x->any_fields)
+        x->sweep = true;
+    if (!n)
+        return;
+    if (!n->settled) {
+        expiry_held(x, to_db, to, none, n->true_ms, now_ms);
+        return;
+    }
+    int64_t true_ms = n->true_ms, due_ms = n->due_ms;
+    n = find(x, to_db, to, none);
+    if (!n)
+        (void)add(x, to, none, true_ms, due_ms, true);
+    else if (n->settled)
+        n->true_ms = true_ms;
+}
+
+void expiry_want_sweep(struct expiry *x)
 {
     x->sweep = true;
-}
-
-bool expiry_any(const struct expiry *x)
-{
-    return x->entries || x->sweep;
 }
 
 bool expiry_wants_sweep(const struct expiry *x)
@@ -122,80 +268,175 @@ bool expiry_wants_sweep(const struct expiry *x)
     return x->sweep;
 }
 
-void expiry_swept(struct expiry *x)
+void expiry_sweep_begun(struct expiry *x)
 {
     x->sweep = false;
 }
 
+bool expiry_any(const struct expiry *x)
+{
+    return x->held || x->sweep;
+}
+
+bool expiry_any_fields(const struct expiry *x)
+{
+    return x->any_fields;
+}
+
 size_t expiry_count(const struct expiry *x)
 {
-    return HASH_COUNT(x->entries);
+    return x->held;
 }
 
-// The far value is looked for at the target, so that a key whose expiry the stream has changed since
-// is left alone. 3e13 ms are 950 years: no real TTL.
-static const char key_script[] =
-    "for i,k in ipairs(KEYS) do if redis.call('PTTL',k)>30000000000000 then "
-    "redis.call('PEXPIREAT',k,ARGV[i]) end end return 1";
-static const char field_script[] =
-    "for i=2,#ARGV,2 do local t=redis.call('HPTTL',KEYS[1],'FIELDS',1,ARGV[i]) "
-    "if t and t[1] and t[1]>30000000000000 then "
-    "redis.call('HPEXPIREAT',KEYS[1],ARGV[i-1],'FIELDS',1,ARGV[i]) end end return 1";
+// ---- scripts ----
 
-static void put_i64(struct buf *b, int64_t v)
+#define LUA_CLOCK                                                                                  \
+    "local function ms() local t=redis.call('TIME') "                                              \
+    "return t[1]*1000+math.floor(t[2]/1000) end "
+#define LUA_EXACT "local function same(a,b) return a==b end "
+
+const char *expiry_script_head(int version, bool is_valkey)
 {
-    char tmp[24];
-    resp_put_bulk(b, slice_make(tmp, i64_format(tmp, v)));
+    if (is_valkey || version == 0 || version >= 70000)
+        return LUA_CLOCK LUA_EXACT
+            "local function at(k) return redis.call('PEXPIRETIME',k) end ";
+    // PTTL and TIME of the same millisecond tell an expiry exactly.
+    if (version >= 30200)
+        return "redis.replicate_commands() " LUA_CLOCK LUA_EXACT
+               "local function at(k) local a,p,b "
+               "repeat a=ms() p=redis.call('PTTL',k) b=ms() until a==b "
+               "if p<0 then return p end return a+p end ";
+    // These take no write after TIME.
+    return "local function ms() return tonumber(ARGV[1]) end "
+           "local function at(k) local p=redis.call('PTTL',k) "
+           "if p<0 then return p end return ms()+p end "
+           "local function same(a,b) return math.abs(a-b)<2000 end ";
 }
+
+#define LUA_FAR "35184372088832"
+_Static_assert(EXPIRY_FAR_SHIFT == INT64_C(35184372088832), "the scripts know the shift");
+
+// ARGV: time of sending, what is dead, 1 to report the late; then as many true times as keys.
+// The target may get to this late. A key must then still have half of the time that it had when
+// this was sent, for a renewal that comes behind this; or it was dead already.
+static const char settle_keys[] =
+    "local now,late=ms(),false "
+    "for i,k in ipairs(KEYS) do local t=tonumber(ARGV[i+3]) "
+    "if same(at(k),t+" LUA_FAR ") then "
+    "if t<=tonumber(ARGV[2]) or (t-now)*2>t-ARGV[1] then redis.call('PEXPIREAT',k,ARGV[i+3]) "
+    "else late=true end end end "
+    "if late and ARGV[3]=='1' then return redis.error_reply('LATE') end return 1";
+
+// As above for one field, ARGV[5].
+static const char settle_field[] =
+    "local r=redis.call('HPEXPIRETIME',KEYS[1],'FIELDS',1,ARGV[5]) local t=tonumber(ARGV[4]) "
+    "if r and r[1] and r[1]==t+" LUA_FAR " then "
+    "if t<=tonumber(ARGV[2]) or (t-ms())*2>t-ARGV[1] then "
+    "redis.call('HPEXPIREAT',KEYS[1],ARGV[4],'FIELDS',1,ARGV[5]) "
+    "elseif ARGV[3]=='1' then return redis.error_reply('LATE') end end return 1";
+
+static const char defuse_keys[] =
+    "for i,k in ipairs(KEYS) do local t=tonumber(ARGV[i+3]) if same(at(k),t) then "
+    "redis.call('PEXPIREAT',k,string.format('%.0f',t+" LUA_FAR ")) end end return 1";
+
+static const char defuse_field[] =
+    "local r=redis.call('HPEXPIRETIME',KEYS[1],'FIELDS',1,ARGV[5]) local t=tonumber(ARGV[4]) "
+    "if r and r[1] and r[1]==t then redis.call('HPEXPIREAT',KEYS[1],string.format('%.0f',t+" LUA_FAR
+    "),'FIELDS',1,ARGV[5]) end return 1";
+
+struct script_call {
+    const char *keys, *field; // script of keys, script of one field
+    int64_t now_ms;
+    bool report;
+};
 
 static struct slice entry_key(const struct entry *n)
 {
-    return slice_make(n->name + 8, n->key_len);
+    return slice_make(n->name, n->key_len);
 }
 
-// Fields of one key, one at a time: they are rare.
-static void send_field(struct expiry *x, struct batcher *b, const struct entry *n)
+static void send_script(struct expiry *x, struct batcher *b, const struct script_call *c,
+                        struct entry *const *list, int n)
 {
+    bool field = list[0]->head.is_field;
+    buf_clear(&x->script);
+    buf_append_cstr(&x->script, x->script_head);
+    buf_append_cstr(&x->script, field ? c->field : c->keys);
     buf_clear(&x->text);
-    resp_put_array(&x->text, 6);
+    resp_put_array(&x->text, (size_t)(6 + 2 * n + field));
     resp_put_bulk(&x->text, SLICE("EVAL"));
-    resp_put_bulk(&x->text, slice_cstr(field_script));
-    put_i64(&x->text, 1);
-    resp_put_bulk(&x->text, entry_key(n));
-    put_i64(&x->text, n->true_ms);
-    resp_put_bulk(&x->text, slice_make(n->name + 8 + n->key_len, n->field_len));
-    batcher_select(b, (int)n->db, UINT64_MAX);
-    outq_put(batcher_out(b), x->text.p, x->text.n);
-    batcher_cmd(b, UINT64_MAX);
-}
-
-static void send_keys(struct expiry *x, struct batcher *b, struct entry *const *list, int n)
-{
-    buf_clear(&x->text);
-    resp_put_array(&x->text, (size_t)(3 + 2 * n));
-    resp_put_bulk(&x->text, SLICE("EVAL"));
-    resp_put_bulk(&x->text, slice_cstr(key_script));
-    put_i64(&x->text, n);
+    resp_put_bulk(&x->text, buf_slice(&x->script));
+    resp_put_i64(&x->text, n);
     for (int i = 0; i < n; i++)
         resp_put_bulk(&x->text, entry_key(list[i]));
+    resp_put_i64(&x->text, c->now_ms);
+    resp_put_i64(&x->text, c->now_ms - EXPIRY_GRACE_MS);
+    resp_put_i64(&x->text, c->report);
     for (int i = 0; i < n; i++)
-        put_i64(&x->text, list[i]->true_ms);
-    batcher_select(b, (int)list[0]->db, UINT64_MAX);
+        resp_put_i64(&x->text, list[i]->true_ms);
+    if (field)
+        resp_put_bulk(&x->text, slice_make(list[0]->name + list[0]->key_len, list[0]->field_len));
+    batcher_select(b, (int)list[0]->head.db, UINT64_MAX);
     outq_put(batcher_out(b), x->text.p, x->text.n);
     batcher_cmd(b, UINT64_MAX);
 }
 
-// The due keys of one db, at most `max`; the first due field ends the list alone.
-static int collect(struct expiry *x, int64_t now_ms, struct entry **list, int max)
+static int by_db(const void *a, const void *b)
+{
+    const struct entry *l = *(struct entry *const *)a, *r = *(struct entry *const *)b;
+    return l->head.db < r->head.db ? -1 : l->head.db > r->head.db;
+}
+
+// One script for as many keys of one db as it takes; fields, which are rare, one each.
+static void send_all(struct expiry *x, struct batcher *b, const struct script_call *c,
+                     struct entry **list, int n)
+{
+    qsort(list, (size_t)n, sizeof(struct entry *), by_db);
+    for (int i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && end - i < KEYS_PER_SCRIPT; end++)
+            if (list[end]->head.db != list[i]->head.db || list[end]->head.is_field ||
+                list[i]->head.is_field)
+                break;
+        send_script(x, b, c, list + i, end - i);
+    }
+}
+
+// ---- settling ----
+
+// The first entry that is due, out of the heap's lazy order. NULL: none, or *looks is used up.
+static struct entry *first_due(struct expiry *x, int64_t now_ms, int *looks)
+{
+    while (x->heap_n && x->heap[0]->heap_ms <= now_ms && *looks > 0) {
+        struct entry *n = x->heap[0];
+        if (n->due_ms <= now_ms)
+            return n;
+        n->heap_ms = n->due_ms;
+        heap_down(x, 0);
+        --*looks;
+    }
+    return NULL;
+}
+
+// It was sent: a second look when its time has passed removes it, if the target was too late now.
+static bool remember(struct expiry *x, struct entry *n, int64_t now_ms)
+{
+    if (n->settled || n->true_ms <= now_ms - EXPIRY_GRACE_MS)
+        return false;
+    n->due_ms = n->true_ms + EXPIRY_GRACE_MS;
+    if (x->settled_bytes + entry_size(n) > x->max_bytes / 2)
+        return false;
+    set_settled(x, n, true);
+    heap_add(x, n);
+    return true;
+}
+
+static int collect(struct expiry *x, struct entry **list, int64_t now_ms, int *looks)
 {
     int n = 0;
-    struct entry *it, *next;
-    HASH_ITER (hh, x->entries, it, next) {
-        if (it->due_ms > now_ms || (n && (it->db != list[0]->db || it->field_len)))
-            continue;
+    struct entry *it;
+    while (n < KEYS_PER_UNIT && (it = first_due(x, now_ms, looks))) {
+        heap_remove(x, it);
         list[n++] = it;
-        if (n == max || it->field_len)
-            break;
     }
     return n;
 }
@@ -203,21 +444,54 @@ static int collect(struct expiry *x, int64_t now_ms, struct entry **list, int ma
 bool expiry_settle(struct expiry *x, struct batcher *b, const struct batch_mark *mark,
                    int64_t now_ms, uint64_t *settled)
 {
+    int looks = LOOKS_PER_CALL;
     for (int unit = 0; unit < UNITS_PER_CALL; unit++) {
+        if (!first_due(x, now_ms, &looks))
+            return looks == 0;
+        if (!batcher_unit_begin(b, true, false))
+            return true;
         struct entry *list[KEYS_PER_UNIT];
-        int n = collect(x, now_ms, list, KEYS_PER_UNIT);
-        if (n == 0)
+        int n = collect(x, list, now_ms, &looks);
+        bool full = x->settled_bytes + (size_t)n * 1024 > x->max_bytes / 2;
+        struct script_call c = {settle_keys, settle_field, now_ms, full};
+        send_all(x, b, &c, list, n);
+        batcher_unit_end(b, mark);
+        for (int i = 0; i < n; i++) {
+            *settled += !list[i]->settled;
+            if (!remember(x, list[i], now_ms))
+                entry_free(x, list[i]);
+        }
+    }
+    return true;
+}
+
+bool expiry_defuse(struct expiry *x, struct batcher *b, const struct batch_mark *mark,
+                   int64_t now_ms)
+{
+    const struct script_call c = {defuse_keys, defuse_field, now_ms, false};
+    for (int unit = 0; unit < UNITS_PER_CALL; unit++) {
+        if (x->settled_bytes == 0)
             return false;
         if (!batcher_unit_begin(b, true, false))
             return true;
-        if (list[0]->field_len)
-            send_field(x, b, list[0]);
-        else
-            send_keys(x, b, list, n);
+        struct entry *list[KEYS_PER_UNIT];
+        int n = 0;
+        // The hash keeps the order of insertion; whoever is held goes to its end on the way.
+        for (struct entry *it = x->entries, *next; it && n < KEYS_PER_UNIT; it = next) {
+            next = it->hh.next;
+            if (it->settled)
+                list[n++] = it;
+        }
+        send_all(x, b, &c, list, n);
         batcher_unit_end(b, mark);
-        for (int i = 0; i < n; i++)
-            entry_remove(x, list[i]);
-        *settled += (uint64_t)n;
+        for (int i = 0; i < n; i++) {
+            struct entry *it = list[i];
+            set_settled(x, it, false);
+            it->due_ms = due_of(it->true_ms, now_ms);
+            it->heap_ms = it->due_ms;
+            heap_up(x, it->heap_at);
+            heap_down(x, it->heap_at);
+        }
     }
     return true;
 }

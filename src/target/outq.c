@@ -21,10 +21,12 @@ struct outq_block {
 
 static void block_done(struct outq *q, struct outq_block *b)
 {
-    if (b == q->current) {
+    if (b == q->current && b->cap == BLOCK_SIZE) {
         b->used = 0;
         return;
     }
+    if (b == q->current)
+        q->current = NULL;
     if (b->cap == BLOCK_SIZE && q->spares < SPARE_BLOCKS) {
         b->used = 0;
         b->next = q->spare;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever dies, whenever: equal at the end, nothing lost, nothing twice.
 
-GUNYU_CRASH_ROUNDS: disturbances a test (default 5). GUNYU_CRASH_SEED: the random sequence.
+GUNYU_TEST_ROUNDS: disturbances a test (default 5). GUNYU_TEST_SEED: the random sequence.
 """
 
 import os
@@ -16,8 +16,8 @@ from compare import wait_equal
 from dataset import load_everything
 from harness import wait_until
 
-ROUNDS = int(os.environ.get("GUNYU_CRASH_ROUNDS", "5"))
-SEED = int(os.environ.get("GUNYU_CRASH_SEED", "1"))
+ROUNDS = int(os.environ.get("GUNYU_TEST_ROUNDS", "5"))
+SEED = int(os.environ.get("GUNYU_TEST_SEED", "1"))
 DBS = (0, 4, 11)
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
@@ -246,7 +246,7 @@ def test_a_hundred_kills_of_everything(world):
     tool = world.gunyu(front, back)
     wait_equal(source, target)
     rng = random.Random(SEED + 100)
-    for _ in range(int(os.environ.get("GUNYU_CRASH_LONG", "100")) // 10):
+    for _ in range(max(ROUNDS, 100) // 10):
         with Load(source, rng.random()):
             for _ in range(10):
                 time.sleep(rng.uniform(0, 0.4))
