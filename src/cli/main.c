@@ -91,14 +91,14 @@ static int cli_deadletter(const struct cli_args *a)
 {
     struct err e = {0};
     int64_t id;
-    if (a->rest_n < 2 || (!word(a, 2, "json") && !number(a, 2, -1, &id)))
-        return usage("deadletter list FILE [json] | retry FILE [ID] --to URI | drop FILE [ID]");
-    if (word(a, 0, "list"))
-        return report(deadletter_list(a->rest[1], stdout, word(a, 2, "json"), &e), &e);
-    if (word(a, 0, "drop"))
+    bool json = word(a, 2, "json") && a->rest_n == 3, counted = a->rest_n == 2 || a->rest_n == 3;
+    bool numbered = counted && number(a, 2, -1, &id) && (a->rest_n == 2 || id >= 0);
+    if (word(a, 0, "list") && (json || a->rest_n == 2))
+        return report(deadletter_list(a->rest[1], stdout, json, &e), &e);
+    if (word(a, 0, "drop") && numbered)
         return report(deadletter_drop(a->rest[1], id, &e), &e);
-    if (!word(a, 0, "retry") || !a->to)
-        return usage("deadletter retry FILE [ID] --to URI");
+    if (!word(a, 0, "retry") || !numbered || !a->to)
+        return usage("deadletter list FILE [json] | retry FILE [ID] --to URI | drop FILE [ID]");
     struct endpoint to = {0};
     int rc = endpoint_parse(&to, slice_cstr(a->to), &e);
     if (rc == 0)

@@ -180,6 +180,9 @@ int cli_sync(const struct cli_args *args)
         rc = log_setup(&lo, &e);
         if (rc == 0) {
             p.show_progress = args->from != NULL;
+            // The display tells the same.
+            if (p.show_progress)
+                p.config->output.replay.stats_log = false;
             rc = run(&p, args->from == NULL, &e);
         }
         if (rc)

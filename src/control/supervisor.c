@@ -10,12 +10,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/gc.h"
+#include "control/lane_config.h"
 #include "flow/filter.h"
 #include "lane/lane.h"
 #include "lane/worker.h"
-#include "target/position.h"
 
-enum { WAIT_STEP_MS = 20, GC_TIMEOUT_MS = 10000 };
+enum { WAIT_STEP_MS = 20, GC_MIN_MS = 5 * 60 * 1000 };
 
 struct sup_lane {
     struct lane *lane;
@@ -34,19 +35,12 @@ struct supervisor {
     struct filter *filter;
     int *db_map; // target db of a source db, for the first db_map_n
     int db_map_n;
+    struct link_gate gate;
+    struct worker *keeper; // removes what is stale
+    uv_timer_t gc_timer;
 };
 
 // ---- lanes from the configuration ----
-
-static char *lane_file_name(const char *address)
-{
-    char *s = xstrdup(address);
-    for (char *p = s; *p; p++)
-        if (!(*p == '.' || *p == '-' || (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') ||
-              (*p >= 'A' && *p <= 'Z')))
-            *p = '_';
-    return s;
-}
 
 static int make_dirs(const char *path, struct err *e)
 {
@@ -66,94 +60,20 @@ static int make_dirs(const char *path, struct err *e)
     return rc;
 }
 
-static struct filter_names names_of(const struct str_list *l)
+static const struct endpoint *target_of(const struct config *c, size_t lane)
 {
-    return (struct filter_names){l->v, l->n};
+    const struct redis_config *out = &c->output.redis;
+    return &out->endpoints[lane < out->endpoints_n ? lane : 0];
 }
 
-static struct filter_dbs dbs_of(const struct int_list *l)
+static bool target_is_shared(const struct config *c, size_t lane)
 {
-    return (struct filter_dbs){l->v, l->n};
-}
-
-// Returns new ranges.
-static struct filter_slots slots_of(const struct slot_list *l)
-{
-    struct filter_slot_range *v = xcalloc(l->n, sizeof(*v));
-    for (size_t i = 0; i < l->n; i++)
-        v[i] = (struct filter_slot_range){l->v[i].from, l->v[i].to};
-    return (struct filter_slots){v, l->n};
-}
-
-static int make_filter(struct filter **out, const struct filter_config *f, struct err *e)
-{
-    struct filter_slots black = slots_of(&f->slot_blacklist), white = slots_of(&f->slot_whitelist);
-    struct filter_rules r = {
-        .db_blacklist = dbs_of(&f->db_blacklist),
-        .db_whitelist = dbs_of(&f->db_whitelist),
-        .command_blacklist = names_of(&f->command_blacklist),
-        .command_whitelist = names_of(&f->command_whitelist),
-        .group_blacklist = names_of(&f->command_group_blacklist),
-        .group_whitelist = names_of(&f->command_group_whitelist),
-        .prefix_blacklist = names_of(&f->key_prefix_blacklist),
-        .prefix_whitelist = names_of(&f->key_prefix_whitelist),
-        .slot_blacklist = black,
-        .slot_whitelist = white,
-    };
-    int rc = filter_new(out, &r, e);
-    free((void *)(uintptr_t)black.v);
-    free((void *)(uintptr_t)white.v);
-    const char *unknown;
-    for (size_t i = 0; rc == 0 && (unknown = filter_unknown_command(*out, i)); i++)
-        log_warn("config", "filter: no command \"%s\" is known", unknown);
-    return rc;
-}
-
-static void fill_journal(struct lane_options *o, const struct config *c, int lanes, const char *dir)
-{
-    const struct channel_config *ch = &c->channel;
-    bool disk = ch->type == JOURNAL_STORER;
-    int64_t max = disk ? ch->storer_max_size : ch->memory_max_size;
-    o->journal = (struct journal_options){
-        .type = ch->type,
-        .dir = dir,
-        .max_size = max < 0 ? max : max / lanes,
-        .log_size = disk ? ch->storer_log_size : ch->memory_log_size,
-        .max_age_ms = ch->max_age_ms,
-        .flush = ch->flush,
-        .verify_crc = ch->verify_crc,
-    };
-}
-
-static void fill_replay(struct lane_options *o, const struct config *c)
-{
-    const struct replay_config *r = &c->output.replay;
-    o->psync_command = c->input.psync_command;
-    o->announce_ip = c->input.announce_ip;
-    o->resume = r->resume;
-    o->transactions = r->transaction;
-    o->wrap_all = r->wrap_all;
-    o->max_exec = r->mode == REPLAY_PIPELINE ? 16 : 1;
-    o->batch_cmds = r->batch_cmd_count > 0 ? (uint32_t)r->batch_cmd_count : 8192;
-    o->batch_bytes = r->batch_buffer_size > 0 ? (size_t)r->batch_buffer_size : 8u << 20;
-    o->position_ms = r->update_checkpoint_ms;
-    o->keepalive_ms = r->keepalive_ticker_ms;
-    o->exists = (enum load_exists)r->key_exists;
-    o->functions = (enum load_functions)r->function_exists;
-    o->exists_log = r->key_exists_log;
-    o->restore_enabled = r->enable_restore;
-    o->skip_module_aux = r->module_aux == MODULE_AUX_SKIP;
-    // Above this a value is built in pieces: a payload costs the target its size twice.
-    int64_t restore_limit = 16 << 20;
-    o->max_restore = (uint64_t)(r->max_proto_bulk_len < restore_limit ? r->max_proto_bulk_len
-                                                                      : restore_limit);
-    o->stop_on_error = r->on_error == ON_ERROR_STOP;
-    o->full_sync_flush = r->full_sync_flush == FLUSH_DB    ? "FLUSHDB"
-                         : r->full_sync_flush == FLUSH_ALL ? "FLUSHALL"
-                                                           : NULL;
-    o->expiry_guard = r->expiry_guard;
-    o->expiry_margin_ms = r->expiry_margin_ms;
-    o->delay_test_key = c->input.sync_delay_test_key;
+    char name[300], other[300];
+    endpoint_name(target_of(c, lane), name, sizeof(name));
+    for (size_t i = 0; i < c->input.redis.endpoints_n; i++)
+        if (i != lane && strcmp(name, endpoint_name(target_of(c, i), other, sizeof(other))) == 0)
+            return true;
+    return false;
 }
 
 struct new_lane {
@@ -177,7 +97,7 @@ static int start_lane(struct supervisor *s, int i, struct err *e)
     struct sup_lane *sl = &s->lanes[i];
     sl->worker = s->workers[i % s->workers_n];
     endpoint_name(&c->input.redis.endpoints[i], sl->name, sizeof(sl->name));
-    char *file = lane_file_name(sl->name);
+    char *file = lane_config_name(sl->name);
     if (c->channel.type == JOURNAL_STORER) {
         sl->dir = xasprintf("%s/%s", c->channel.dir_path, file);
         int rc = make_dirs(c->channel.dir_path, e);
@@ -187,24 +107,28 @@ static int start_lane(struct supervisor *s, int i, struct err *e)
         }
     }
     const struct replay_config *r = &c->output.replay;
+    int rc = r->dead_letter_dir ? make_dirs(r->dead_letter_dir, e) : 0;
+    if (rc) {
+        free(file);
+        return rc;
+    }
     sl->dead_letter = r->dead_letter_file ? xstrdup(r->dead_letter_file)
                                           : xasprintf("%s/%s.dead", r->dead_letter_dir, file);
     free(file);
     struct new_lane n = {.sl = sl, .e = e};
+    lane_config_options(&n.o, c);
     n.o.tag = sl->name;
     n.o.source = c->input.redis.endpoints[i];
-    n.o.target = c->output.redis.endpoints[i < (int)c->output.redis.endpoints_n ? i : 0];
+    n.o.target = *target_of(c, (size_t)i);
     n.o.filter = s->filter;
+    n.o.gate = &s->gate;
     n.o.dbs = (struct rewrite_dbs){.forced = r->target_db >= 0,
                                    .forced_db = r->target_db,
                                    .map = s->db_map,
                                    .map_n = s->db_map_n,
-                                   .shared = c->output.redis.endpoints_n < (size_t)s->lanes_n};
+                                   .shared = target_is_shared(c, (size_t)i)};
     n.o.dead_letter_path = sl->dead_letter;
-    fill_journal(&n.o, c, s->lanes_n, sl->dir);
-    fill_replay(&n.o, c);
-    const char *colon = strrchr(c->server.listen, ':');
-    n.o.listening_port = colon ? atoi(colon + 1) : 0;
+    n.o.journal.dir = sl->dir;
     n.o.loop = worker_loop(sl->worker);
     worker_call(sl->worker, create_lane, &n);
     return n.rc;
@@ -228,6 +152,30 @@ static void fill_db_map(struct supervisor *s, const struct db_map *map)
         s->db_map[map->v[i].from] = map->v[i].to;
 }
 
+static void on_gc_timer(uv_timer_t *timer)
+{
+    struct err e = {0};
+    if (supervisor_gc(timer->data, &e))
+        log_warn(NULL, "remove what is stale: %s", e.msg);
+}
+
+static void start_gc_timer(void *arg)
+{
+    struct supervisor *s = arg;
+    uint64_t every = (uint64_t)s->cfg->channel.stale_checkpoint_ms / 2;
+    if (every < GC_MIN_MS)
+        every = GC_MIN_MS;
+    must(uv_timer_init(worker_loop(s->keeper), &s->gc_timer) == 0);
+    s->gc_timer.data = s;
+    uv_timer_start(&s->gc_timer, on_gc_timer, every, every);
+}
+
+static void close_gc_timer(void *arg)
+{
+    struct supervisor *s = arg;
+    uv_close((uv_handle_t *)&s->gc_timer, NULL);
+}
+
 int supervisor_start(struct supervisor **out, const struct config *cfg, struct err *e)
 {
     size_t in = cfg->input.redis.endpoints_n, to = cfg->output.redis.endpoints_n;
@@ -239,7 +187,8 @@ int supervisor_start(struct supervisor **out, const struct config *cfg, struct e
     struct supervisor *s = xcalloc(1, sizeof(*s));
     s->cfg = cfg;
     fill_db_map(s, &cfg->output.replay.target_db_map);
-    int rc = make_filter(&s->filter, &cfg->output.filter, e);
+    int rc = lane_config_filter(&s->filter, &cfg->output.filter, e);
+    atomic_init(&s->gate.free, (int)cfg->input.rdb_parallel);
     s->lanes = xcalloc(in, sizeof(*s->lanes));
     s->lanes_n = (int)in;
     s->workers = xcalloc(in, sizeof(struct worker *));
@@ -247,6 +196,10 @@ int supervisor_start(struct supervisor **out, const struct config *cfg, struct e
         rc = worker_start(&s->workers[s->workers_n], e);
     for (int i = 0; rc == 0 && i < s->lanes_n; i++)
         rc = start_lane(s, i, e);
+    if (rc == 0)
+        rc = worker_start(&s->keeper, e);
+    if (rc == 0)
+        worker_call(s->keeper, start_gc_timer, s);
     if (rc) {
         supervisor_stop(s, 0);
         supervisor_free(s);
@@ -326,6 +279,10 @@ void supervisor_free(struct supervisor *s)
 {
     if (!s)
         return;
+    if (s->keeper) {
+        worker_call(s->keeper, close_gc_timer, s);
+        worker_stop(s->keeper);
+    }
     for (int i = 0; i < s->lanes_n; i++)
         if (s->lanes[i].lane)
             worker_call(s->lanes[i].worker, free_lane, &s->lanes[i]);
@@ -491,24 +448,7 @@ int supervisor_gc(struct supervisor *s, struct err *e)
 {
     struct lane_snapshot *lanes;
     size_t n = supervisor_snapshots(s, &lanes);
-    const char **keep = xcalloc(n, sizeof(*keep));
-    for (size_t i = 0; i < n; i++)
-        keep[i] = lanes[i].replid;
-    int rc = 0;
-    const struct redis_config *out = &s->cfg->output.redis;
-    for (size_t i = 0; rc == 0 && i < out->endpoints_n; i++) {
-        struct redis_client *c;
-        int removed = 0;
-        rc = redis_connect(&c, &out->endpoints[i], GC_TIMEOUT_MS, e);
-        if (rc)
-            break;
-        rc = position_gc(c, keep, (int)n, s->cfg->channel.stale_checkpoint_ms, clock_unix_ms(),
-                         &removed, e);
-        redis_close(c);
-        if (rc == 0 && removed)
-            log_info(NULL, "removed %d stale position%s", removed, removed == 1 ? "" : "s");
-    }
-    free(keep);
+    int rc = gc_run(s->cfg, lanes, n, e);
     free(lanes);
     return rc;
 }

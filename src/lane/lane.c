@@ -121,6 +121,8 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
 {
     struct lane *l = ctx;
     l->source_is_valkey = source->is_valkey;
+    l->source_ahead_ms = source->clock_ahead_ms;
+    l->catch_up_to = source->repl_offset;
     if (source->repl_offset > (int64_t)l->again_until)
         l->again_until = (uint64_t)source->repl_offset;
     if (source->replid[0]) {
@@ -202,7 +204,7 @@ static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const c
              l->full_reason);
     // What is in flight belongs to the old history; the fence keeps it from coming late.
     drop_target_now(l);
-    expiry_clear(l->expiry);
+    lane_expiry_forget(l);
     l->force_full = false;
     l->snapshot_fresh = true;
     l->again_until = 0;
@@ -326,20 +328,20 @@ static void load_finished(struct lane *l)
     l->full_reason[0] = 0;
 }
 
-static int64_t oldest_unapplied_ms(const struct lane *l)
+// When the byte after the reader's place came, and how many more came until then. The commands of a
+// source before 7.0 count their expiries from then.
+static int64_t received_at(const struct lane *l, size_t *bytes)
 {
+    uint64_t pos = apply_position(l->apply);
     for (uint32_t i = 0; i < l->lag_count; i++) {
         const struct lag_sample *s = &l->lag[(l->lag_head + i) % LAG_SAMPLES];
-        if (s->offset > l->mark.offset)
+        if (s->offset > pos) {
+            if (*bytes > s->offset - pos)
+                *bytes = s->offset - pos;
             return s->ms;
+        }
     }
-    return 0;
-}
-
-static bool is_behind(const struct lane *l, int64_t now)
-{
-    int64_t oldest = oldest_unapplied_ms(l);
-    return l->load || (oldest && now - oldest > 1000) || l->link_state != LINK_STREAM;
+    return clock_unix_ms();
 }
 
 void lane_pump(struct lane *l)
@@ -360,10 +362,10 @@ void lane_pump(struct lane *l)
         if (rc == LOAD_FINISHED)
             load_finished(l);
     } else if (l->apply) {
-        int64_t now = clock_unix_ms(), hold = 0, oldest = oldest_unapplied_ms(l);
-        if (l->o.expiry_guard)
-            hold = now + (is_behind(l, now) ? (int64_t)24 * 3600 * 1000 : l->o.expiry_margin_ms);
-        rc = apply_pump(l->apply, TURN_BYTES, oldest ? oldest : now, hold, &e);
+        size_t budget = TURN_BYTES;
+        int64_t received = received_at(l, &budget) + l->source_ahead_ms;
+        lane_settle(l);
+        rc = apply_pump(l->apply, budget, received, lane_hold_before(l), &e);
     }
     bool damaged = journal_damaged(l->journal);
     if (damaged && rc >= 0)
@@ -416,18 +418,9 @@ static void sample_lag(struct lane *l, int64_t now)
     l->lag[(l->lag_head + l->lag_count++) % LAG_SAMPLES] = (struct lag_sample){ji.right, now};
 }
 
-static void settle_expiries(struct lane *l, int64_t now)
-{
-    struct batch_mark mark;
-    if (!l->apply || !may_apply(l) || is_behind(l, now) || !expiry_any(l->expiry) ||
-        !apply_between_units(l->apply, &mark))
-        return;
-    expiry_settle(l->expiry, l->batcher, &mark, now, &l->counters.expiries_settled);
-}
-
 static void check_stopped(struct lane *l)
 {
-    if (!l->stopped || (batcher_attached(l->batcher) && !batcher_idle(l->batcher)))
+    if (!l->stopped || l->defusing || (batcher_attached(l->batcher) && !batcher_idle(l->batcher)))
         return;
     void (*done)(void *) = l->stopped;
     l->stopped = NULL;
@@ -466,7 +459,7 @@ static void on_tick(uv_timer_t *handle)
     if (l->state == LANE_RUN || l->state == LANE_READY_RUN || l->state == LANE_PAUSE)
         lane_dial_target(l);
     watch_target(l, now);
-    settle_expiries(l, now);
+    lane_expiry_tick(l);
     if (l->has_mark && !l->mark.loading)
         journal_mark(l->journal, l->mark.offset, l->mark.db, now);
     batcher_flush(l->batcher);
@@ -505,6 +498,7 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
                               .endpoint = o->source,
                               .from = o->from,
                               .gate = o->gate,
+                              .version = o->source_version,
                               .journal = l->journal,
                               .tag = o->tag,
                               .psync_command = o->psync_command ? o->psync_command : "PSYNC",
@@ -554,6 +548,7 @@ void lane_pause(struct lane *l)
     if (l->state != LANE_RUN && l->state != LANE_READY_RUN)
         return;
     l->state = LANE_PAUSE;
+    lane_defuse(l);
     batcher_store_position(l->batcher);
     log_info(l->o.tag, "paused: the source is still drained into the journal");
     lane_publish(l);
@@ -570,6 +565,7 @@ void lane_resume(struct lane *l, bool skip)
     l->error_ref = UINT64_MAX;
     l->error = (struct err){0};
     l->state = LANE_RUN;
+    lane_defuse_end(l);
     l->retry_ms = 0;
     log_info(l->o.tag, "resumed");
     if (from_stop || l->link_state == LINK_IDLE)
@@ -582,6 +578,7 @@ void lane_stop(struct lane *l, void (*done)(void *ctx), void *ctx)
 {
     l->state = LANE_STOP;
     link_stop(l->link);
+    lane_defuse(l);
     batcher_store_position(l->batcher);
     batcher_flush(l->batcher);
     l->stopped = done;
@@ -625,6 +622,7 @@ void lane_free(struct lane *l)
 {
     if (!l->freed) {
         l->freed = true;
+        lane_sweep_cancel(l);
         drop_target_now(l);
         link_free(l->link);
         batcher_free(l->batcher);

@@ -5,11 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "flow/expiry.h"
 #include "lane/lane_int.h"
-
-// While the lane is behind, an expiry this near is held: nobody knows how long catching up takes.
-#define BEHIND_HORIZON_MS ((int64_t)24 * 3600 * 1000)
 
 bool target_error_is_transient(struct slice text)
 {
@@ -33,32 +29,6 @@ int lane_map_db(const struct lane *l, int db)
 static int map_db(void *ctx, int db)
 {
     return lane_map_db(ctx, db);
-}
-
-static int64_t hold_expiry(void *ctx, int db, struct slice key, struct slice field,
-                           int64_t expire_ms)
-{
-    struct lane *l = ctx;
-    int64_t now = clock_unix_ms();
-    if (!l->o.expiry_guard || expire_ms >= now + BEHIND_HORIZON_MS)
-        return expire_ms;
-    l->counters.expiries_held++;
-    expiry_held(l->expiry, db, key, field, expire_ms, now);
-    return expiry_far(expire_ms);
-}
-
-static void on_held(void *ctx, int db, struct slice key, struct slice field, int64_t true_ms)
-{
-    struct lane *l = ctx;
-    l->counters.expiries_held++;
-    expiry_held(l->expiry, db, key, field, true_ms, clock_unix_ms());
-}
-
-static void on_moved(void *ctx)
-{
-    struct lane *l = ctx;
-    if (expiry_any(l->expiry))
-        expiry_moved(l->expiry);
 }
 
 static void on_getack(void *ctx)
@@ -192,9 +162,8 @@ static void on_cmd_failed(void *ctx, uint64_t ref, struct slice text, bool in_ex
         lane_drop_target(l);
         return;
     }
-    if (ref == UINT64_MAX) { // our own expiry upkeep; the far expiry stays until a sweep
-        expiry_moved(l->expiry);
-        log_warn(l->o.tag, "set true expiries: %.*s", (int)(text.n < 200 ? text.n : 200), text.p);
+    if (ref == UINT64_MAX) {
+        lane_expiry_failed(l, text);
         return;
     }
     if (!in_exec && target_error_is_transient(text)) {
@@ -260,7 +229,7 @@ static int put_position(void *ctx, const struct batch_mark *mark, struct buf *ou
         p->offset = (int64_t)ji.snapshot_offset;
     }
     p->epoch = l->epoch;
-    p->far_expiries = l->far_flag || expiry_any(l->expiry);
+    p->far_expiries = l->far_flag || l->sweep || expiry_any(l->expiry);
     p->time_ms = clock_unix_ms();
     position_put(out, p, p->time_ms);
     if (l->stale_replid[0] && strcmp(l->stale_replid, l->id1) != 0) {
@@ -298,9 +267,10 @@ void lane_apply_start(struct lane *l, uint64_t from, int db)
         .target_version = l->server.version,
         .target_is_valkey = l->server.is_valkey,
         .source_is_valkey = l->source_is_valkey,
+        .replids = {l->id1, l->stale_replid},
         .getack = on_getack,
-        .held = on_held,
-        .moved = on_moved,
+        .held = lane_expiry_held,
+        .moved = lane_expiry_moved,
         .refused = on_refused,
         .probe_key = slice_cstr(l->o.delay_test_key ? l->o.delay_test_key : ""),
         .probe_sent = lane_probe_sent,
@@ -331,7 +301,7 @@ void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, ui
         .target_is_valkey = l->server.is_valkey,
         .temp_tag = l->id1,
         .map_db = map_db,
-        .hold_expiry = hold_expiry,
+        .hold_expiry = lane_hold_expiry,
         .ctx = l,
     };
     lane_end_apply(l);

@@ -27,6 +27,8 @@ struct target_result {
     struct position position;
     bool found;
     bool fenced_off; // a newer process writes here
+    bool scripts;    // EVAL is allowed
+    bool imports;    // Valkey's import mode is on, and this connection has it
     int source_dbs;  // how many the source has, if asked; 0 unknown
     struct err err;
 };
@@ -68,6 +70,7 @@ struct lane {
     uint64_t target_epoch; // tells an outdated attempt from the current one
     struct redis_server server;
     bool server_known;
+    bool target_scripts, target_imports; // see target_result
     struct position position; // as last read or written
     bool position_known;      // looked for under the current ids
     bool position_found;
@@ -87,12 +90,19 @@ struct lane {
     uint32_t skips_n;
 
     // progress
-    bool want_settle, far_flag;
     struct batch_mark mark; // applied
     bool has_mark;
     struct lag_sample lag[LAG_SAMPLES];
     uint32_t lag_head, lag_count;
     int64_t last_apply_ms;
+
+    // expiries
+    bool far_flag;   // far expiries may exist that the table does not know
+    bool settle_due, defusing, counted_behind;
+    int64_t source_ahead_ms; // the source's clock is ahead of ours by this
+    int64_t catch_up_to;     // the source's offset when the link began
+    int64_t defuse_until_ms, sweep_due_ms;
+    struct lane_sweep *sweep; // NULL: none is under way
 
     struct lane_probe *probe; // NULL: none
     struct lane_snapshot logged; // numbers of the last statistics line
@@ -123,6 +133,24 @@ void lane_skip_offset(struct lane *l, uint64_t ref);
 bool lane_dead_letter(struct lane *l, uint64_t ref, struct slice reason);
 void lane_latch_error(struct lane *l, uint64_t ref, const struct err *e);
 void lane_note_error(struct lane *l, const struct err *e);
+
+// lane_expiry.c. The first five are what apply.h, load.h and batcher.h describe.
+int64_t lane_hold_before(const struct lane *l);
+int64_t lane_hold_expiry(void *ctx, int db, struct slice key, struct slice field, int64_t expire_ms);
+void lane_expiry_held(void *ctx, int db, struct slice key, struct slice field, int64_t true_ms);
+void lane_expiry_moved(void *ctx, int db, int argc, const struct slice *argv);
+void lane_expiry_failed(struct lane *l, struct slice text);
+int64_t lane_source_ms(const struct lane *l); // the source's clock
+// What is received, or was written at the source when the link began, is not all applied.
+bool lane_is_behind(const struct lane *l);
+void lane_expiry_target(struct lane *l); // a target was reached
+void lane_expiry_tick(struct lane *l);
+void lane_settle(struct lane *l);        // in a turn of the lane, if the tick has said so
+void lane_expiry_forget(struct lane *l); // a new history begins
+void lane_sweep_cancel(struct lane *l);
+// Before the lane stands still: makes near expiries far. `defusing` until that is done.
+void lane_defuse(struct lane *l);
+void lane_defuse_end(struct lane *l);
 
 // lane_probe.c: the delay probe. Each is a no-op without one.
 void lane_probe_tick(struct lane *l, int64_t now);

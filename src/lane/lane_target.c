@@ -111,6 +111,25 @@ static int flush_target(struct redis_client *c, const struct dial_job *j, struct
     return rc;
 }
 
+static int probe_expiry(struct redis_client *c, struct target_result *r)
+{
+    struct redis_reply reply;
+    struct resp_node n;
+    int rc = redis_call_raw(c, SLICE("*3\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n0\r\n"), 1,
+                            &reply, &r->err);
+    r->scripts = rc == 0;
+    if ((rc && rc != ERR_REPLY) || !r->server.has_import_mode)
+        return rc == ERR_REPLY ? 0 : rc;
+    rc = redis_call(c, &reply, &r->err, "CONFIG GET import-mode");
+    size_t pos = reply.first_child;
+    if (rc == 0 && resp_next(reply.p, reply.n, &pos, &n) && resp_next(reply.p, reply.n, &pos, &n) &&
+        slice_eq(n.text, SLICE("yes"))) {
+        rc = redis_call(c, &reply, &r->err, "CLIENT IMPORT-SOURCE ON");
+        r->imports = rc == 0;
+    }
+    return rc == ERR_REPLY ? 0 : rc;
+}
+
 static int reach(struct dial_job *j, struct redis_client *c)
 {
     struct target_result *r = &j->r;
@@ -150,7 +169,9 @@ static int reach(struct dial_job *j, struct redis_client *c)
                     j->epoch ? j->epoch : 1);
     if (rc && rc != ERR_REPLY)
         return rc;
-    rc = redis_call(c, &reply, e, "SELECT 0");
+    rc = probe_expiry(c, r);
+    if (rc == 0)
+        rc = redis_call(c, &reply, e, "SELECT 0");
     if (rc == 0 && j->flush_command)
         rc = flush_target(c, j, e);
     return rc;
@@ -256,6 +277,9 @@ void lane_target_ready(struct lane *l, struct target_result *r)
                  r->server.is_valkey ? "Valkey" : "Redis", r->server.version / 10000,
                  r->server.version / 100 % 100, r->server.version % 100);
     l->server_known = true;
+    l->target_scripts = r->scripts;
+    l->target_imports = r->imports;
+    lane_expiry_target(l);
     if (r->source_dbs)
         l->o.dbs.source_dbs = r->source_dbs;
     l->position_known = true;

@@ -46,6 +46,7 @@ struct redis_server {
     char maxmemory_policy[32];
     int databases;             // from CONFIG GET; -1 unknown
     bool has_import_mode;      // Valkey 8.1+
+    int64_t clock_ahead_ms;    // its clock against ours when INFO came; 0: unknown
 };
 int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e) must_check;
 // "7.0.15" is 70015; what follows the numbers ("-rc1") is left out. 0 when it is no version.

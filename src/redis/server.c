@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "redis/client.h"
 #include "redis/info.h"
 
@@ -98,6 +99,9 @@ void redis_server_parse(struct redis_server *s, struct slice info)
         s->is_replica = true;
     if (field_is(info, "loading", "1"))
         s->loading = true;
+    int64_t time_us;
+    if (redis_info_field(info, "server_time_usec", &v) && slice_i64(v, &time_us))
+        s->clock_ahead_ms = time_us / 1000 - clock_unix_ms();
     if (redis_info_field(info, "master_replid", &v))
         copy_replid(s->replid, v);
     if (redis_info_field(info, "master_replid2", &v))

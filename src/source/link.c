@@ -43,6 +43,7 @@ struct link {
     struct conn *conn;
     uv_timer_t timer; // the next attempt, or the tick
     uv_timer_t again; // goes on with a turn that was cut short
+    bool resting;     // reading waits for `again`
     int handles;      // still open
     bool started, freed;
     bool in_gate;    // counted as a running full sync
@@ -117,6 +118,7 @@ static void disconnect(struct link *l)
     l->session++;
     uv_timer_stop(&l->timer);
     uv_timer_stop(&l->again);
+    l->resting = false;
     gate_leave(l);
     if (l->dial)
         l->dial->link = NULL;
@@ -177,7 +179,7 @@ static void journal_failed(struct link *l, const struct err *why)
 
 static void update_want(struct link *l)
 {
-    int want = l->blocked ? 0 : CONN_READ;
+    int want = l->blocked || l->resting ? 0 : CONN_READ;
     if (l->psync.out.n)
         want |= CONN_WRITE;
     conn_want(l->conn, want);
@@ -557,6 +559,18 @@ static void go_on(uv_timer_t *t)
         run_turn(l);
 }
 
+// A snapshot comes in small pieces; a wake-up for each costs more than receiving it. So while it
+// keeps coming the socket is looked at once a millisecond.
+static void rest(struct link *l, size_t received)
+{
+    bool was = l->resting;
+    l->resting = l->psync.state == PSYNC_RDB && received > 0 && !l->blocked;
+    if (l->resting)
+        uv_timer_start(&l->again, go_on, 1, 0);
+    if (was != l->resting)
+        update_want(l);
+}
+
 // Receives for a bounded time, so that the other work of the loop's thread stays on time.
 static void run_turn(struct link *l)
 {
@@ -579,6 +593,7 @@ static void run_turn(struct link *l)
     // The poll does not tell of bytes that are inside TLS.
     if (!l->blocked && conn_has_buffered(l->conn))
         uv_timer_start(&l->again, go_on, 0, 0);
+    rest(l, total);
     if (!l->blocked && l->state == LINK_BLOCKED)
         set_state(l, l->psync.state == PSYNC_RDB ? LINK_RDB : LINK_STREAM, NULL);
     if (l->session == session)
@@ -713,6 +728,7 @@ struct link *link_new(const struct link_options *o)
         .psync_command = o->psync_command ? o->psync_command : "PSYNC",
         .announce_ip = o->announce_ip,
         .listening_port = o->listening_port,
+        .version = o->version,
     };
     uv_timer_init(o->loop, &l->timer);
     uv_timer_init(o->loop, &l->again);

@@ -66,6 +66,7 @@ struct link_options {
     const char *psync_command; // "PSYNC" unless the cloud renames it
     int listening_port;        // announced; 0: not announced
     const char *announce_ip;   // NULL: not announced
+    int version;               // of the source, where INFO does not tell it; 0: unknown
     int connect_timeout_ms;    // 5000
     int read_timeout_ms; // 60000: silence longer than this is a dead link (masters ping each 10 s)
     const struct link_events *events;

@@ -74,6 +74,8 @@ static enum psync_event on_info(struct psync *p, const struct resp_node *reply)
 {
     if (reply->type == RESP_BULK)
         redis_server_parse(&p->server, reply->text);
+    if (p->server.version == 0)
+        p->server.version = p->o->version;
     return PSYNC_NEED_MORE;
 }
 

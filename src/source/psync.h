@@ -40,6 +40,7 @@ struct psync_options {           // borrowed by the machine
     const char *psync_command;
     const char *announce_ip; // NULL: not announced
     int listening_port;      // 0: not announced
+    int version;             // of the source, where INFO does not tell it; 0: unknown
 };
 
 struct psync {

@@ -4,12 +4,14 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "target/position.h"
 
 enum {
     SKIPS = 64,
     // Bytes waiting in the journal: from here on the lane catches up, until it is nearly there.
     BEHIND_BYTES = 1 << 20,
     CAUGHT_UP_BYTES = 64 << 10,
+    COPY_LIMIT = 1024, // longer arguments are sent from where they lie
 };
 
 // Commands of the stream that steer it.
@@ -20,6 +22,7 @@ struct apply {
     struct journal_reader *reader;
     struct resp_cmd cmd;
     uint64_t pos; // everything up to here is in the batcher
+    struct slice view; // journal bytes that commands are read from
     int db;       // selected by the source
     bool in_txn;  // between the source's MULTI and EXEC
     bool unit_open;
@@ -27,7 +30,7 @@ struct apply {
     struct rewrite rewrite;
     struct filter_scratch scratch;
     struct buf text;
-    const struct cmd_info *steer[STEERS];
+    const struct cmd_info *steer[STEERS], *swapdb;
     uint64_t skip[SKIPS];
     int skips;
     struct apply_stats stats;
@@ -48,6 +51,7 @@ struct apply *apply_new(const struct apply_options *o, uint64_t from, int db)
         a->steer[i] = cmd_by_name(names[i]);
         must(a->steer[i]);
     }
+    a->swapdb = cmd_by_name(SLICE("swapdb"));
     return a;
 }
 
@@ -115,7 +119,7 @@ static void end_command(struct apply *a, uint64_t end)
     a->unit_open = false;
 }
 
-static void report_expiries(struct apply *a, int target_db)
+static void report_expiries(struct apply *a, int target_db, int argc, const struct slice *argv)
 {
     const struct rewrite *w = &a->rewrite;
     for (int i = 0; i < w->expiries; i++)
@@ -123,7 +127,7 @@ static void report_expiries(struct apply *a, int target_db)
             a->o.held(a->o.ctx, target_db, w->expiry[i].key, w->expiry[i].field,
                       w->expiry[i].true_ms);
     if (w->moves_keys)
-        a->o.moved(a->o.ctx);
+        a->o.moved(a->o.ctx, target_db, argc, argv);
 }
 
 enum verdict { TAKEN, NOT_NOW, STOP };
@@ -144,10 +148,37 @@ static void put_command(struct apply *a, int argc, const struct slice *argv)
         batcher_select(a->o.batcher, (int)db, a->pos);
         return;
     }
+    struct outq *out = batcher_out(a->o.batcher);
     buf_clear(&a->text);
-    resp_put_argv(&a->text, argc, argv);
-    outq_put(batcher_out(a->o.batcher), a->text.p, a->text.n);
+    resp_put_array(&a->text, (size_t)argc);
+    for (int i = 0; i < argc; i++) {
+        const struct slice *s = &argv[i];
+        if (s->n <= COPY_LIMIT || s->p < a->view.p || s->p >= a->view.p + a->view.n) {
+            resp_put_bulk(&a->text, *s);
+            continue;
+        }
+        resp_put_bulk_header(&a->text, s->n);
+        outq_put(out, a->text.p, a->text.n);
+        outq_borrow(out, s->p, s->n);
+        buf_clear(&a->text);
+        buf_append_cstr(&a->text, "\r\n");
+    }
+    outq_put(out, a->text.p, a->text.n);
     batcher_cmd(a->o.batcher, a->pos);
+}
+
+// The position record must not leave db 0; the end of the transaction writes it again.
+static void drop_position(struct apply *a)
+{
+    batcher_select(a->o.batcher, 0, a->pos);
+    for (size_t i = 0; i < sizeof(a->o.replids) / sizeof(a->o.replids[0]); i++) {
+        if (!a->o.replids[i] || !a->o.replids[i][0])
+            continue;
+        buf_clear(&a->text);
+        position_put_del(&a->text, a->o.replids[i]);
+        outq_put(batcher_out(a->o.batcher), a->text.p, a->text.n);
+        batcher_cmd(a->o.batcher, a->pos);
+    }
 }
 
 static enum verdict send_command(struct apply *a, const struct cmd_info *info, const char *p,
@@ -166,6 +197,8 @@ static enum verdict send_command(struct apply *a, const struct cmd_info *info, c
     }
     if (!begin_unit(a, info))
         return NOT_NOW;
+    if (info == a->swapdb)
+        drop_position(a);
     batcher_select(a->o.batcher, to, a->pos);
     struct outq *out = batcher_out(a->o.batcher);
     if (r == REWRITE_AS_IS && argv == a->cmd.argv && !a->cmd.is_inline) {
@@ -178,7 +211,7 @@ static enum verdict send_command(struct apply *a, const struct cmd_info *info, c
         for (int i = 0; i < a->rewrite.then_n; i++)
             put_command(a, a->rewrite.then[i].argc, a->rewrite.then[i].argv);
     }
-    report_expiries(a, to);
+    report_expiries(a, to, argc, argv);
     if (a->o.probe_key.n && argc >= 3 && slice_eq(argv[1], a->o.probe_key) &&
         slice_ieq(argv[0], SLICE("set")))
         a->o.probe_sent(a->o.ctx, a->pos + a->cmd.len, argv[2]);
@@ -265,6 +298,7 @@ int apply_pump(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_befo
     int rc = journal_log_view(a->reader, a->pos, &p, &n, e);
     if (rc)
         return rc;
+    a->view = slice_make(p, n);
     if (n >= BEHIND_BYTES)
         a->catching_up = true;
     else if (n <= CAUGHT_UP_BYTES)

@@ -21,11 +21,14 @@ struct apply_options {
     int databases;                  // of the target; -1 unknown
     int target_version;             // 70015
     bool target_is_valkey, source_is_valkey;
+    // Ids whose position records may lie in the target's db 0; borrowed, "" for none, may change.
+    // SWAPDB would carry them off.
+    const char *replids[2];
     void (*getack)(void *ctx);      // REPLCONF GETACK was read
-    // A near expiry was replaced by a far one (field empty: the key's own); the key space was
-    // rearranged, so that a table of held keys no longer tells where they are.
+    // A near expiry was replaced by a far one (field.p NULL: the key's own); keys have moved with
+    // theirs, by the source's command argv.
     void (*held)(void *ctx, int target_db, struct slice key, struct slice field, int64_t true_ms);
-    void (*moved)(void *ctx);
+    void (*moved)(void *ctx, int target_db, int argc, const struct slice *argv);
     // A command that cannot be applied at all: true to go on without it, false to stop there.
     bool (*refused)(void *ctx, uint64_t ref, struct slice reason);
     // A SET of this key is on its way to the target; end is the position behind it. Empty: none.

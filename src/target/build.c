@@ -7,7 +7,11 @@
 #include "codec/resp.h"
 #include "target/load.h"
 
-enum { COLLECT_ELEMENTS = 256, COLLECT_BYTES = 64 * 1024 };
+enum {
+    COLLECT_ELEMENTS = 256,
+    COLLECT_BYTES = 64 * 1024,
+    TEMP_LIFE_MS = 24 * 3600 * 1000, // of a temporary key whose load is never finished
+};
 
 void build_free(struct build *u)
 {
@@ -62,6 +66,8 @@ static void put_header(struct outq *q, uint32_t argc)
     outq_put(q, tmp, n + 2);
 }
 
+static void begin_cmd(struct build *u, const char *name);
+
 static void flush_collected(struct build *u)
 {
     struct outq *q = batcher_out(u->b);
@@ -75,9 +81,16 @@ static void flush_collected(struct build *u)
         for (uint32_t i = 0; i < u->ttl_cmds; i++)
             batcher_cmd(u->b, u->ref);
     }
+    bool guard = u->argc && u->started && !u->guarded;
     buf_clear(&u->args);
     buf_clear(&u->ttls);
     u->argc = u->elements = u->ttl_cmds = 0;
+    if (guard) {
+        u->guarded = true;
+        begin_cmd(u, "PEXPIRE");
+        arg_u64(u, TEMP_LIFE_MS);
+        flush_collected(u);
+    }
 }
 
 static void begin_cmd(struct build *u, const char *name)
@@ -109,7 +122,7 @@ void build_begin(struct build *u, struct batcher *b, struct build_target target,
     u->ref = BUILD_REF | item->start;
     u->argc = u->elements = u->ttl_cmds = 0;
     u->pairs_left = 0;
-    u->started = false;
+    u->started = u->guarded = false;
     buf_printf(&u->temp, "%s%s:%llu", LOAD_TEMP_PREFIX, temp_tag, (unsigned long long)item->start);
     buf_append_slice(&u->key, key);
 }
@@ -117,9 +130,9 @@ void build_begin(struct build *u, struct batcher *b, struct build_target target,
 // What an interrupted attempt left under the name must not become part of the value.
 static void start(struct build *u)
 {
-    u->started = true;
     one(u, "DEL");
     flush_collected(u);
+    u->started = true;
 }
 
 static int hash_field_expiry(struct build *u, struct slice field, int64_t ms, struct err *e)
@@ -264,7 +277,7 @@ int build_element(struct build *u, const struct rdb_element *el, int64_t field_e
         arg(u, el->value);
         return 0;
     case RDB_OBJ_HASH:
-        collect(u, "HSET");
+        collect(u, u->target.version < 40000 && !u->target.is_valkey ? "HMSET" : "HSET");
         arg(u, el->field);
         arg(u, el->value);
         return field_expire_ms >= 0 ? hash_field_expiry(u, el->field, field_expire_ms, e) : 0;
@@ -274,7 +287,8 @@ int build_element(struct build *u, const struct rdb_element *el, int64_t field_e
     case RDB_OBJ_MODULE:
         break;
     }
-    return err_set(e, ERR_UNSUPPORTED, "key \"%.*s\" holds a module value, which only RESTORE can set",
+    return err_set(e, ERR_UNSUPPORTED,
+                   "key \"%.*s\" holds a module value, which only RESTORE can set",
                    (int)(u->key.n < 100 ? u->key.n : 100), u->key.p);
 }
 
@@ -283,10 +297,9 @@ void build_finish(struct build *u)
     flush_collected(u);
     if (!u->started)
         return;
-    if (u->expire_ms >= 0) {
-        one(u, "PEXPIREAT");
+    one(u, u->expire_ms >= 0 ? "PEXPIREAT" : "PERSIST");
+    if (u->expire_ms >= 0)
         arg_i64(u, u->expire_ms);
-    }
     one(u, u->no_replace ? "RENAMENX" : "RENAME");
     arg(u, buf_slice(&u->key));
     struct outq *q = batcher_out(u->b);

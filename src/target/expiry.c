@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/expiry.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <uthash.h>
 
@@ -32,11 +33,13 @@ struct entry {
     } head;      // with what follows, the hash key
     char name[]; // key, field
 };
+_Static_assert(offsetof(struct entry, name) == offsetof(struct entry, head) + 12, "one hash key");
 
 struct expiry {
     struct entry *entries;
     struct entry **heap; // earliest heap_ms first
     uint32_t heap_n, heap_cap;
+    uint32_t defused; // heap[0 .. defused) are not settled; not 0: the heap is out of order
     size_t bytes, max_bytes;
     size_t settled_bytes; // part of bytes; at most half of max_bytes
     size_t held;
@@ -109,6 +112,12 @@ static void heap_remove(struct expiry *x, struct entry *n)
     heap_down(x, last->heap_at);
 }
 
+static void heap_order(struct expiry *x)
+{
+    for (uint32_t i = x->heap_n / 2; i-- > 0;)
+        heap_down(x, i);
+}
+
 // ---- entries ----
 
 static size_t entry_size(const struct entry *n)
@@ -138,9 +147,9 @@ static void entry_free(struct expiry *x, struct entry *n)
 void expiry_clear(struct expiry *x)
 {
     struct entry *n, *next;
-    HASH_ITER (hh, x->entries, n, next)
-        entry_free(x, n);
-    x->heap_n = 0;
+    HASH_ITER(hh, x->entries, n, next)
+    entry_free(x, n);
+    x->heap_n = x->defused = 0;
     x->sweep = x->any_fields = false;
 }
 
@@ -298,12 +307,10 @@ size_t expiry_count(const struct expiry *x)
 const char *expiry_script_head(int version, bool is_valkey)
 {
     if (is_valkey || version == 0 || version >= 70000)
-        return LUA_CLOCK LUA_EXACT
-            "local function at(k) return redis.call('PEXPIRETIME',k) end ";
+        return LUA_CLOCK LUA_EXACT "local function at(k) return redis.call('PEXPIRETIME',k) end ";
     // PTTL and TIME of the same millisecond tell an expiry exactly.
     if (version >= 30200)
-        return "redis.replicate_commands() " LUA_CLOCK LUA_EXACT
-               "local function at(k) local a,p,b "
+        return "redis.replicate_commands() " LUA_CLOCK LUA_EXACT "local function at(k) local a,p,b "
                "repeat a=ms() p=redis.call('PTTL',k) b=ms() until a==b "
                "if p<0 then return p end return a+p end ";
     // These take no write after TIME.
@@ -329,7 +336,7 @@ static const char settle_keys[] =
 
 // As above for one field, ARGV[5].
 static const char settle_field[] =
-    "local r=redis.call('HPEXPIRETIME',KEYS[1],'FIELDS',1,ARGV[5]) local t=tonumber(ARGV[4]) "
+    "local r=redis.pcall('HPEXPIRETIME',KEYS[1],'FIELDS',1,ARGV[5]) local t=tonumber(ARGV[4]) "
     "if r and r[1] and r[1]==t+" LUA_FAR " then "
     "if t<=tonumber(ARGV[2]) or (t-ms())*2>t-ARGV[1] then "
     "redis.call('HPEXPIREAT',KEYS[1],ARGV[4],'FIELDS',1,ARGV[5]) "
@@ -340,7 +347,7 @@ static const char defuse_keys[] =
     "redis.call('PEXPIREAT',k,string.format('%.0f',t+" LUA_FAR ")) end end return 1";
 
 static const char defuse_field[] =
-    "local r=redis.call('HPEXPIRETIME',KEYS[1],'FIELDS',1,ARGV[5]) local t=tonumber(ARGV[4]) "
+    "local r=redis.pcall('HPEXPIRETIME',KEYS[1],'FIELDS',1,ARGV[5]) local t=tonumber(ARGV[4]) "
     "if r and r[1] and r[1]==t then redis.call('HPEXPIREAT',KEYS[1],string.format('%.0f',t+" LUA_FAR
     "),'FIELDS',1,ARGV[5]) end return 1";
 
@@ -430,6 +437,14 @@ static bool remember(struct expiry *x, struct entry *n, int64_t now_ms)
     return true;
 }
 
+static bool can_remember(const struct expiry *x, struct entry *const *list, int n)
+{
+    size_t size = x->settled_bytes;
+    for (int i = 0; i < n; i++)
+        size += list[i]->settled ? 0 : entry_size(list[i]);
+    return size <= x->max_bytes / 2;
+}
+
 static int collect(struct expiry *x, struct entry **list, int64_t now_ms, int *looks)
 {
     int n = 0;
@@ -445,6 +460,10 @@ bool expiry_settle(struct expiry *x, struct batcher *b, const struct batch_mark 
                    int64_t now_ms, uint64_t *settled)
 {
     int looks = LOOKS_PER_CALL;
+    if (x->defused) {
+        x->defused = 0;
+        heap_order(x);
+    }
     for (int unit = 0; unit < UNITS_PER_CALL; unit++) {
         if (!first_due(x, now_ms, &looks))
             return looks == 0;
@@ -452,8 +471,7 @@ bool expiry_settle(struct expiry *x, struct batcher *b, const struct batch_mark 
             return true;
         struct entry *list[KEYS_PER_UNIT];
         int n = collect(x, list, now_ms, &looks);
-        bool full = x->settled_bytes + (size_t)n * 1024 > x->max_bytes / 2;
-        struct script_call c = {settle_keys, settle_field, now_ms, full};
+        struct script_call c = {settle_keys, settle_field, now_ms, !can_remember(x, list, n)};
         send_all(x, b, &c, list, n);
         batcher_unit_end(b, mark);
         for (int i = 0; i < n; i++) {
@@ -465,32 +483,35 @@ bool expiry_settle(struct expiry *x, struct batcher *b, const struct batch_mark 
     return true;
 }
 
+void expiry_defuse_begin(struct expiry *x)
+{
+    heap_order(x);
+    x->defused = 0;
+}
+
 bool expiry_defuse(struct expiry *x, struct batcher *b, const struct batch_mark *mark,
                    int64_t now_ms)
 {
     const struct script_call c = {defuse_keys, defuse_field, now_ms, false};
     for (int unit = 0; unit < UNITS_PER_CALL; unit++) {
-        if (x->settled_bytes == 0)
+        struct entry *list[KEYS_PER_UNIT];
+        uint32_t at = x->defused;
+        int n = 0;
+        for (; at < x->heap_n && n < KEYS_PER_UNIT; at++)
+            if (x->heap[at]->settled)
+                list[n++] = x->heap[at];
+        if (n == 0) {
+            x->defused = at;
             return false;
+        }
         if (!batcher_unit_begin(b, true, false))
             return true;
-        struct entry *list[KEYS_PER_UNIT];
-        int n = 0;
-        // The hash keeps the order of insertion; whoever is held goes to its end on the way.
-        for (struct entry *it = x->entries, *next; it && n < KEYS_PER_UNIT; it = next) {
-            next = it->hh.next;
-            if (it->settled)
-                list[n++] = it;
-        }
+        x->defused = at;
         send_all(x, b, &c, list, n);
         batcher_unit_end(b, mark);
         for (int i = 0; i < n; i++) {
-            struct entry *it = list[i];
-            set_settled(x, it, false);
-            it->due_ms = due_of(it->true_ms, now_ms);
-            it->heap_ms = it->due_ms;
-            heap_up(x, it->heap_at);
-            heap_down(x, it->heap_at);
+            set_settled(x, list[i], false);
+            list[i]->due_ms = list[i]->heap_ms = due_of(list[i]->true_ms, now_ms);
         }
     }
     return true;

@@ -46,7 +46,8 @@ size_t expiry_count(const struct expiry *x);    // held
 bool expiry_settle(struct expiry *x, struct batcher *b, const struct batch_mark *mark,
                    int64_t now_ms, uint64_t *settled);
 // Makes what is settled far and held again, a bounded number a call. Returns true when more is to
-// do.
+// do. Nothing may be settled between the two.
+void expiry_defuse_begin(struct expiry *x);
 bool expiry_defuse(struct expiry *x, struct batcher *b, const struct batch_mark *mark,
                    int64_t now_ms);
 void expiry_clear(struct expiry *x);

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/fault.h"
 #include "base/mem.h"
 #include "codec/dump.h"
+#include "codec/rdb_types.h"
 #include "codec/resp.h"
 #include "target/build.h"
 
@@ -39,7 +41,7 @@ struct db_start {
 // One pass over the file: the main one, or a second look at one key.
 struct pass {
     struct rdb_reader *rdb;
-    uint64_t from;      // the window of the last feed
+    uint64_t from; // the window of the last feed
     struct slice window;
     struct rdb_item item;
     struct buf key; // copy, once a turn ends within the item
@@ -50,31 +52,74 @@ struct pass {
     struct build build;
 };
 
+// A key that must be looked at again.
+struct redo {
+    uint64_t index;
+    bool expired; // before its name was set: an older value may stand there; else to be built
+};
+
 struct load {
     struct load_options o;
     struct journal_reader *reader;
     struct pass main, again;
-    uint64_t *redo; // indexes of keys that the target could not RESTORE
-    size_t redo_n, redo_cap;
+    struct redo *redo; // those before redo_sent have been sent and wait for their replies
+    size_t redo_n, redo_sent, redo_cap;
     struct db_start *dbs;
     size_t dbs_n;
     uint64_t again_until;
-    bool functions_flushed, script_seen;
+    bool in_data; // past the functions and scripts, which are only loaded together
+    bool functions_flushed;
     int stream_db;
     uint64_t acked;
     struct buf scratch;
     struct load_stats stats;
 };
 
+static void take_stream_db(struct load *l, const struct rdb_item *item)
+{
+    int64_t v;
+    if (slice_eq(item->key, SLICE("repl-stream-db")) && slice_i64(item->value, &v) && v >= 0 &&
+        v <= INT32_MAX)
+        l->stream_db = (int)v;
+}
+
+// A load that goes on in the middle needs what the file's head says.
+static void read_head(struct load *l)
+{
+    struct rdb_reader *r = rdb_reader_new(false);
+    struct rdb_item item;
+    const char *p;
+    size_t n;
+    if (journal_snapshot_view(l->reader, 0, &p, &n, NULL) == 0) {
+        rdb_feed(r, p, 0, n);
+        while (rdb_next(r, &item, NULL) == RDB_ITEM && item.kind == RDB_KIND_AUX)
+            take_stream_db(l, &item);
+    }
+    rdb_reader_free(r);
+}
+
+// A value that is restored must lie in the journal as a whole, beside what is in flight.
+static uint64_t restore_limit(const struct load_options *o)
+{
+    struct journal_info ji;
+    journal_get_info(o->journal, &ji);
+    uint64_t quarter = ji.max_size > 0 ? (uint64_t)ji.max_size / 4 : UINT64_MAX;
+    return o->max_restore < quarter ? o->max_restore : quarter;
+}
+
 struct load *load_new(const struct load_options *o, uint64_t rdb_index, int db, int version,
                       uint64_t again_until)
 {
     struct load *l = xcalloc(1, sizeof(*l));
     l->o = *o;
+    l->o.max_restore = restore_limit(o);
     l->reader = journal_reader_open(o->journal);
     l->main.rdb = rdb_reader_new(rdb_index == 0);
-    if (rdb_index)
+    if (rdb_index) {
         rdb_reader_resume(l->main.rdb, rdb_index, db, version);
+        read_head(l);
+        l->in_data = true;
+    }
     l->main.from = l->acked = l->stats.index = rdb_index;
     l->again_until = again_until;
     l->dbs = xmalloc(sizeof(*l->dbs));
@@ -130,7 +175,7 @@ static void unit_begin(struct load *l)
 static void unit_end(struct load *l)
 {
     struct batch_mark mark = {.loading = true,
-                              .rdb_index = l->main.item.start,
+                              .rdb_index = l->in_data ? l->main.item.start : 0,
                               .rdb_db = l->main.item.db};
     batcher_unit_end(l->o.batcher, &mark);
 }
@@ -171,18 +216,28 @@ static bool has_pxat(const struct load *l)
     return l->o.target_version >= 60200 || l->o.target_is_valkey;
 }
 
+// For targets that take relative expiries only.
+static int64_t time_left(const struct pass *p)
+{
+    int64_t left = p->expire_ms - clock_unix_ms();
+    return left > 0 ? left : 1;
+}
+
 static void send_set(struct load *l, const struct pass *p, struct slice key, struct slice value)
 {
     struct outq *q = batcher_out(l->o.batcher);
-    bool pxat = p->expire_ms >= 0 && has_pxat(l);
     bool nx = l->o.exists != LOAD_REPLACE;
+    bool pxat = p->expire_ms >= 0 && has_pxat(l);
+    // A separate PEXPIREAT would hit the key that NX spares.
+    bool px = p->expire_ms >= 0 && !pxat && nx;
     bool borrow = value.n > COPY_LIMIT && value.p >= p->window.p &&
                   value.p < p->window.p + p->window.n; // not decoded into the reader's scratch
-    static const struct slice heads[4] = {
-        {"*3\r\n$3\r\nSET\r\n", 13}, {"*4\r\n$3\r\nSET\r\n", 13}, {"*5\r\n$3\r\nSET\r\n", 13},
-        {"*6\r\n$3\r\nSET\r\n", 13}};
+    static const struct slice heads[4] = {{"*3\r\n$3\r\nSET\r\n", 13},
+                                          {"*4\r\n$3\r\nSET\r\n", 13},
+                                          {"*5\r\n$3\r\nSET\r\n", 13},
+                                          {"*6\r\n$3\r\nSET\r\n", 13}};
     char *start = outq_reserve(q, key.n + (borrow ? 0 : value.n) + 160);
-    char *at = put_literal(start, heads[(pxat ? 2 : 0) + (nx ? 1 : 0)]);
+    char *at = put_literal(start, heads[(pxat || px ? 2 : 0) + (nx ? 1 : 0)]);
     at = put_bulk(at, key);
     if (borrow) {
         at = put_bulk_header(at, value.n);
@@ -197,11 +252,15 @@ static void send_set(struct load *l, const struct pass *p, struct slice key, str
         at = put_literal(at, SLICE("$4\r\nPXAT\r\n"));
         at = put_number(at, p->expire_ms);
     }
+    if (px) {
+        at = put_literal(at, SLICE("$2\r\nPX\r\n"));
+        at = put_number(at, time_left(p));
+    }
     if (nx)
         at = put_literal(at, SLICE("$2\r\nNX\r\n"));
     outq_commit(q, (size_t)(at - start));
     batcher_cmd(l->o.batcher, p->item.start);
-    if (p->expire_ms >= 0 && !pxat) {
+    if (p->expire_ms >= 0 && !pxat && !px) {
         buf_clear(&l->scratch);
         resp_put_cmd(&l->scratch, "PEXPIREAT %b %L", &key, p->expire_ms);
         outq_put(q, l->scratch.p, l->scratch.n);
@@ -215,8 +274,7 @@ static int64_t restore_ttl(const struct load *l, const struct pass *p)
         return 0;
     if (l->o.target_version >= 50000 || l->o.target_is_valkey)
         return p->expire_ms;
-    int64_t left = p->expire_ms - clock_unix_ms();
-    return left > 0 ? left : 1;
+    return time_left(p);
 }
 
 static void send_restore(struct load *l, const struct pass *p, struct slice key, struct slice raw)
@@ -263,82 +321,108 @@ static void send_restore(struct load *l, const struct pass *p, struct slice key,
     batcher_cmd(l->o.batcher, p->item.start);
 }
 
+// Within a unit.
 static void send_scratch(struct load *l, uint64_t ref)
 {
-    unit_begin(l);
     outq_put(batcher_out(l->o.batcher), l->scratch.p, l->scratch.n);
     batcher_cmd(l->o.batcher, ref);
-    unit_end(l);
+    buf_clear(&l->scratch);
 }
 
 static void load_function(struct load *l, const struct rdb_item *item)
 {
     if (l->o.target_version < 70000 && !l->o.target_is_valkey) {
         l->stats.degraded++;
+        log_warn(NULL, "a function library is left out: the target is older than Redis 7.0");
         return;
     }
+    unit_begin(l);
     buf_clear(&l->scratch);
     if (l->o.functions == LOAD_FUNCTIONS_FLUSH && !l->functions_flushed) {
         l->functions_flushed = true;
         resp_put_cmd(&l->scratch, "FUNCTION FLUSH SYNC");
         send_scratch(l, BUILD_REF | item->start);
-        buf_clear(&l->scratch);
     }
     if (l->o.functions == LOAD_FUNCTIONS_APPEND)
         resp_put_cmd(&l->scratch, "FUNCTION LOAD %b", &item->value);
     else
         resp_put_cmd(&l->scratch, "FUNCTION LOAD REPLACE %b", &item->value);
     send_scratch(l, BUILD_REF | item->start);
+    unit_end(l);
     l->stats.functions++;
 }
 
 static void take_aux(struct load *l, const struct rdb_item *item)
 {
-    int64_t v;
-    if (slice_eq(item->key, SLICE("repl-stream-db")) && slice_i64(item->value, &v) && v >= 0 &&
-        v <= INT32_MAX)
-        l->stream_db = (int)v;
+    take_stream_db(l, item);
     if (slice_eq(item->key, SLICE("lua"))) {
+        unit_begin(l);
         buf_clear(&l->scratch);
         resp_put_cmd(&l->scratch, "SCRIPT LOAD %b", &item->value);
         send_scratch(l, BUILD_REF | item->start);
+        unit_end(l);
     }
 }
 
 // ---- items ----
 
+// The RDB version whose types the target reads.
+static int target_rdb_version(const struct load_options *o)
+{
+    static const struct {
+        int server, rdb;
+    } versions[] = {{70400, 12}, {70200, 11}, {70000, 10}, {50000, 9}, {40000, 8}, {30200, 7}};
+    if (o->target_is_valkey)
+        return 11;
+    if (o->target_version <= 0) // unknown: it will say so
+        return RDB_VERSION_MAX;
+    for (size_t i = 0; i < sizeof(versions) / sizeof(*versions); i++)
+        if (o->target_version >= versions[i].server)
+            return versions[i].rdb;
+    return 6;
+}
+
+static enum stage first_stage(const struct load *l, const struct rdb_item *it)
+{
+    if (it->object == RDB_OBJ_MODULE)
+        return STAGE_RAW;
+    bool ranked = it->idle_s >= 0 || it->freq >= 0;
+    if (it->object == RDB_OBJ_STRING)
+        return ranked && l->o.restore_enabled ? STAGE_RAW : STAGE_VALUE;
+    const struct rdb_type *t = rdb_type_find(it->type, rdb_is_valkey(l->main.rdb));
+    bool readable = !t || t->since <= target_rdb_version(&l->o);
+    // RESTORE would set near expiries of fields at once; each must be asked for.
+    bool field_expiries = it->object == RDB_OBJ_HASH && t && t->since >= 12;
+    return l->o.restore_enabled && readable && !field_expiries ? STAGE_RAW : STAGE_BUILD;
+}
+
 static int begin_key(struct load *l, struct pass *p, struct err *e)
 {
     struct rdb_item *it = &p->item;
     p->key_copied = false;
+    if (l->o.filter && !filter_key(l->o.filter, it->db, it->key)) {
+        l->stats.keys_filtered++;
+        p->stage = STAGE_SKIP;
+        return 0;
+    }
     p->db = l->o.map_db(l->o.ctx, it->db);
     if (p->db < 0)
         return err_set(e, ERR_UNSUPPORTED,
                        "the source uses db %d, which the target does not have; map it with "
                        "output.replay.targetDbMap or raise \"databases\" there",
                        it->db);
-    if (l->o.filter && !filter_key(l->o.filter, it->db, it->key)) {
-        l->stats.keys_filtered++;
-        p->stage = STAGE_SKIP;
-        return 0;
-    }
     p->expire_ms = it->expire_ms;
     if (it->expire_ms >= 0)
-        p->expire_ms =
-            l->o.hold_expiry(l->o.ctx, p->db, it->key, (struct slice){0}, it->expire_ms);
-    bool plain = it->object == RDB_OBJ_STRING && it->idle_s < 0 && it->freq < 0;
-    p->stage = plain || !l->o.restore_enabled ? STAGE_VALUE : STAGE_RAW;
-    if (!l->o.restore_enabled && it->object != RDB_OBJ_STRING)
-        p->stage = STAGE_BUILD;
-    if (it->object == RDB_OBJ_MODULE)
-        p->stage = STAGE_RAW;
+        p->expire_ms = l->o.hold_expiry(l->o.ctx, p->db, it->key, (struct slice){0}, it->expire_ms);
+    p->stage = first_stage(l, it);
     p->build.started = false;
-    p->build.object = (enum rdb_object)-1;
+    p->build.object = (enum rdb_object) - 1;
     return 0;
 }
 
 static int take_item(struct load *l, struct pass *p, struct err *e)
 {
+    l->in_data |= p->item.kind == RDB_KIND_KEY || p->item.kind == RDB_KIND_SELECTDB;
     switch (p->item.kind) {
     case RDB_KIND_AUX:
         take_aux(l, &p->item);
@@ -506,13 +590,25 @@ static int run_pass(struct load *l, struct pass *p, size_t budget, struct err *e
     return rc == RDB_MORE ? LOAD_WAIT : LOAD_MORE_NOW;
 }
 
-// Rebuilds the first key of the redo list with native commands.
+static void remove_key(struct load *l, struct pass *p)
+{
+    unit_begin(l);
+    batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
+    buf_clear(&l->scratch);
+    resp_put_cmd(&l->scratch, "DEL %b", &p->item.key);
+    send_scratch(l, BUILD_REF | p->item.start);
+    unit_end(l);
+    p->stage = STAGE_ITEM;
+}
+
+// Rebuilds the next key of the redo list with native commands.
 static int run_redo(struct load *l, size_t budget, struct err *e)
 {
     struct pass *p = &l->again;
+    const struct redo *redo = &l->redo[l->redo_sent];
     if (!p->rdb) {
         p->rdb = rdb_reader_new(false);
-        rdb_reader_resume(p->rdb, l->redo[0], db_of(l, l->redo[0]), rdb_version(l->main.rdb));
+        rdb_reader_resume(p->rdb, redo->index, db_of(l, redo->index), rdb_version(l->main.rdb));
         p->stage = STAGE_ITEM;
     }
     if (p->stage == STAGE_ITEM) {
@@ -527,19 +623,44 @@ static int run_redo(struct load *l, size_t budget, struct err *e)
         p->stage = STAGE_BUILD;
         keep_key(p);
     }
-    int rc = run_pass(l, p, budget, e);
-    if (rc < 0 || p->stage != STAGE_ITEM)
-        return rc;
+    if (redo->expired) {
+        remove_key(l, p);
+    } else {
+        int rc = run_pass(l, p, budget, e);
+        if (rc < 0 || p->stage != STAGE_ITEM)
+            return rc;
+        l->stats.keys_sent--; // counted when its RESTORE was sent
+    }
     rdb_reader_free(p->rdb);
     p->rdb = NULL;
-    l->stats.keys_sent--; // counted when its RESTORE was sent
-    l->redo_n--;
-    memmove(l->redo, l->redo + 1, l->redo_n * sizeof(*l->redo));
+    l->redo_sent++;
     return LOAD_MORE_NOW;
+}
+
+static void redo_add(struct load *l, uint64_t index, bool expired)
+{
+    if (l->redo_n == l->redo_cap) {
+        l->redo_cap = l->redo_cap ? 2 * l->redo_cap : 16;
+        l->redo = xrealloc(l->redo, l->redo_cap * sizeof(*l->redo));
+    }
+    l->redo[l->redo_n++] = (struct redo){index, expired};
+}
+
+// With everything answered nothing behind the reader is needed: a value that is bigger than the
+// journal must make room for its own rest.
+static void release_when_idle(struct load *l)
+{
+    if (l->redo_n == 0 && batcher_idle(l->o.batcher))
+        journal_snapshot_release(l->reader, rdb_needs_from(l->main.rdb));
 }
 
 int load_pump(struct load *l, size_t budget, struct err *e)
 {
+    if (l->redo_n && l->redo_sent == l->redo_n) {
+        if (!batcher_idle(l->o.batcher))
+            return LOAD_WAIT;
+        l->redo_n = l->redo_sent = 0;
+    }
     if (l->redo_n)
         return batcher_room(l->o.batcher) ? run_redo(l, budget, e) : LOAD_WAIT;
     if (l->main.stage == STAGE_DRAIN) {
@@ -551,6 +672,8 @@ int load_pump(struct load *l, size_t budget, struct err *e)
         return LOAD_FINISHED;
     int rc = run_pass(l, &l->main, budget, e);
     l->stats.index = l->main.stage == STAGE_ITEM ? rdb_needs_from(l->main.rdb) : l->main.item.start;
+    if (rc == LOAD_WAIT)
+        release_when_idle(l);
     if (rc != LOAD_FINISHED)
         return rc;
     l->main.stage = STAGE_DRAIN;
@@ -572,19 +695,25 @@ static bool contains(struct slice text, const char *what)
     return memmem(text.p, text.n, what, strlen(what)) != NULL;
 }
 
-// The name of the key at an index, for an error message.
-static void name_key(struct load *l, uint64_t index, char *dst, size_t cap)
+// What lies at an index, for an error message.
+static void describe(struct load *l, uint64_t index, char *dst, size_t cap)
 {
     struct rdb_reader *r = rdb_reader_new(false);
     struct rdb_item item;
     const char *p;
     size_t n;
     rdb_reader_resume(r, index, db_of(l, index), rdb_version(l->main.rdb));
-    snprintf(dst, cap, "?");
+    snprintf(dst, cap, "byte %llu of the snapshot", (unsigned long long)index);
     if (journal_snapshot_view(l->reader, index, &p, &n, NULL) == 0) {
         rdb_feed(r, p, index, n);
-        if (rdb_next(r, &item, NULL) == RDB_ITEM && item.kind == RDB_KIND_KEY)
-            snprintf(dst, cap, "%.*s", (int)(item.key.n < 100 ? item.key.n : 100), item.key.p);
+        int rc = rdb_next(r, &item, NULL);
+        if (rc == RDB_ITEM && item.kind == RDB_KIND_KEY)
+            snprintf(dst, cap, "key \"%.*s\" of db %d", (int)(item.key.n < 100 ? item.key.n : 100),
+                     item.key.p, item.db);
+        else if (rc == RDB_ITEM && item.kind == RDB_KIND_FUNCTION)
+            snprintf(dst, cap, "a function library");
+        else if (rc == RDB_ITEM && item.kind == RDB_KIND_AUX)
+            snprintf(dst, cap, "a script");
     }
     rdb_reader_free(r);
 }
@@ -598,41 +727,40 @@ static int existed(struct load *l, uint64_t index, struct err *e)
         l->stats.keys_sent--;
         return 0;
     }
-    char name[128];
-    name_key(l, index, name, sizeof(name));
+    char what[160];
+    describe(l, index, what, sizeof(what));
     return err_set(e, ERR_REPLY,
-                   "key \"%s\" of db %d exists at the target already and output.replay.keyExists "
-                   "is \"error\"",
-                   name, db_of(l, index));
+                   "%s exists at the target already and output.replay.keyExists is \"error\"",
+                   what);
 }
 
 int load_cmd_failed(struct load *l, uint64_t ref, struct slice text, struct err *e)
 {
     uint64_t index = ref & BUILD_REF_INDEX;
-    bool build = ref != UINT64_MAX && (ref & BUILD_REF);
+    bool build = ref & BUILD_REF;
     if (!build && (contains(text, "BUSYKEY") || contains(text, "Target key name")))
         return existed(l, index, e);
-    if (!build && ref != UINT64_MAX && contains(text, "Bad data format")) {
-        if (l->redo_n == l->redo_cap) {
-            l->redo_cap = l->redo_cap ? 2 * l->redo_cap : 16;
-            l->redo = xrealloc(l->redo, l->redo_cap * sizeof(*l->redo));
-        }
-        l->redo[l->redo_n++] = index;
+    if (!build && (contains(text, "Bad data format") || contains(text, "DUMP payload"))) {
+        redo_add(l, index, false);
+        return 0;
+    }
+    if (build && (ref & BUILD_REF_RENAME) && contains(text, "no such key")) {
+        // All of it has expired. With NX what stands there is not ours to remove.
+        if (l->o.exists == LOAD_REPLACE)
+            redo_add(l, index, true);
         return 0;
     }
     if (build && l->o.functions == LOAD_FUNCTIONS_APPEND && contains(text, "already exists"))
         return 0;
-    char name[128];
-    name_key(l, index, name, sizeof(name));
-    return err_set(e, ERR_REPLY,
-                   "loading key \"%s\" of db %d (byte %llu of the snapshot): the target answered "
-                   "%.*s",
-                   name, db_of(l, index), (unsigned long long)index, (int)(text.n < 200 ? text.n : 200), text.p);
+    char what[160];
+    describe(l, index, what, sizeof(what));
+    return err_set(e, ERR_REPLY, "loading %s: the target answered %.*s", what,
+                   (int)(text.n < 200 ? text.n : 200), text.p);
 }
 
 int load_cmd_empty(struct load *l, uint64_t ref, struct err *e)
 {
-    if (ref & BUILD_REF && !(ref & BUILD_REF_RENAME))
+    if ((ref & BUILD_REF) && !(ref & BUILD_REF_RENAME))
         return 0;
     return l->o.exists == LOAD_REPLACE ? 0 : existed(l, ref & BUILD_REF_INDEX, e);
 }
@@ -640,8 +768,8 @@ int load_cmd_empty(struct load *l, uint64_t ref, struct err *e)
 uint64_t load_safe_index(const struct load *l, uint64_t index, int *db)
 {
     for (size_t i = 0; i < l->redo_n; i++)
-        if (l->redo[i] < index)
-            index = l->redo[i];
+        if (l->redo[i].index < index)
+            index = l->redo[i].index;
     *db = db_of(l, index);
     return index;
 }

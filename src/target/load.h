@@ -23,6 +23,8 @@ struct load_options {
     struct journal *journal;
     const struct filter *filter;
     enum load_exists exists;
+    bool exists_log; // log keys that were there; replacing them then costs a second try each
+    const char *tag; // for log lines
     enum load_functions functions;
     bool restore_enabled; // false: every value by native commands
     bool skip_module_aux; // false: MODULE_AUX is an error

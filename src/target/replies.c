@@ -2,6 +2,7 @@
 #include "target/replies.h"
 
 enum { LINE_MAX_BYTES = 64 * 1024 };
+#define MAX_LENGTH (INT64_C(1) << 40) // of a bulk, of the nodes of an array
 
 #define OK_LINE "+OK\r\n"
 #define QUEUED_LINE "+QUEUED\r\n"
@@ -24,46 +25,43 @@ static size_t count_run(const char *p, size_t n, const char *line, size_t len, u
     return at;
 }
 
-static bool is_aggregate(char type)
+// The header of an array or a bulk.
+static int take_header(struct replies *r, char type, struct slice num, bool top, bool expand,
+                       struct reply *out)
 {
-    return type == '*' || type == '~' || type == '%' || type == '>' || type == '|';
+    int64_t len;
+    if (!slice_i64(num, &len) || len < -1 || len > MAX_LENGTH)
+        return ERR_PROTOCOL;
+    if (len < 0) {
+        if (r->nested == 0)
+            *out = (struct reply){.kind = top ? REPLY_NIL : REPLY_OK, .count = 1};
+    } else if (type == '$') {
+        r->skip = (uint64_t)len + 2;
+        r->bulk_pending = r->nested == 0;
+    } else if (top && expand) {
+        *out = (struct reply){.kind = REPLY_ARRAY, .num = len, .count = 1};
+    } else {
+        r->nested += (uint64_t)len;
+        if (r->nested > MAX_LENGTH)
+            return ERR_PROTOCOL;
+        if (r->nested == 0)
+            *out = (struct reply){.kind = REPLY_OK, .count = 1};
+    }
+    return 0;
 }
 
 // A complete line, CRLF cut off. Fills out when a whole reply ended with it.
 static int take_line(struct replies *r, const char *s, size_t n, bool expand, struct reply *out)
 {
-    if (n == 0)
+    if (n == 0 || !memchr("+-:$*", s[0], 5))
         return ERR_PROTOCOL;
     char type = s[0];
     struct slice rest = slice_make(s + 1, n - 1);
     bool top = r->nested == 0;
     if (!top)
         r->nested--;
-    if (is_aggregate(type) || type == '$' || type == '=' || type == '!') {
-        int64_t len;
-        if (!slice_i64(rest, &len) || len < -1 || len > ((int64_t)1 << 40))
-            return ERR_PROTOCOL;
-        if (len >= 0 && is_aggregate(type)) {
-            if (top && expand && type == '*') {
-                *out = (struct reply){.kind = REPLY_ARRAY, .num = len, .count = 1};
-                return 0;
-            }
-            r->nested += (uint64_t)(type == '%' || type == '|' ? 2 * len : len);
-            if (type == '|')
-                r->nested++; // attributes come before the reply itself
-            if (r->nested == 0)
-                *out = (struct reply){.kind = REPLY_OK, .count = 1};
-            return 0;
-        }
-        if (len >= 0) {
-            r->skip = (uint64_t)len + 2;
-            r->bulk_pending = r->nested == 0;
-            return 0;
-        }
-        if (r->nested == 0)
-            *out = (struct reply){.kind = top ? REPLY_NIL : REPLY_OK, .count = 1};
-        return 0;
-    }
+    if (type == '*' || type == '$')
+        return take_header(r, type, rest, top, expand, out);
     if (r->nested)
         return 0;
     *out = (struct reply){.kind = REPLY_OK, .count = 1, .text = rest};
@@ -75,15 +73,25 @@ static int take_line(struct replies *r, const char *s, size_t n, bool expand, st
         out->kind = REPLY_INTEGER;
         if (!slice_i64(rest, &out->num))
             return ERR_PROTOCOL;
-    } else if (type == '_') {
-        out->kind = REPLY_NIL;
-    } else if (type == '+') {
-        if (slice_eq(rest, SLICE("QUEUED")))
-            out->kind = REPLY_QUEUED;
-    } else if (type != ',' && type != '#' && type != '(') {
-        return ERR_PROTOCOL;
+    } else if (slice_eq(rest, SLICE("QUEUED"))) {
+        out->kind = REPLY_QUEUED;
     }
     return 0;
+}
+
+// As many "+QUEUED" or "+OK" lines as there are in a row; returns their bytes.
+static size_t take_run(const char *p, size_t n, uint32_t max_run, struct reply *out)
+{
+    uint32_t count;
+    enum reply_kind kind = REPLY_QUEUED;
+    size_t k = count_run(p, n, QUEUED_LINE, sizeof(QUEUED_LINE) - 1, max_run, &count);
+    if (count == 0) {
+        k = count_run(p, n, OK_LINE, sizeof(OK_LINE) - 1, max_run, &count);
+        kind = REPLY_OK;
+    }
+    if (count)
+        *out = (struct reply){.kind = kind, .count = count};
+    return k;
 }
 
 int replies_next(struct replies *r, const char *p, size_t n, size_t *used, bool expand,
@@ -102,20 +110,10 @@ int replies_next(struct replies *r, const char *p, size_t n, size_t *used, bool 
             }
             continue;
         }
-        if (r->nested == 0 && r->line.n == 0 && max_run > 0) {
-            uint32_t count;
-            size_t k =
-                count_run(p + at, n - at, QUEUED_LINE, sizeof(QUEUED_LINE) - 1, max_run, &count);
-            enum reply_kind kind = REPLY_QUEUED;
-            if (count == 0) {
-                k = count_run(p + at, n - at, OK_LINE, sizeof(OK_LINE) - 1, max_run, &count);
-                kind = REPLY_OK;
-            }
-            if (count) {
-                *out = (struct reply){.kind = kind, .count = count};
-                at += k;
+        if (r->nested == 0 && r->line.n == 0) {
+            at += take_run(p + at, n - at, max_run, out);
+            if (out->kind != REPLY_NONE)
                 break;
-            }
         }
         const char *nl = memchr(p + at, '\n', n - at);
         size_t piece = nl ? (size_t)(nl - (p + at)) + 1 : n - at;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads the replies of a pipeline as they arrive. Only what matters is looked at (status, error
-// text, integer, nil); bulk data is passed over without being kept, so a reply may be of any size.
+// Reads the replies of a RESP2 pipeline as they arrive. Only what matters is looked at (status,
+// error text, integer, nil); bulk data is passed over without being kept, so a reply may be of any
+// size.
 #ifndef GUNYU_TARGET_REPLIES_H
 #define GUNYU_TARGET_REPLIES_H
 

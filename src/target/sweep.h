@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Walks a target's key space for expiries: a settling sweep finds keys that were left far
+// (flow/expiry.h) and sets their true expiry; a defusing one makes far what will expire soon.
+// Blocking; run it on a pool thread with a connection of its own.
+#ifndef GUNYU_TARGET_SWEEP_H
+#define GUNYU_TARGET_SWEEP_H
+
+#include <stdatomic.h>
+
+#include "redis/client.h"
+
+struct sweep_options {
+    int version; // 70015
+    bool is_valkey;
+    bool defuse;
+    // Fields of hashes are looked at too, where the server has expiries of fields.
+    bool fields;
+    int64_t near_ms;  // settling: an expiry as near as this is not set but put into `left`.
+                      // Defusing: those as near as this are made far
+    int64_t ahead_ms; // the source's clock is ahead of ours by this
+    const atomic_bool *cancel; // looked at after each page
+};
+
+struct sweep_result {
+    uint64_t changed;
+    struct buf left; // far still, for sweep_next
+    bool left_out;   // `left` was too small for all
+};
+
+// Servers that have what a sweep needs.
+bool sweep_is_possible(int version, bool is_valkey);
+// ERR_CLOSED when it was cancelled. r->left is the caller's to free in any case.
+int sweep_run(struct redis_client *c, const struct sweep_options *o, struct sweep_result *r,
+              struct err *e) must_check;
+
+struct sweep_item {
+    int db;
+    struct slice key, field; // field.p NULL: the key's own
+    int64_t true_ms;
+};
+// Takes the next one off *left.
+bool sweep_next(struct slice *left, struct sweep_item *out);
+
+#endif
