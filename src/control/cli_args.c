@@ -180,7 +180,8 @@ static int take_flag(struct cli_args *a, int argc, char *const *argv, struct err
 
 static int check(struct cli_args *a, struct err *e)
 {
-    if ((a->from || a->to) && a->command != CLI_SYNC)
+    bool uris = a->command == CLI_DEADLETTER ? a->from != NULL : a->from || a->to;
+    if (uris && a->command != CLI_SYNC)
         return a->command == CLI_HELP || a->command == CLI_VERSION
                    ? 0
                    : err_set(e, ERR_CONFIG, "--from and --to belong to the command sync");

@@ -56,6 +56,7 @@ void lane_end_apply(struct lane *l)
         l->counters.rdb_keys_sent += s.keys_sent;
         l->counters.rdb_keys_filtered += s.keys_filtered;
         l->counters.rdb_keys_ignored += s.keys_ignored;
+        l->counters.rdb_keys_replaced += s.keys_replaced;
         if (s.index > l->sent_until)
             l->sent_until = s.index;
         load_free(l->load);
@@ -168,8 +169,7 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
     lane_dial_target(l);
 }
 
-// The record that lies under another id than the next one will.
-static void note_stale_position(struct lane *l)
+void lane_note_stale_position(struct lane *l)
 {
     if (l->position_found && !l->position.foreign && strcmp(l->position.replid, l->id1) != 0)
         memcpy(l->stale_replid, l->position.replid, sizeof(l->stale_replid));
@@ -184,11 +184,11 @@ static void on_continued(void *ctx, const char *new_replid)
     if (new_replid && strcmp(new_replid, l->id1) != 0) {
         memcpy(l->id2, l->id1, sizeof(l->id2));
         snprintf(l->id1, sizeof(l->id1), "%s", new_replid);
-        if (l->position_known) {
-            memcpy(l->position_ids[0], l->id1, sizeof(l->id1));
-            memcpy(l->position_ids[1], l->id2, sizeof(l->id2));
-            note_stale_position(l);
-        }
+    }
+    // Whatever was read under the old id holds under the new one.
+    if (new_replid && l->position_known) {
+        memcpy(l->position_ids[0], l->id1, sizeof(l->id1));
+        memcpy(l->position_ids[1], l->id2, sizeof(l->id2));
     }
     lane_arrange(l);
     lane_pump(l);
@@ -216,7 +216,7 @@ static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const c
         snprintf(l->id1, sizeof(l->id1), "%s", replid);
         l->ids_known = true;
     }
-    note_stale_position(l);
+    lane_note_stale_position(l);
     if (l->o.full_sync_flush && !l->flush_command)
         l->flush_command = xstrdup(l->o.full_sync_flush);
     l->retry_ms = 0;

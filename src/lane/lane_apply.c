@@ -212,6 +212,7 @@ static int put_position(void *ctx, const struct batch_mark *mark, struct buf *ou
         *db = 0;
         n++;
     }
+    lane_note_stale_position(l);
     memcpy(p->replid, l->id1, sizeof(p->replid));
     p->foreign = false;
     p->loading = mark->loading;
@@ -293,6 +294,8 @@ void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, ui
         .journal = l->journal,
         .filter = l->o.filter,
         .exists = l->o.exists,
+        .exists_log = l->o.exists_log,
+        .tag = l->o.tag,
         .functions = l->o.functions,
         .restore_enabled = l->o.restore_enabled,
         .skip_module_aux = l->o.skip_module_aux,

@@ -34,12 +34,14 @@ enum {
 // Lanes of this process that are behind. A target that several share is swept only when it is 0:
 // what is far there may be another one's.
 static atomic_int lanes_behind;
+// One sweep at a time in this process: each takes a thread of the pool that others need.
+static atomic_flag sweeping = ATOMIC_FLAG_INIT;
 
 struct lane_sweep {
     uv_work_t work;
     struct lane *lane;
     atomic_bool cancel;
-    struct endpoint endpoint; // borrows from the lane's options
+    struct endpoint endpoint;   // borrows from the lane's options
     char name[REPLID_LEN + 64]; // as the lane's other connections bear (lane_target.c)
     struct sweep_options o;
     struct sweep_result r;
@@ -205,6 +207,7 @@ static void sweep_done(uv_work_t *work, int status)
     (void)status;
     struct lane_sweep *j = work->data;
     struct lane *l = j->lane;
+    atomic_flag_clear(&sweeping);
     l->handles--;
     l->sweep = NULL;
     if (l->freed) {
@@ -226,6 +229,10 @@ static void sweep_done(uv_work_t *work, int status)
 
 static void sweep_start(struct lane *l, bool defuse)
 {
+    if (clock_unix_ms() < l->sweep_due_ms || !l->target_scripts ||
+        !sweep_is_possible(l->server.version, l->server.is_valkey) ||
+        atomic_flag_test_and_set(&sweeping))
+        return;
     struct lane_sweep *j = xcalloc(1, sizeof(*j));
     j->work.data = j;
     j->lane = l;
@@ -262,10 +269,8 @@ static void sweep_tick(struct lane *l, bool ready)
     bool alone = !l->o.dbs.shared || atomic_load(&lanes_behind) == 0;
     if (l->sweep && (!ready || !alone))
         l->sweep->cancel = true;
-    if (l->sweep || !ready || !alone || !wanted || clock_unix_ms() < l->sweep_due_ms ||
-        !sweep_is_possible(l->server.version, l->server.is_valkey))
-        return;
-    sweep_start(l, false);
+    if (!l->sweep && ready && alone && wanted)
+        sweep_start(l, false);
 }
 
 // ---- settling ----
@@ -299,11 +304,14 @@ static void defuse_step(struct lane *l)
     if (!l->apply || l->drop_wanted || !batcher_attached(l->batcher)) {
         l->defusing = false;
     } else if (end_unit(l, &mark)) {
-        l->defusing = expiry_defuse(l->expiry, l->batcher, &mark, lane_source_ms(l));
-        // The position that says so goes with it.
-        if (!l->defusing && l->state == LANE_PAUSE && batcher_unit_begin(l->batcher, true, false)) {
-            l->far_flag = true;
-            batcher_unit_end(l->batcher, &mark);
+        // The position that says so goes with each batch, and with an empty one before the scan.
+        if (!expiry_defuse(l->expiry, l->batcher, &mark, lane_source_ms(l)) &&
+            (l->state != LANE_PAUSE || batcher_unit_begin(l->batcher, true, false))) {
+            l->defusing = false;
+            if (l->state == LANE_PAUSE) {
+                l->far_flag = true;
+                batcher_unit_end(l->batcher, &mark);
+            }
         }
     } else if (clock_unix_ms() > l->defuse_until_ms) {
         l->defusing = false;
@@ -330,21 +338,27 @@ void lane_defuse_end(struct lane *l)
     lane_sweep_cancel(l);
 }
 
-// What expires during the pause and was not in the table. Only in a target that is all ours.
+// Nobody else writes there, as far as the configuration tells.
+static bool target_is_ours(const struct lane *l)
+{
+    bool ours = !l->o.dbs.shared && !l->o.dbs.forced;
+    for (int db = 0; ours && l->o.filter && db < l->server.databases; db++)
+        ours = filter_is_trivial(l->o.filter, db);
+    return ours;
+}
+
+// What expires during the pause and was not in the table.
 static void pause_tick(struct lane *l)
 {
-    if (l->defusing || l->sweep || !l->far_flag || !batcher_attached(l->batcher) ||
-        !batcher_idle(l->batcher) || l->o.dbs.shared || l->o.dbs.forced || !holds(l) ||
-        (l->o.filter && !filter_is_trivial(l->o.filter, 0)) || clock_unix_ms() < l->sweep_due_ms ||
-        !sweep_is_possible(l->server.version, l->server.is_valkey))
-        return;
-    sweep_start(l, true);
+    if (target_is_ours(l) && holds(l) && !l->defusing && !l->sweep && l->far_flag &&
+        batcher_attached(l->batcher) && batcher_idle(l->batcher))
+        sweep_start(l, true);
 }
 
 void lane_expiry_tick(struct lane *l)
 {
     bool running = l->state == LANE_RUN || l->state == LANE_READY_RUN;
-    bool behind = running && lane_is_behind(l);
+    bool behind = !running || lane_is_behind(l);
     count_behind(l, behind);
     defuse_step(l);
     if (l->state == LANE_PAUSE) {
@@ -352,6 +366,5 @@ void lane_expiry_tick(struct lane *l)
         return;
     }
     l->settle_due = true;
-    sweep_tick(l, running && !behind && l->apply && !l->drop_wanted &&
-                      batcher_attached(l->batcher) && l->target_scripts);
+    sweep_tick(l, !behind && l->apply && !l->drop_wanted && batcher_attached(l->batcher));
 }

@@ -127,6 +127,8 @@ void lane_arrange(struct lane *l);
 // the loop: the caller may stand in the middle of any of them.
 void lane_drop_target(struct lane *l);
 void lane_end_apply(struct lane *l);
+// The record that was last read or written goes with the next write, if that has another id.
+void lane_note_stale_position(struct lane *l);
 // The command that begins after ref is not sent again.
 void lane_skip_offset(struct lane *l, uint64_t ref);
 // Keeps the command that begins after ref in the dead-letter file.

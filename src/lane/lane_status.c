@@ -50,6 +50,7 @@ static void put_positions(const struct lane *l, struct lane_snapshot *s, int64_t
         s->rdb_keys_sent += ls.keys_sent;
         s->rdb_keys_filtered += ls.keys_filtered;
         s->rdb_keys_ignored += ls.keys_ignored;
+        s->rdb_keys_replaced += ls.keys_replaced;
         uint64_t total = s->snapshot_size;
         if (total)
             s->full_sync_percent = 100.0 * (double)ls.index / (double)total;

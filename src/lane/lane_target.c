@@ -20,6 +20,7 @@ struct dial_job {
     // input, copied
     struct endpoint endpoint;
     char id1[REPLID_LEN + 1], id2[REPLID_LEN + 1];
+    char known1[REPLID_LEN + 1], known2[REPLID_LEN + 1]; // the journal's ids
     char source[24]; // ":<hash of the source's address>:"
     bool resume;
     uint64_t epoch; // ours; 0: this process has none yet
@@ -156,6 +157,9 @@ static int reach(struct dial_job *j, struct redis_client *c)
     fault_point("lane.fenced");
     if (j->resume)
         rc = position_read(c, j->id1, j->id2, &r->position, &r->found, e);
+    // The journal may know the way from an id that the source has forgotten.
+    if (rc == 0 && j->resume && !r->found)
+        rc = position_read(c, j->known1, j->known2, &r->position, &r->found, e);
     if (rc)
         return rc;
     fault_point("lane.position_read");
@@ -242,6 +246,10 @@ void lane_dial_target(struct lane *l)
     j->endpoint = l->o.target;
     memcpy(j->id1, l->id1, sizeof(j->id1));
     memcpy(j->id2, l->id2, sizeof(j->id2));
+    struct journal_info ji;
+    journal_get_info(l->journal, &ji);
+    memcpy(j->known1, ji.replid, sizeof(j->known1));
+    memcpy(j->known2, ji.replid2, sizeof(j->known2));
     snprintf(j->source, sizeof(j->source), ":%016llx:",
              (unsigned long long)crc64_update(0, l->source_name, strlen(l->source_name)));
     j->resume = l->o.resume || l->epoch > 0;

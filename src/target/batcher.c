@@ -159,10 +159,9 @@ static void send_out(struct batcher *b)
         outq_sent(&b->out, (size_t)r);
         fault_point("batcher.sent");
     }
-    // While the socket is full there is nothing to do with replies: they are taken when it has room
-    // again, which spares a wake-up for every few of them.
+    // Replies are taken also while the socket is full: a proxy may not take more before they are.
     if (!b->broken)
-        conn_want(b->conn, b->blocked ? CONN_WRITE : CONN_READ);
+        conn_want(b->conn, b->blocked ? CONN_READ | CONN_WRITE : CONN_READ);
 }
 
 // A fault point that finds at the target what it follows in the code.
@@ -586,7 +585,7 @@ static void on_ready(void *ctx, int events)
         send_out(b);
     }
     bool got = false;
-    for (int i = 0; i < 8 && !b->broken && b->conn; i++) {
+    for (int i = 0; i < 8 && (events & CONN_READ) && !b->broken && b->conn; i++) {
         char tmp[RECV_SIZE];
         ssize_t r = conn_recv(b->conn, tmp, sizeof(tmp));
         if (r == -EAGAIN)

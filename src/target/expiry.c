@@ -332,7 +332,7 @@ static const char settle_keys[] =
     "if same(at(k),t+" LUA_FAR ") then "
     "if t<=tonumber(ARGV[2]) or (t-now)*2>t-ARGV[1] then redis.call('PEXPIREAT',k,ARGV[i+3]) "
     "else late=true end end end "
-    "if late and ARGV[3]=='1' then return redis.error_reply('LATE') end return 1";
+    "if late and ARGV[3]=='1' then return redis.error_reply('LATE some keys') end return 1";
 
 // As above for one field, ARGV[5].
 static const char settle_field[] =
@@ -340,7 +340,7 @@ static const char settle_field[] =
     "if r and r[1] and r[1]==t+" LUA_FAR " then "
     "if t<=tonumber(ARGV[2]) or (t-ms())*2>t-ARGV[1] then "
     "redis.call('HPEXPIREAT',KEYS[1],ARGV[4],'FIELDS',1,ARGV[5]) "
-    "elseif ARGV[3]=='1' then return redis.error_reply('LATE') end end return 1";
+    "elseif ARGV[3]=='1' then return redis.error_reply('LATE some keys') end end return 1";
 
 static const char defuse_keys[] =
     "for i,k in ipairs(KEYS) do local t=tonumber(ARGV[i+3]) if same(at(k),t) then "

@@ -56,6 +56,7 @@ struct pass {
 struct redo {
     uint64_t index;
     bool expired; // before its name was set: an older value may stand there; else to be built
+    bool there;   // the target has the key, which has been logged: it is replaced now
 };
 
 struct load {
@@ -223,10 +224,16 @@ static int64_t time_left(const struct pass *p)
     return left > 0 ? left : 1;
 }
 
+// The command has to fail where the key exists.
+static bool must_be_new(const struct load *l, const struct pass *p)
+{
+    return l->o.exists != LOAD_REPLACE || (l->o.exists_log && p == &l->main);
+}
+
 static void send_set(struct load *l, const struct pass *p, struct slice key, struct slice value)
 {
     struct outq *q = batcher_out(l->o.batcher);
-    bool nx = l->o.exists != LOAD_REPLACE;
+    bool nx = must_be_new(l, p);
     bool pxat = p->expire_ms >= 0 && has_pxat(l);
     // A separate PEXPIREAT would hit the key that NX spares.
     bool px = p->expire_ms >= 0 && !pxat && nx;
@@ -280,7 +287,7 @@ static int64_t restore_ttl(const struct load *l, const struct pass *p)
 static void send_restore(struct load *l, const struct pass *p, struct slice key, struct slice raw)
 {
     bool modern = l->o.target_version >= 50000 || l->o.target_is_valkey;
-    bool replace = l->o.exists == LOAD_REPLACE;
+    bool replace = !must_be_new(l, p);
     bool absttl = p->expire_ms >= 0 && modern;
     bool idle = p->item.idle_s >= 0 && modern, freq = p->item.freq >= 0 && modern && !idle;
     struct outq *q = batcher_out(l->o.batcher);
@@ -478,7 +485,7 @@ static int step_build(struct load *l, struct pass *p, struct err *e)
         build_begin(&p->build, l->o.batcher,
                     (struct build_target){l->o.target_version, l->o.target_is_valkey},
                     l->o.temp_tag, &p->item, pass_key(p), p->expire_ms,
-                    l->o.exists != LOAD_REPLACE);
+                    must_be_new(l, p));
     struct rdb_element el;
     int rc = rdb_value_element(p->rdb, PIECE_LIMIT, &el, e);
     if (rc == RDB_MORE || rc < 0)
@@ -601,7 +608,7 @@ static void remove_key(struct load *l, struct pass *p)
     p->stage = STAGE_ITEM;
 }
 
-// Rebuilds the next key of the redo list with native commands.
+// Sends the next key of the redo list again: with native commands, or to replace what is there.
 static int run_redo(struct load *l, size_t budget, struct err *e)
 {
     struct pass *p = &l->again;
@@ -620,7 +627,8 @@ static int run_redo(struct load *l, size_t budget, struct err *e)
             return rc < 0 ? rc : LOAD_WAIT;
         if (p->stage == STAGE_ITEM)
             return LOAD_MORE_NOW;
-        p->stage = STAGE_BUILD;
+        if (!redo->there)
+            p->stage = STAGE_BUILD;
         keep_key(p);
     }
     if (redo->expired) {
@@ -637,13 +645,13 @@ static int run_redo(struct load *l, size_t budget, struct err *e)
     return LOAD_MORE_NOW;
 }
 
-static void redo_add(struct load *l, uint64_t index, bool expired)
+static void redo_add(struct load *l, struct redo redo)
 {
     if (l->redo_n == l->redo_cap) {
         l->redo_cap = l->redo_cap ? 2 * l->redo_cap : 16;
         l->redo = xrealloc(l->redo, l->redo_cap * sizeof(*l->redo));
     }
-    l->redo[l->redo_n++] = (struct redo){index, expired};
+    l->redo[l->redo_n++] = redo;
 }
 
 // With everything answered nothing behind the reader is needed: a value that is bigger than the
@@ -720,15 +728,26 @@ static void describe(struct load *l, uint64_t index, char *dst, size_t cap)
 
 static int existed(struct load *l, uint64_t index, struct err *e)
 {
-    if (index < l->again_until)
+    bool maybe_ours = index < l->again_until;
+    if (maybe_ours && l->o.exists != LOAD_REPLACE)
         return 0;
+    char what[160] = "";
+    if (l->o.exists_log || l->o.exists == LOAD_ERROR)
+        describe(l, index, what, sizeof(what));
+    if (l->o.exists == LOAD_REPLACE) {
+        l->stats.keys_replaced += !maybe_ours;
+        if (!maybe_ours)
+            log_info(l->o.tag, "replacing %s, which the target has", what);
+        redo_add(l, (struct redo){.index = index, .there = true});
+        return 0;
+    }
     if (l->o.exists == LOAD_IGNORE) {
         l->stats.keys_ignored++;
         l->stats.keys_sent--;
+        if (l->o.exists_log)
+            log_warn(l->o.tag, "ignoring %s, which the target has", what);
         return 0;
     }
-    char what[160];
-    describe(l, index, what, sizeof(what));
     return err_set(e, ERR_REPLY,
                    "%s exists at the target already and output.replay.keyExists is \"error\"",
                    what);
@@ -741,17 +760,21 @@ int load_cmd_failed(struct load *l, uint64_t ref, struct slice text, struct err 
     if (!build && (contains(text, "BUSYKEY") || contains(text, "Target key name")))
         return existed(l, index, e);
     if (!build && (contains(text, "Bad data format") || contains(text, "DUMP payload"))) {
-        redo_add(l, index, false);
+        redo_add(l, (struct redo){.index = index});
         return 0;
     }
     if (build && (ref & BUILD_REF_RENAME) && contains(text, "no such key")) {
         // All of it has expired. With NX what stands there is not ours to remove.
         if (l->o.exists == LOAD_REPLACE)
-            redo_add(l, index, true);
+            redo_add(l, (struct redo){.index = index, .expired = true});
         return 0;
     }
-    if (build && l->o.functions == LOAD_FUNCTIONS_APPEND && contains(text, "already exists"))
+    if (build && l->o.functions == LOAD_FUNCTIONS_APPEND && contains(text, "already exists")) {
+        if (index >= l->again_until)
+            log_warn(l->o.tag, "a function library is left out: %.*s",
+                     (int)(text.n < 200 ? text.n : 200), text.p);
         return 0;
+    }
     char what[160];
     describe(l, index, what, sizeof(what));
     return err_set(e, ERR_REPLY, "loading %s: the target answered %.*s", what,
@@ -762,7 +785,7 @@ int load_cmd_empty(struct load *l, uint64_t ref, struct err *e)
 {
     if ((ref & BUILD_REF) && !(ref & BUILD_REF_RENAME))
         return 0;
-    return l->o.exists == LOAD_REPLACE ? 0 : existed(l, ref & BUILD_REF_INDEX, e);
+    return l->o.exists == LOAD_REPLACE && !l->o.exists_log ? 0 : existed(l, ref & BUILD_REF_INDEX, e);
 }
 
 uint64_t load_safe_index(const struct load *l, uint64_t index, int *db)

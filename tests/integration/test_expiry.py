@@ -15,8 +15,9 @@ KEYS = 1000
 class Renewer:
     """KEYS keys with a TTL of 2 s, each renewed every second, in turn by each way that renews."""
 
-    def __init__(self, server, keys=KEYS):
+    def __init__(self, server, keys=KEYS, ttl=2, period=1.0):
         self.server = server
+        self.ttl, self.period = ttl, period
         self.names = [f"lease:{i}" for i in range(keys)]
         self.living = set(self.names)
         self.ending = threading.Event()
@@ -26,8 +27,11 @@ class Renewer:
 
     def renew(self, raw):
         now = int(time.time() * 1000)
-        ways = [lambda k: ("PEXPIRE", k, 2000), lambda k: ("SET", k, self.round, "PX", 2000), lambda k: ("PEXPIREAT", k, now + 2000),
-                lambda k: ("EXPIRE", k, 2), lambda k: ("GETEX", k, "PX", 2000)]
+        ms = self.ttl * 1000
+        ways = [lambda k: ("PEXPIRE", k, ms), lambda k: ("SET", k, self.round, "PX", ms), lambda k: ("PEXPIREAT", k, now + ms),
+                lambda k: ("EXPIRE", k, self.ttl), lambda k: ("SETEX", k, self.ttl, self.round)]
+        if self.getex:
+            ways.append(lambda k: ("GETEX", k, "PX", ms))
         raw.many(ways[(i + self.round) % len(ways)](k) for i, k in enumerate(self.names) if k in self.living)
         self.round += 1
 
@@ -36,13 +40,14 @@ class Renewer:
         due = time.monotonic()
         while not self.ending.is_set():
             self.renew(raw)
-            due += 1
+            due += self.period
             self.late = max(self.late, time.monotonic() - due)
             self.ending.wait(max(0, due - time.monotonic()))
         raw.close()
 
     def __enter__(self):
-        self.server.raw().many(("SET", k, "first", "PX", 2000) for k in self.names)
+        self.getex = self.server.has("getex")
+        self.server.raw().many(("SET", k, "first", "EX", self.ttl) for k in self.names)
         self.thread.start()
         return self
 
@@ -73,7 +78,7 @@ def check(source, target, renewer):
     assert alive(source) == renewer.living, "the test's own renewing was too slow"
     dying = set(renewer.names[::2])
     renewer.living -= dying
-    wait_until(lambda: not dying & alive(source), "half of the keys expire at the source", 10)
+    wait_until(lambda: not dying & alive(source), "half of the keys expire at the source", 10 + renewer.ttl)
     wait_passed(source, target)
     wait_until(lambda: not dying & alive(target), "what expired at the source is gone at the target", 5)
     assert renewer.living <= alive(target)
@@ -215,4 +220,165 @@ def test_held_expiry_follows_the_key(world, pair, commands, bulk, ttl):
     raw.many([("SET", "o", "longer", "PX", 6000000)] if all("o" not in c for c in commands) else [])
     time.sleep(1.5)
     target.thaw()
+    wait_equal(source, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["pause", "stop"])
+def test_settled_keys_survive_standing_still(world, pair, how):
+    """Renewed so seldom that their expiry is true at the target in between: it is made far before the lane stands still."""
+    source, target = pair
+    tool = world.gunyu(source, target)
+    with Renewer(source, ttl=10, period=4) as renewer:
+        wait_passed(source, target)
+        wait_until(lambda: 0 < target.client().pttl(f"lease:{KEYS - 1}") <= 10000, "the keys are settled")
+        if how == "pause":
+            tool.act("pause")
+            time.sleep(25)
+            tool.act("resume")
+        else:
+            assert tool.stop() == 0
+            time.sleep(15)
+            tool.start()
+        check(source, target, renewer)
+    wait_equal(source, target)
+
+
+def test_keys_beyond_the_margin_survive_a_pause(world, pair):
+    """Their expiry was never near when it was written, but it is when the lane stands still."""
+    source, target = pair
+    tool = world.gunyu(source, target, config={"output": {"replay": {"expiryMargin": "100ms"}}})
+    wait_passed(source, target)
+    raw = source.raw()
+    raw.many(("SET", f"k:{i}", i, "PX", 4000) for i in range(1500))
+    raw.many([("SET", "later", 1, "EX", 86400)])
+    wait_passed(source, target)
+    assert 0 < target.client().pttl("k:7") <= 4000
+    tool.act("pause")
+    wait_until(lambda: target.client().pttl("k:7") > 10**12 and target.client().pttl("k:1499") > 10**12, "near expiries are far")
+    assert target.client().ttl("later") <= 86400
+    raw.many(("PEXPIRE", f"k:{i}", 3000000) for i in range(0, 1500, 2))
+    wait_until(lambda: source.client().exists("k:1") == 0, "the others expire at the source")
+    time.sleep(1)
+    assert target.client().exists("k:0") == 1
+    tool.act("resume")
+    wait_equal(source, target)
+    assert target.client().dbsize() >= 750
+
+
+def test_a_sweep_finds_what_a_crash_left_far(world, pair):
+    source, target = pair
+    tool = world.gunyu(source, target)
+    wait_passed(source, target)
+    raw = source.raw(2)
+    raw.many(("SET", f"k:{i}", i, "PX", 50000 + i) for i in range(3000))
+    wait_passed(source, target)
+    tool.kill()
+    assert target.client(2).pttl("k:2999") > 10**12
+    tool.start()
+    wait_equal(source, target)
+
+
+def test_more_held_keys_than_the_table_takes(world, pair):
+    source, target = pair
+    source.raw().many(("SET", f"key:{i}", i, "PX", 3600000 + i) for i in range(150000))
+    tool = world.gunyu(source, target)
+    wait_equal(source, target, timeout=60)
+    assert tool.metric("expiries_held_total") >= 150000
+    assert tool.metric("expiries_pending") == 0
+
+
+def test_expiries_are_settled_under_constant_load(world, pair):
+    source, target = pair
+    world.gunyu(source, target)
+    ending = threading.Event()
+
+    def load():
+        raw = source.raw(1)
+        n = 0
+        while not ending.is_set():
+            raw.many((("INCR", f"n:{i}") if i % 2 else ("SET", f"s:{i}", n) for i in range(200)), window=200)
+            n += 1
+        raw.close()
+
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    try:
+        at = int(time.time() * 1000) + 40000
+        source.raw().many(("SET", f"k:{i}", i, "PXAT", at + i) for i in range(5000))
+        for i in range(0, 5000, 500):
+            wait_until(lambda key=i: target.client().pexpiretime(f"k:{key}") == at + key, f"k:{i} is settled", 12)
+    finally:
+        ending.set()
+        thread.join(30)
+
+
+def test_import_mode_needs_no_far_expiries(world):
+    source, target = world.source(), world.server("target", version="valkey-9")
+    if not target.client().config_get("import-mode"):
+        pytest.skip("this Valkey has no import-mode")
+    target.client().config_set("import-mode", "yes")
+    tool = world.gunyu(source, target)
+    wait_passed(source, target)
+    raw = source.raw()
+    raw.many(("SET", f"k:{i}", i, "PX", 1500) for i in range(100))
+    wait_passed(source, target)
+    assert 0 < target.client().pttl("k:1") <= 1500
+    tool.act("pause")
+    raw.many(("PEXPIRE", f"k:{i}", 5000000) for i in range(50))
+    time.sleep(2)
+    tool.act("resume")
+    wait_equal(source, target)
+    assert target.client().get("k:1") == b"1"
+    assert tool.metric("expiries_held_total") == 0
+
+
+def test_fields_of_hashes(world):
+    source, target = world.server("source", version="redis-8"), world.server("target", version="redis-8")
+
+    def write(tag):
+        raw = source.raw(1)
+        raw.many([("HSET", f"small:{tag}", "", "empty", "f", 1, "g", 2), ("HPEXPIRE", f"small:{tag}", 40000, "FIELDS", 2, "", "f")])
+        for i in range(40):
+            raw.many([("HSET", f"big:{tag}", *(x for j in range(100) for x in (f"f{i}:{j}", j))),
+                      ("HPEXPIRE", f"big:{tag}", 60000 + i, "FIELDS", 2, f"f{i}:1", f"f{i}:2")])
+
+    write("snapshot")
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    write("stream")
+    source.raw(1).many([("HSET", "short", "a", 1, "b", 2), ("HPEXPIRE", "short", 300, "FIELDS", 1, "a")])
+    wait_equal(source, target)
+    write("crash")
+    wait_passed(source, target)
+    tool.restart()
+    wait_equal(source, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["pause", "kill"])
+def test_renewed_keys_of_a_source_that_sends_relative_expiries(world, how):
+    source, target = world.server("source", version="redis-6"), world.target()
+    tool = world.gunyu(source, target)
+    with Renewer(source) as renewer:
+        wait_passed(source, target)
+        if how == "pause":
+            tool.act("pause")
+            time.sleep(10)
+            tool.act("resume")
+        else:
+            tool.kill()
+            time.sleep(10)
+            tool.start()
+        check(source, target, renewer)
+
+
+def test_a_target_without_pexpiretime_is_exact_too(world):
+    source, target = world.server("source", version="redis-6"), world.server("target", version="redis-6")
+    source.raw().many(("SET", f"k:{i}", i, "PX", 90000 + i) for i in range(500))
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    source.raw().many(("SET", f"k:{i}", i, "PX", 50000 + i) for i in range(500))
+    wait_passed(source, target)
+    tool.restart()
     wait_equal(source, target)

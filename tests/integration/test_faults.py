@@ -375,6 +375,38 @@ def test_failover_while_the_target_is_down(world):
     assert replica.full_syncs() == 0
 
 
+def test_two_failovers_while_the_target_is_down(world):
+    """The target's position has an id that the source has forgotten; the journal knows the way."""
+    source, target = world.source(), world.target(**DURABLE)
+    front = world.proxy(source)
+    tool = world.gunyu(front, target)
+    with Load(source):
+        time.sleep(0.2)
+    wait_equal(source, target)
+    target.kill()
+    for kill_tool in (False, True):
+        replica = world.source(replicaof=f"127.0.0.1 {source.port}")
+        wait_until(lambda: replica.info("replication")["master_link_status"] == "up", "the replica follows")
+        with Load(source):
+            time.sleep(0.2)
+        offset = source.info("replication")["master_repl_offset"]
+        wait_until(lambda: replica.info("replication")["slave_repl_offset"] >= offset, "the replica has it all")
+        wait_until(lambda: tool.status()[0]["ReceivedOffset"] >= offset, "the journal has it all")
+        if kill_tool:
+            tool.kill()
+        source.kill()
+        replica.client().replicaof("NO", "ONE")
+        front.target = replica.port
+        front.cut()
+        if kill_tool:
+            tool.start()
+        source = replica
+        wait_until(lambda: tool.status()[0]["Link"] == "stream", "the link streams again")
+    target.start()
+    wait_equal(source, target, timeout=60)
+    assert source.full_syncs() == 0
+
+
 # ---- the network ----
 
 @pytest.mark.parametrize("who", ("source", "target"))

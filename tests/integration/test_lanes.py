@@ -231,3 +231,27 @@ def test_a_db_that_the_target_lacks_is_a_clear_error(world, when):
     tool.wait_state("error")
     error = tool.status()[0]["Error"]
     assert "targetDbMap" in error and "databases" in error, error
+
+
+@pytest.mark.parametrize("restore", [True, False])
+@pytest.mark.parametrize("mode", ["replace", "ignore"])
+def test_keys_that_exist_are_logged(world, pair, mode, restore):
+    source, target = pair
+    for i in range(3):
+        source.raw().many([("SET", f"s{i}", "new"), ("RPUSH", f"l{i}", "new", "x"), ("HSET", f"h{i}", "f", "new"),
+                           ("SET", f"t{i}", "new", "EX", 1000)])
+    target.raw().many([("SET", "s1", "old"), ("SET", "l1", "old"), ("HSET", "h1", "g", "old"), ("RPUSH", "t1", "old")])
+    old = [target.client().dump(k) for k in ("s1", "l1", "h1", "t1")]
+    tool = world.gunyu(source, target, config={"output": {"replay": {
+        "keyExists": mode, "keyExistsLog": True, "replayRdbEnableRestore": restore}}})
+    wait_passed(source, target)
+    for key in ("s1", "l1", "h1", "t1"):
+        word = "replacing" if mode == "replace" else "ignoring"
+        assert f'{word} key "{key}" of db 0' in tool.text()
+    assert tool.text().count("which the target has") == 4
+    if mode == "replace":
+        wait_equal(source, target)
+        assert tool.status()[0]["Counters"]["RdbKeysReplaced"] == 4
+    else:
+        assert [target.client().dump(k) for k in ("s1", "l1", "h1", "t1")] == old
+        assert target.client().get("s0") == b"new"

@@ -39,6 +39,10 @@ static void command_lines_of_both_kinds_are_understood(void **state)
     assert_true(a.rdb_scope);
     assert_int_equal(a.flags_n, 4);
     cli_args_free(&a);
+    a = parse_line("deadletter retry FILE --to redis://a", 0);
+    assert_int_equal(a.command, CLI_DEADLETTER);
+    assert_string_equal(a.to, "redis://a");
+    cli_args_free(&a);
     a = parse_line("sync --from redis://a --to=b:1 --sync.channel.verifyCrc false", 0);
     assert_string_equal(a.from, "redis://a");
     assert_string_equal(a.to, "b:1");
