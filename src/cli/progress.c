@@ -55,7 +55,8 @@ static void human(char *dst, size_t cap, double v, const char *unit)
         v /= 1000;
         i++;
     }
-    snprintf(dst, cap, v < 10 && i ? "%.1f %s%s" : "%.0f %s%s", v, prefix[i], unit);
+    const char *space = *prefix[i] || *unit ? " " : "";
+    snprintf(dst, cap, v < 10 && i ? "%.1f%s%s%s" : "%.0f%s%s%s", v, space, prefix[i], unit);
 }
 
 static void smooth(double *rate, double now)

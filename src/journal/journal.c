@@ -202,6 +202,8 @@ void journal_get_info(const struct journal *j, struct journal_info *info)
     memcpy(info->replid, j->meta.replid, sizeof(info->replid));
     memcpy(info->replid2, j->meta.replid2, sizeof(info->replid2));
     info->replid2_offset = j->meta.replid2_offset;
+    info->older = j->meta.history;
+    info->older_n = j->meta.history_count;
     info->has_log = l->present;
     info->left = l->present ? l->left : 0;
     info->right = l->present ? l->right : 0;

@@ -42,10 +42,18 @@ struct journal_options {
     const char *tag; // for log lines
 };
 
+// An id that the source had before replid2.
+struct journal_old_id {
+    char replid[REPLID_LEN + 1];
+    uint64_t offset; // valid up to and including
+};
+
 struct journal_info {
     char replid[REPLID_LEN + 1];  // "" when the journal is empty
     char replid2[REPLID_LEN + 1]; // "" when none
     uint64_t replid2_offset;      // replid2 is valid up to and including this position
+    const struct journal_old_id *older; // newest first; valid until the journal next changes
+    size_t older_n;
     bool has_log;
     uint64_t left, right;
     bool has_snapshot; // and its first byte is still held

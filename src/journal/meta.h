@@ -14,11 +14,6 @@
 #define META_MARKS 512
 #define META_SIZE_MAX (1u << 20)
 
-struct meta_history {
-    char replid[REPLID_LEN + 1];
-    uint64_t offset; // valid up to and including
-};
-
 struct meta_mark {
     uint64_t offset;
     int db;
@@ -32,7 +27,7 @@ struct meta {
     char replid[REPLID_LEN + 1];
     char replid2[REPLID_LEN + 1];
     uint64_t replid2_offset;
-    struct meta_history history[META_HISTORY]; // ids before replid2, newest first
+    struct journal_old_id history[META_HISTORY]; // ids before replid2, newest first
     size_t history_count;
     bool has_log;
     uint64_t log_base; // position at which the log began

@@ -110,6 +110,10 @@ static void decide(struct lane *l, struct resume_decision *d)
 {
     struct journal_info ji;
     journal_get_info(l->journal, &ji);
+    // Without a position nobody knows how far a target that holds keys is; going back to an old
+    // snapshot would apply what followed it to them a second time.
+    if (!l->position_found && !l->target_empty)
+        ji.has_snapshot = false;
     struct resume_input in = {.id1 = l->id1,
                               .id2 = l->id2,
                               .second_offset = l->id2_offset,
@@ -284,6 +288,7 @@ void lane_arrange(struct lane *l)
             struct batch_mark mark = {.loading = true};
             batcher_skip_to(l->batcher, &mark);
             batcher_store_position(l->batcher);
+            batcher_flush(l->batcher); // so the record goes out before the first key
         }
         return;
     }

@@ -26,6 +26,7 @@ struct target_result {
     struct redis_server server;
     struct position position;
     bool found;
+    bool empty; // holds no keys
     bool fenced_off; // a newer process writes here
     bool scripts;    // EVAL is allowed
     bool imports;    // Valkey's import mode is on, and this connection has it
@@ -74,6 +75,7 @@ struct lane {
     struct position position; // as last read or written
     bool position_known;      // looked for under the current ids
     bool position_found;
+    bool target_empty; // when it was looked for
     char position_ids[2][REPLID_LEN + 1]; // the ids it was looked for under
     char stale_replid[REPLID_LEN + 1]; // record to delete with the next write
     uint64_t epoch;

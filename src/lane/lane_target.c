@@ -11,7 +11,7 @@
 #include "codec/crc64.h"
 #include "lane/lane_int.h"
 
-enum { CONNECT_TIMEOUT_MS = 5000, BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000 };
+enum { CONNECT_TIMEOUT_MS = 5000, BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000, KNOWN_IDS = 16 };
 
 struct dial_job {
     uv_work_t work;
@@ -20,7 +20,8 @@ struct dial_job {
     // input, copied
     struct endpoint endpoint;
     char id1[REPLID_LEN + 1], id2[REPLID_LEN + 1];
-    char known1[REPLID_LEN + 1], known2[REPLID_LEN + 1]; // the journal's ids
+    struct journal_old_id known[KNOWN_IDS]; // the journal's ids
+    size_t known_n;
     char source[24]; // ":<hash of the source's address>:"
     bool resume;
     uint64_t epoch; // ours; 0: this process has none yet
@@ -158,10 +159,13 @@ static int reach(struct dial_job *j, struct redis_client *c)
     if (j->resume)
         rc = position_read(c, j->id1, j->id2, &r->position, &r->found, e);
     // The journal may know the way from an id that the source has forgotten.
-    if (rc == 0 && j->resume && !r->found)
-        rc = position_read(c, j->known1, j->known2, &r->position, &r->found, e);
+    for (size_t i = 0; rc == 0 && j->resume && !r->found && i < j->known_n; i++)
+        rc = position_read(c, j->known[i].replid, "", &r->position, &r->found, e);
+    if (rc == 0 && !r->found)
+        rc = redis_call(c, &reply, e, "INFO keyspace");
     if (rc)
         return rc;
+    r->empty = !r->found && !memmem(reply.root.text.p, reply.root.text.n, "db", 2);
     fault_point("lane.position_read");
     if (j->epoch && r->found && !r->position.foreign && r->position.epoch > j->epoch) {
         r->fenced_off = true;
@@ -248,8 +252,11 @@ void lane_dial_target(struct lane *l)
     memcpy(j->id2, l->id2, sizeof(j->id2));
     struct journal_info ji;
     journal_get_info(l->journal, &ji);
-    memcpy(j->known1, ji.replid, sizeof(j->known1));
-    memcpy(j->known2, ji.replid2, sizeof(j->known2));
+    memcpy(j->known[0].replid, ji.replid, sizeof(ji.replid));
+    memcpy(j->known[1].replid, ji.replid2, sizeof(ji.replid2));
+    j->known_n = 2;
+    for (size_t i = 0; i < ji.older_n && j->known_n < KNOWN_IDS; i++)
+        j->known[j->known_n++] = ji.older[i];
     snprintf(j->source, sizeof(j->source), ":%016llx:",
              (unsigned long long)crc64_update(0, l->source_name, strlen(l->source_name)));
     j->resume = l->o.resume || l->epoch > 0;
@@ -292,6 +299,7 @@ void lane_target_ready(struct lane *l, struct target_result *r)
         l->o.dbs.source_dbs = r->source_dbs;
     l->position_known = true;
     l->position_found = r->found;
+    l->target_empty = r->empty;
     memcpy(l->position_ids[0], l->id1, sizeof(l->id1));
     memcpy(l->position_ids[1], l->id2, sizeof(l->id2));
     if (r->found)

@@ -256,7 +256,7 @@ static void begin_snapshot(struct link *l)
     struct err e = {0};
     struct psync *p = &l->psync;
     psync_full_reason(p, reason, sizeof(reason));
-    log_info(l->o.tag, "full sync at offset %llu of %s: %s", (unsigned long long)p->offset,
+    log_debug(l->o.tag, "full sync at offset %llu of %s: %s", (unsigned long long)p->offset,
              p->replid, reason);
     l->stats.full_syncs++;
     fault_point("link.full_sync");

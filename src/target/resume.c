@@ -41,6 +41,9 @@ static bool journal_passes(const struct resume_input *in, const char *id, int64_
         return true;
     if (id_eq(id, j->replid2) && (uint64_t)offset <= j->replid2_offset)
         return true;
+    for (size_t i = 0; i < j->older_n; i++)
+        if (id_eq(id, j->older[i].replid) && (uint64_t)offset <= j->older[i].offset)
+            return true;
     bool id2_end_known = in->second_offset >= 0;
     return source_named_itself(in) && id2_end_known && on_source(in, id, offset);
 }
