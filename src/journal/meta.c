@@ -26,14 +26,15 @@ bool meta_position_valid(uint64_t position)
 
 void meta_read_boot_id(char out[40])
 {
-    memset(out, 0, 40);
+    char id[36];
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, out, 36);
+    ssize_t n = fd < 0 ? -1 : read(fd, id, sizeof(id));
     if (fd >= 0)
         close(fd);
     // Without one, no two runs count as the same boot.
-    if (n != 36)
-        memset(out, 0, 40);
+    memset(out, 0, 40);
+    if (n == (ssize_t)sizeof(id))
+        memcpy(out, id, sizeof(id));
 }
 
 void meta_set_replid(struct meta *m, const char *replid, uint64_t offset)

@@ -122,6 +122,12 @@ static void decide(struct lane *l, struct resume_decision *d)
     resume_decide(&in, d);
 }
 
+// What a full sync will be put down to, should the source answer with one.
+static void set_reason(struct lane *l, const char *why)
+{
+    snprintf(l->asked_because, sizeof(l->asked_because), "%s", why);
+}
+
 static void on_choose(void *ctx, const struct redis_server *source, struct link_request *out)
 {
     struct lane *l = ctx;
@@ -139,7 +145,7 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
         l->ids_known = true;
     }
     if (l->force_full) {
-        snprintf(l->full_reason, sizeof(l->full_reason), "asked for");
+        set_reason(l, "asked for");
         return;
     }
     struct journal_info ji;
@@ -147,7 +153,7 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
     if (same_ids(l)) {
         struct resume_decision d;
         decide(l, &d);
-        snprintf(l->full_reason, sizeof(l->full_reason), "%s", d.reason);
+        set_reason(l, d.reason);
         memcpy(out->replid, d.psync_replid, sizeof(out->replid));
         out->offset = d.psync_offset;
         return;
@@ -156,8 +162,7 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
                                  (strcmp(ji.replid, l->id2) == 0 && l->id2_offset >= 0 &&
                                   ji.right <= (uint64_t)l->id2_offset));
     if (ours && ji.has_log) {
-        snprintf(l->full_reason, sizeof(l->full_reason), "the source's backlog no longer covers "
-                                                         "what the journal holds");
+        set_reason(l, "the source's backlog no longer covers what the journal holds");
         memcpy(out->replid, ji.replid, sizeof(out->replid));
         out->offset = (int64_t)ji.right;
         return;
@@ -202,8 +207,8 @@ static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const c
 {
     struct lane *l = ctx;
     l->counters.full_syncs++;
-    if (!l->full_reason[0])
-        snprintf(l->full_reason, sizeof(l->full_reason), "%s", reason ? reason : "");
+    snprintf(l->full_reason, sizeof(l->full_reason), "%s",
+             l->asked_because[0] ? l->asked_because : reason ? reason : "");
     log_info(l->o.tag, "full sync up to offset %llu: %s", (unsigned long long)offset,
              l->full_reason);
     // What is in flight belongs to the old history; the fence keeps it from coming late.
@@ -243,8 +248,6 @@ static void on_snapshot_done(void *ctx)
 static void on_link_state(void *ctx, enum link_state s, const struct err *why)
 {
     struct lane *l = ctx;
-    if (why && why->code && strcmp(l->link_error.msg, why->msg) != 0)
-        log_warn(l->o.tag, "source: %s", why->msg);
     l->link_error = why && why->code ? *why : (struct err){0};
     l->link_state = s;
     lane_publish(l);
@@ -330,7 +333,6 @@ static void load_finished(struct lane *l)
     batcher_skip_to(l->batcher, &mark);
     batcher_store_position(l->batcher);
     log_info(l->o.tag, "the snapshot is loaded");
-    l->full_reason[0] = 0;
 }
 
 // When the byte after the reader's place came, and how many more came until then. The commands of a
@@ -609,7 +611,6 @@ void lane_full_sync(struct lane *l, const char *flush_command)
     l->error = (struct err){0};
     if (l->state != LANE_PAUSE)
         l->state = LANE_RUN;
-    l->full_reason[0] = 0;
     if (l->link_state == LINK_IDLE)
         link_start(l->link);
     else

@@ -62,6 +62,33 @@ static bool keep_dead_letter(struct lane *l, uint64_t ref, struct slice command,
     return false;
 }
 
+// The command that begins after ref may be repeated in its place without changing the outcome.
+static bool is_blind_at(struct lane *l, uint64_t ref)
+{
+    struct journal_reader *reader = journal_reader_open(l->journal);
+    struct buf text = {0};
+    struct resp_cmd c = {0};
+    struct err e;
+    bool blind = false;
+    if (apply_command_at(reader, ref, &text, &e) == 0 && resp_cmd_parse(&c, text.p, text.n) == 1) {
+        const struct cmd_info *info = cmd_lookup(c.argc, c.argv);
+        blind = info && cmd_is_blind(info, c.argc, c.argv);
+    }
+    resp_cmd_free(&c);
+    buf_free(&text);
+    journal_reader_close(reader);
+    return blind;
+}
+
+// An operator has let the command go before, in this process or an earlier one.
+static bool was_given_up(struct lane *l, uint64_t ref)
+{
+    struct err e;
+    if (!l->dead && deadletter_open(&l->dead, l->o.dead_letter_path, &e) != 0)
+        l->dead = NULL;
+    return l->dead && deadletter_has(l->dead, l->id1, (int64_t)ref);
+}
+
 bool lane_dead_letter(struct lane *l, uint64_t ref, struct slice reason)
 {
     struct journal_reader *reader = journal_reader_open(l->journal);
@@ -130,7 +157,7 @@ static void on_failed(void *ctx, uint64_t ref, const struct err *why)
         l->retry_ms = clock_unix_ms() + l->backoff_ms;
     } else {
         l->counters.cmds_failed++;
-        if (!l->o.stop_on_error && ref != UINT64_MAX && !l->load) {
+        if (ref != UINT64_MAX && !l->load && (!l->o.stop_on_error || was_given_up(l, ref))) {
             // The batch is sent again without it.
             if (lane_dead_letter(l, ref, text)) {
                 lane_skip_offset(l, ref);
@@ -171,9 +198,9 @@ static void on_cmd_failed(void *ctx, uint64_t ref, struct slice text, bool in_ex
         on_failed(l, ref, &e);
         return;
     }
-    // A stretch of bare commands is sent again after a crash; where the type of a key changes within
-    // it, its beginning may not fit the key's later type. What follows in it sets that right.
-    if (!in_exec && ref < l->again_until && slice_has_prefix(text, SLICE("WRONGTYPE"))) {
+    // A stretch of blind commands may be sent again after a crash; where the type of a key changes
+    // within it, its beginning may not fit the key's later type. What follows in it sets that right.
+    if (ref < l->again_until && slice_has_prefix(text, SLICE("WRONGTYPE")) && is_blind_at(l, ref)) {
         log_debug(l->o.tag, "offset %llu was applied before", (unsigned long long)ref);
         return;
     }

@@ -62,7 +62,8 @@ struct lane {
     bool source_is_valkey;
     bool force_full;
     bool snapshot_fresh; // a full sync began and its load has not
-    char full_reason[128];
+    char asked_because[128]; // why a full sync would be needed now
+    char full_reason[128];   // why the last one was
     enum link_state link_state;
     struct err link_error;
 

@@ -283,7 +283,7 @@ bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone)
         if (b->count == BATCHES)
             return false;
         // Bare commands take effect even when the EXEC before them is refused.
-        t = batch_new(b, wrapped || b->execs >= b->o.max_exec);
+        t = batch_new(b, wrapped || b->execs > 0);
         t->alone = alone;
     }
     b->in_unit = true;

@@ -17,7 +17,7 @@ import pytest
 from compare import wait_equal, wait_passed
 from dataset import load_everything
 from harness import free_port, wait_until
-from test_crash import DBS, DURABLE, ROUNDS, Load, moments
+from test_crash import DBS, DURABLE, PATIENT, ROUNDS, SLOW, Load, moments
 
 THOROUGH = ROUNDS >= 20
 SMALL_LOG = {"channel": {"storer": {"logSize": 1048576, "maxSize": 268435456}}}
@@ -100,7 +100,7 @@ def test_death_at_every_point_of_the_stream(world, pair):
             time.sleep(0.05)
             tool.start(wait=False)
             time.sleep(0.1)
-        wait_equal(source, target, timeout=60)
+        wait_equal(source, target, timeout=PATIENT)
     assert source.full_syncs() == 1
 
 
@@ -117,7 +117,7 @@ def test_death_at_every_point_of_a_full_sync(world, pair):
             die_at(tool, fault)
             tool.start(wait=False)
             time.sleep(0.05)
-        wait_equal(source, target, timeout=60)
+        wait_equal(source, target, timeout=PATIENT)
         # Once the snapshot is in the journal, its load goes on from there.
         allowed = 1 if fault.startswith("load.finished") else 2
         assert source.full_syncs() - before <= allowed, fault
@@ -132,7 +132,7 @@ def test_a_segment_that_the_retention_drops(world, pair):
         with Load(source), Bulk(source):
             die_at(tool, f"journal.segment_dropped:{n}", timeout=40)
             tool.start(wait=False)
-        wait_equal(source, target, timeout=60)
+        wait_equal(source, target, timeout=PATIENT)
     assert source.full_syncs() == 1
 
 
@@ -143,7 +143,7 @@ def kill_rounds(source, target, seed, act):
         for pause in moments(seed):
             time.sleep(pause)
             act()
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
 
 
 def test_target_restarts_from_an_old_rdb_file(world):
@@ -188,7 +188,7 @@ def test_target_goes_back_behind_the_journal_and_the_backlog(world):
     wait_equal(source, target)
     target.restart()
     assert target.client().exists("deleted:later")
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
     assert source.full_syncs() == 2
     assert tool.status()[0]["Counters"]["FullSyncs"] == 2
 
@@ -217,7 +217,7 @@ def test_stopped_target(world, pair):
         time.sleep(0.1)
         threading.Thread(target=lambda: target.raw().call("DEBUG", "SLEEP", "2"), daemon=True).start()
         time.sleep(2.5)
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
     assert source.full_syncs() == 1
 
 
@@ -236,7 +236,7 @@ def test_what_a_dead_tool_sent_and_the_target_has_not_read_is_not_applied_late(w
             tool.restart(wait=False)
             time.sleep(0.2)
             target.thaw()
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
     assert source.full_syncs() == 1
 
 
@@ -275,7 +275,7 @@ def test_source_loses_its_last_writes(world):
             time.sleep(0.3)
         wait_passed(source, target)
         source.restart()
-        wait_equal(source, target, timeout=60)
+        wait_equal(source, target, timeout=PATIENT)
 
 
 def test_source_restarts_in_good_order_without_a_full_sync(world):
@@ -289,7 +289,7 @@ def test_source_restarts_in_good_order_without_a_full_sync(world):
     source.start()
     with Load(source):
         time.sleep(0.3)
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
     assert tool.status()[0]["Counters"]["FullSyncs"] == 1
 
 
@@ -318,7 +318,7 @@ def test_source_fails_over_to_its_replica(world, kill_tool):
         source = replica
         with Load(source):
             time.sleep(0.3)
-        wait_equal(source, target, timeout=60)
+        wait_equal(source, target, timeout=PATIENT)
         assert source.full_syncs() == 0
     assert len(target.client().keys("gunyu:position:*")) == 1
 
@@ -341,7 +341,7 @@ def test_death_while_the_source_goes_on_under_a_new_id(world, pair, point):
     with Load(replica):
         die_at(tool, f"{point}:{2 if point.startswith('journal') else 1}")
         tool.start(wait=False)
-    wait_equal(replica, target, timeout=60)
+    wait_equal(replica, target, timeout=PATIENT)
     assert replica.full_syncs() == 0
 
 
@@ -371,7 +371,7 @@ def test_failover_while_the_target_is_down(world):
     target.start()
     with Load(replica):
         time.sleep(0.3)
-    wait_equal(replica, target, timeout=60)
+    wait_equal(replica, target, timeout=PATIENT)
     assert replica.full_syncs() == 0
 
 
@@ -403,7 +403,7 @@ def test_two_failovers_while_the_target_is_down(world):
         source = replica
         wait_until(lambda: tool.status()[0]["Link"] == "stream", "the link streams again")
     target.start()
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
     assert source.full_syncs() == 0
 
 
@@ -420,7 +420,7 @@ def test_silence_for_a_while(world, pair, who):
         time.sleep(2)
         proxy.resume()
         time.sleep(0.2)
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
     assert source.full_syncs() == 1
 
 
@@ -437,7 +437,7 @@ def test_bug_22_a_peer_that_is_silent_for_good_is_given_up(world, pair, who):
         before = proxy.connections
         wait_until(lambda: proxy.connections > before, "the silent connection given up", 100)
         proxy.flowing.set()
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
     dead.set()
 
 
@@ -452,7 +452,7 @@ def test_journal_directory_vanishes(world, pair):
         tool.wait_state("error")
         assert "journal" in tool.status()[0]["Error"]
         tool.restart()
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
     assert source.full_syncs() == 1
 
 
@@ -467,7 +467,7 @@ def test_disk_full(world, pair):
         wait_until(lambda: "space" in tool.status()[0]["Error"], "the status names the cause")
         tool.env = None
         tool.restart()
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
     assert source.full_syncs() == 1
 
 
@@ -484,11 +484,11 @@ WAYS = {
 
 def everything_dies(world, source, target, tool, proxies, seed):
     acts = [lambda: tool.restart(wait=False), target.restart] + [p.cut for p in proxies]
-    with Load(source):
+    with Load(source, pace=SLOW):
         for i, pause in enumerate(moments(seed)):
             time.sleep(pause)
             acts[i % len(acts)]()
-    wait_equal(source, target, timeout=60)
+    wait_equal(source, target, timeout=PATIENT)
 
 
 @pytest.mark.parametrize("way", WAYS)

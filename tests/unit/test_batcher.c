@@ -618,6 +618,7 @@ static void a_lost_connection_is_told_once(void **state)
     batcher_detach(w.b);
     world_turn(&w);
     assert_int_equal(w.fails, 1);
+    fake_forget(&f);
     fake_attach(&f, &w);
     unit(&w, true, 1);
     assert_string_equal(settle(&f, &w), "MULTI SET:k1:v SET:position:1 EXEC ");

@@ -31,6 +31,7 @@
     .has_snapshot = true, .snapshot_complete = true, .snapshot_offset = (off),                     \
     .snapshot_size = 1000, .snapshot_have = 1000
 #define WAS(id, off) .replid2 = (id), .replid2_offset = (off)
+#define OLDER(id, off) .older = (const struct journal_old_id[]){{(id), (off)}}, .older_n = 1
 
 struct wanted {
     const char *psync;
@@ -85,6 +86,20 @@ static const struct resume_case {
      {LOG(A, 100, 200), SNAP(100)},
      AT_SOURCE(A, 99)},
     {"no journal", A, "", -1, P(A, 99), {.replid = ""}, AT_SOURCE(A, 99)},
+    {"an id that only the journal's history knows",
+     B,
+     X,
+     -1,
+     P(A, 140),
+     {LOG(B, 100, 200), WAS(X, 180), OLDER(A, 150)},
+     IN_JOURNAL(B, 200, 140)},
+    {"an old id, past its end",
+     B,
+     X,
+     -1,
+     P(A, 160),
+     {LOG(B, 100, 200), WAS(X, 180), OLDER(A, 150)},
+     FULL("another history")},
     {"a journal that only began its snapshot",
      A,
      "",
