@@ -7,8 +7,8 @@
 #include "lane/snapshot.h"
 
 // Positions in the targets and journals below channel.storer.dirPath that are ours and were not
-// touched for channel.staleCheckpointDuration, except those of the lanes. While a lane does not know
-// its source's replication id, no position is removed: it may be that lane's. Blocking.
+// touched for channel.staleCheckpointDuration, except those of the lanes. While a lane does not
+// know its source's replication id, no position is removed: it may be that lane's. Blocking.
 int gc_run(const struct config *cfg, const struct lane_snapshot *lanes, size_t n,
            struct err *e) must_check;
 

@@ -93,8 +93,8 @@ static void fill_replay(struct lane_options *o, const struct config *c)
     o->skip_module_aux = r->module_aux == MODULE_AUX_SKIP;
     // Above this a value is built in pieces: a payload costs the target its size twice.
     int64_t restore_limit = 16 << 20;
-    o->max_restore = (uint64_t)(r->max_proto_bulk_len < restore_limit ? r->max_proto_bulk_len
-                                                                      : restore_limit);
+    o->max_restore =
+        (uint64_t)(r->max_proto_bulk_len < restore_limit ? r->max_proto_bulk_len : restore_limit);
     o->stop_on_error = r->on_error == ON_ERROR_STOP;
     o->full_sync_flush = r->full_sync_flush == FLUSH_DB    ? "FLUSHDB"
                          : r->full_sync_flush == FLUSH_ALL ? "FLUSHALL"

@@ -60,11 +60,12 @@ static const char *unfit(struct slice info, const struct choose_options *o)
 {
     struct slice v;
     int64_t offset;
-    bool same = field_is(info, "master_replid", o->replid) ||
-                field_is(info, "master_replid2", o->replid);
+    bool same =
+        field_is(info, "master_replid", o->replid) || field_is(info, "master_replid2", o->replid);
     if (!is_replica(info))
         return "is not a replica";
-    if (!field_is(info, "master_link_status", "up") || field_is(info, "master_sync_in_progress", "1"))
+    if (!field_is(info, "master_link_status", "up") ||
+        field_is(info, "master_sync_in_progress", "1"))
         return "has lost its master";
     if (!redis_info_field(info, "master_repl_offset", &v) || !slice_i64(v, &offset) || offset < 0)
         return "does not tell its offset";
@@ -141,9 +142,8 @@ static bool take_replica(struct endpoint *ep, struct slice master_info,
         struct err e = {0};
         endpoint_copy(&one, ep);
         move_to(&one, list[i].host, list[i].port);
-        const char *reason = ask(&one, CANDIDATE_TIMEOUT_MS, &info, &e)
-                                 ? e.msg
-                                 : unfit(buf_slice(&info), o);
+        const char *reason =
+            ask(&one, CANDIDATE_TIMEOUT_MS, &info, &e) ? e.msg : unfit(buf_slice(&info), o);
         found = !reason;
         if (found)
             move_to(ep, list[i].host, list[i].port);
@@ -179,9 +179,9 @@ static int choose(struct endpoint *ep, const struct choose_options *o, struct bu
         o->from == CHOOSE_PREFER_REPLICA)
         return 0;
     char name[300];
-    return err_set(e, ERR_TIMEOUT,
-                   "input.syncFrom is slave, but %s has no replica to read from (%s); waiting",
-                   endpoint_name(ep, name, sizeof(name)), why->n ? buf_cstr(why) : "none is online");
+    return err_set(
+        e, ERR_TIMEOUT, "input.syncFrom is slave, but %s has no replica to read from (%s); waiting",
+        endpoint_name(ep, name, sizeof(name)), why->n ? buf_cstr(why) : "none is online");
 }
 
 int choose_source(struct endpoint *ep, const struct choose_options *o, struct err *e)

@@ -16,6 +16,8 @@ STREAM_LOCAL = {b"radix-tree-keys", b"radix-tree-nodes", b"seen-time", b"active-
 # Servers do not replicate every change of a group's entries-read, nor a consumer that was created by a
 # read that found nothing: a native replica differs as well.
 STREAM_LIVE = STREAM_LOCAL | {b"entries-read"}
+# Redis 6 does not tell these.
+STREAM_SINCE_7 = {b"max-deleted-entry-id", b"entries-added", b"recorded-first-entry-id", b"entries-read"}
 PTTL_TOLERANCE_MS = 250
 
 
@@ -30,7 +32,7 @@ def stream_form(node, local):
                 any(k in (b"length", b"pel-count", b"name") for k in node[::2]):
             return {k: stream_form(v, local) for k, v in pairs(node) if k not in local}
         items = [stream_form(v, local) for v in node]
-        if local is STREAM_LIVE:
+        if b"entries-read" in local:
             items = [i for i in items if not (isinstance(i, dict) and i.get(b"pel-count") == 0 and b"pending" in i and b"consumers" not in i)]
         return items
     return node
@@ -145,6 +147,8 @@ def compare(source, target, db_map=None, ignore=(), functions=True, static=False
     optional = {c for c in ("pexpiretime", "hpexpiretime", "function") if source.has(c) and target.has(c)}
     absolute = "pexpiretime" in optional
     local = STREAM_LOCAL if static else STREAM_LIVE
+    if not absolute:
+        local = local | STREAM_SINCE_7
     a, b = Side(source, optional, local), Side(target, optional, local)
     out = []
     try:

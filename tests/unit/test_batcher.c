@@ -456,6 +456,29 @@ static void bug_20_what_is_skipped_moves_the_position(void **state)
     end(&f, &w);
 }
 
+static void an_idle_connection_is_pinged_and_a_busy_one_is_not(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct world w;
+    struct batcher_options o = defaults;
+    o.ping_us = 1;
+    o.position_us = UINT64_MAX;
+    begin(&f, &w, o);
+    struct batch_mark mark = at(50);
+    batcher_skip_to(w.b, &mark);
+    assert_string_equal(settle(&f, &w), "PING ");
+    settle(&f, &w); // one is enough while its answer is due
+    assert_string_equal(settle(&f, &w), "PING ");
+    mark = at(100);
+    batcher_skip_to(w.b, &mark);
+    assert_int_equal(w.acked.offset, 50);
+    fake_answer(&f, 1);
+    settle(&f, &w);
+    assert_int_equal(w.acked.offset, 100);
+    end(&f, &w);
+}
+
 static void a_source_transaction_is_a_batch_of_its_own(void **state)
 {
     (void)state;
@@ -812,6 +835,7 @@ int main(void)
         cmocka_unit_test(a_stop_over_a_refused_bare_command_stores_no_position),
         cmocka_unit_test(a_load_writes_its_first_position_and_each_later_one),
         cmocka_unit_test(bug_20_what_is_skipped_moves_the_position),
+        cmocka_unit_test(an_idle_connection_is_pinged_and_a_busy_one_is_not),
         cmocka_unit_test(a_source_transaction_is_a_batch_of_its_own),
         cmocka_unit_test(a_transaction_of_200000_commands_goes_through),
         cmocka_unit_test(units_wait_while_too_much_is_unanswered),

@@ -145,7 +145,7 @@ static void minimal_file_needs_no_channel_and_gets_the_documented_defaults(void 
     assert_string_equal(c->input.redis.endpoints[0].host, "127.0.0.1");
     assert_int_equal(c->output.redis.endpoints[0].port, 6380);
     assert_int_equal(c->input.rdb_parallel, 100);
-    assert_int_equal(c->input.sync_from, SYNC_PREFER_SLAVE);
+    assert_int_equal(c->input.sync_from, SYNC_NODE);
     assert_string_equal(c->input.psync_command, "PSYNC");
     assert_true(c->output.replay.resume);
     assert_int_equal(c->output.replay.target_db, -1);
