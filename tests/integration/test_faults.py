@@ -15,13 +15,22 @@ import time
 import pytest
 
 from compare import wait_equal, wait_passed
-from dataset import load_everything
 from harness import free_port, wait_until
 from test_crash import DBS, DURABLE, PATIENT, ROUNDS, SLOW, Load, moments
 
 THOROUGH = ROUNDS >= 20
 SMALL_LOG = {"channel": {"storer": {"logSize": 1048576, "maxSize": 268435456}}}
 FLUSH = {"output": {"replay": {"fullSyncFlush": "flushAll"}}}
+
+
+def some_data(server):
+    """Without expiries, which take their time to become true at the target."""
+    for db in DBS:
+        raw = server.raw(db)
+        raw.many(command for i in range(400) for command in (
+            ("SET", f"s:{i}", b"x" * i), ("RPUSH", f"l:{i}", *range(20)), ("HSET", f"h:{i}", "f", i, "g", b"y" * 100),
+            ("XADD", f"x:{i}", "*", "n", i)))
+        raw.close()
 
 
 class Bulk:
@@ -91,7 +100,7 @@ def points(table):
 
 def test_death_at_every_point_of_the_stream(world, pair):
     source, target = pair
-    load_everything(source, dbs=(0,))
+    some_data(source)
     tool = world.gunyu(source, target, config=SMALL_LOG)
     wait_equal(source, target)
     for fault in points(STREAM_POINTS):
@@ -106,7 +115,7 @@ def test_death_at_every_point_of_the_stream(world, pair):
 
 def test_death_at_every_point_of_a_full_sync(world, pair):
     source, target = pair
-    load_everything(source, dbs=(0, 4))
+    some_data(source)
     source.raw().many(("SET", f"bulk:{i}", b"x" * 100) for i in range(3000))
     tool = world.gunyu(source, target, config=FLUSH, start=False)
     for fault in points(FULL_SYNC_POINTS):
@@ -149,7 +158,7 @@ def kill_rounds(source, target, seed, act):
 def test_target_restarts_from_an_old_rdb_file(world):
     """The position goes back with the data, and the journal has what follows."""
     source, target = world.source(), world.target()
-    load_everything(source, dbs=(0,))
+    some_data(source)
     world.gunyu(source, target)
     wait_equal(source, target)
 
@@ -165,7 +174,7 @@ def test_target_restarts_from_an_old_rdb_file(world):
 def test_target_restarts_empty(world, pair):
     """The journal still holds the snapshot and all that followed."""
     source, target = pair
-    load_everything(source, dbs=(0,))
+    some_data(source)
     world.gunyu(source, target)
     wait_equal(source, target)
     kill_rounds(source, target, 21, target.restart)
@@ -175,7 +184,7 @@ def test_target_restarts_empty(world, pair):
 def test_target_goes_back_behind_the_journal_and_the_backlog(world):
     """Only a full sync helps; with fullSyncFlush no key of the old time stays."""
     source, target = world.source(repl_backlog_size="16kb"), world.target()
-    load_everything(source, dbs=(0,))
+    some_data(source)
     config = {**FLUSH, "channel": {"storer": {"logSize": 1048576, "maxSize": 8388608}}}
     tool = world.gunyu(source, target, config=config)
     source.client().set("deleted:later", 1)
@@ -197,7 +206,7 @@ def test_target_goes_back_behind_the_journal_and_the_backlog(world):
 def test_clients_are_killed_by_the_server(world, pair, who):
     """A close with unread bytes is a reset on the wire."""
     source, target = pair
-    load_everything(source, dbs=(0,))
+    some_data(source)
     world.gunyu(source, target)
     wait_equal(source, target)
     kind = "replica" if who == "source" else "normal"
@@ -225,7 +234,7 @@ def test_what_a_dead_tool_sent_and_the_target_has_not_read_is_not_applied_late(w
     """The race that the fence exists for: the old connection's EXEC lies in the stopped target's socket when
     a new process connects."""
     source, target = pair
-    load_everything(source, dbs=(0,))
+    some_data(source)
     tool = world.gunyu(source, target)
     wait_equal(source, target)
     with Load(source):
@@ -244,7 +253,7 @@ def test_what_a_dead_tool_sent_and_the_target_has_not_read_is_not_applied_late(w
 def test_a_stopped_tool_that_wakes_up_stands_down(world, pair, point):
     """Two processes, the first one stopped at a chosen place while the second one takes over."""
     source, target = pair
-    load_everything(source, dbs=(0,))
+    some_data(source)
     first = world.gunyu(source, target, start=False)
     first.env = {"GUNYU_FAULT": f"{point}:{1 if point.startswith('lane') else 5}:stop"}
     first.start(wait=False)
@@ -266,7 +275,7 @@ def test_a_stopped_tool_that_wakes_up_stands_down(world, pair, point):
 def test_source_loses_its_last_writes(world):
     """Killed, it comes back with an old RDB file under a new id: only a full sync, and it must win."""
     source, target = world.source(), world.target()
-    load_everything(source, dbs=(0,))
+    some_data(source)
     world.gunyu(source, target, config=FLUSH)
     wait_equal(source, target)
     for _ in range(2):
@@ -281,7 +290,7 @@ def test_source_loses_its_last_writes(world):
 def test_source_restarts_in_good_order_without_a_full_sync(world):
     """From 7.0 on the RDB file keeps id and offset, so that replicas may continue."""
     source, target = world.source(save="3600 1"), world.target()
-    load_everything(source, dbs=(0,))
+    some_data(source)
     tool = world.gunyu(source, target)
     wait_equal(source, target)
     wait_until(lambda: tool.status()[0]["LagBytes"] == 0, "all applied")
@@ -296,7 +305,7 @@ def test_source_restarts_in_good_order_without_a_full_sync(world):
 @pytest.mark.parametrize("kill_tool", (False, True))
 def test_source_fails_over_to_its_replica(world, kill_tool):
     source, target = world.source(), world.target()
-    load_everything(source, dbs=(0,))
+    some_data(source)
     front = world.proxy(source)
     tool = world.gunyu(front, target)
     wait_equal(source, target)
@@ -494,7 +503,7 @@ def everything_dies(world, source, target, tool, proxies, seed):
 @pytest.mark.parametrize("way", WAYS)
 def test_deaths_and_cuts(world, way):
     source, target = world.source(), world.target(**DURABLE)
-    load_everything(source, dbs=(0,))
+    some_data(source)
     front, back = world.proxy(source), world.proxy(target)
     tool = world.gunyu(front, back, config=WAYS[way])
     wait_equal(source, target)
@@ -516,7 +525,7 @@ def test_tls_on_both_sides(world, tmp_path):
     tls = {"tls_cert_file": key.with_name("cert.pem"), "tls_key_file": key, "tls_auth_clients": "no", "tls_ca_cert_file": cert}
     source = world.source(tls_port=ports[0], **tls)
     target = world.target(tls_port=ports[1], **tls, **DURABLE)
-    load_everything(source, dbs=(0,))
+    some_data(source)
     side = {"tlsEnable": True, "tls": {"caFile": str(cert)}}
     tool = world.gunyu(source, target, config={
         "input": {"redis": {"addresses": [f"127.0.0.1:{ports[0]}"], **side}},
@@ -531,7 +540,7 @@ def test_unix_sockets_on_both_sides(world, tmp_path):
     try:
         source = world.source(unixsocket=paths[0])
         target = world.target(unixsocket=paths[1], **DURABLE)
-        load_everything(source, dbs=(0,))
+        some_data(source)
         tool = world.gunyu(source, target, config={
             "input": {"redis": {"addresses": [f"unix://{paths[0]}"]}}, "output": {"redis": {"addresses": [f"unix://{paths[1]}"]}}})
         wait_equal(source, target)
