@@ -41,6 +41,13 @@ def spoil(source, target, key="spoilt"):
     target.raw().many([("DEL", key), ("RPUSH", key, "x")])
 
 
+def start(world, source, target, **options):
+    """Past the snapshot, so that what is written next comes as commands."""
+    tool = world.gunyu(source, target, config=replay(**options))
+    wait_until(lambda: tool.status()[0]["Phase"] == "streaming", "streaming")
+    return tool
+
+
 def refusing(world, command, **options):
     file = world.dir / "renamed.conf"
     file.write_text(f'rename-command {command} ""\n', encoding="utf-8")
@@ -50,7 +57,7 @@ def refusing(world, command, **options):
 @pytest.mark.parametrize("transaction", MODES)
 def test_bug_4_a_refused_command_does_not_repeat_the_others(world, pair, transaction):
     source, target = pair
-    tool = world.gunyu(source, target, config=replay(onError="skip", replayTransaction=transaction))
+    tool = start(world, source, target, onError="skip", replayTransaction=transaction)
     spoil(source, target)
     source.raw().many([("INCR", "n"), ("INCR", "spoilt"), ("INCR", "n"), ("RPUSH", "l", "a"), ("INCR", "n")])
     wait_until(lambda: target.client().get("n") == b"3", "what was around it")
@@ -66,7 +73,7 @@ def test_bug_4_a_refused_command_does_not_repeat_the_others(world, pair, transac
 @pytest.mark.parametrize("transaction", MODES)
 def test_bug_5_a_command_that_fails_at_run_time_stops_the_lane_and_is_kept(world, pair, transaction):
     source, target = pair
-    tool = world.gunyu(source, target, config=replay(replayTransaction=transaction))
+    tool = start(world, source, target, replayTransaction=transaction)
     spoil(source, target)
     source.raw().many([("INCR", "n"), ("INCR", "spoilt"), ("INCR", "n")])
     tool.wait_state("error")
@@ -82,7 +89,7 @@ def test_bug_5_a_command_that_fails_at_run_time_stops_the_lane_and_is_kept(world
 
 def test_bug_5_a_command_that_the_target_does_not_know_stops_the_lane(world):
     source, target = world.source(), refusing(world, "APPEND")
-    tool = world.gunyu(source, target)
+    tool = start(world, source, target)
     source.raw().many([("INCR", "n"), ("APPEND", "a", "x"), ("INCR", "n")])
     tool.wait_state("error")
     assert "unknown command" in tool.status()[0]["Error"]
@@ -99,7 +106,7 @@ def test_bug_5_a_command_that_the_target_does_not_know_stops_the_lane(world):
 @pytest.mark.parametrize("transaction", MODES)
 def test_bug_5_an_unknown_command_is_left_out_when_so_configured(world, transaction):
     source, target = world.source(), refusing(world, "APPEND")
-    tool = world.gunyu(source, target, config=replay(onError="skip", replayTransaction=transaction))
+    tool = start(world, source, target, onError="skip", replayTransaction=transaction)
     for i in range(3):
         source.raw().many([("INCR", "n"), ("APPEND", "a", "x"), ("INCR", "n")])
     wait_until(lambda: target.client().get("n") == b"6", "the rest")
@@ -114,7 +121,7 @@ def test_bug_5_an_unknown_command_is_left_out_when_so_configured(world, transact
 
 def test_a_source_transaction_with_a_refused_command_is_never_applied_in_part(world):
     source, target = world.source(), refusing(world, "APPEND")
-    tool = world.gunyu(source, target)
+    tool = start(world, source, target)
     source.raw().many([("MULTI",), ("INCR", "n"), ("APPEND", "a", "x"), ("INCR", "m"), ("EXEC",)])
     tool.wait_state("error")
     assert target.client().get("n") is None and target.client().get("m") is None
@@ -123,7 +130,7 @@ def test_a_source_transaction_with_a_refused_command_is_never_applied_in_part(wo
 @pytest.mark.parametrize("transaction", MODES)
 def test_bug_6_a_full_target_is_waited_for_and_nothing_is_doubled(world, pair, transaction):
     source, target = pair
-    tool = world.gunyu(source, target, config=replay(replayTransaction=transaction))
+    tool = start(world, source, target, replayTransaction=transaction)
     source.raw().many([("INCR", "n"), ("RPUSH", "l", 0)])
     wait_equal(source, target)
     for round_ in range(3):
@@ -142,7 +149,7 @@ def test_bug_6_a_full_target_is_waited_for_and_nothing_is_doubled(world, pair, t
 def test_a_target_that_became_a_replica_is_waited_for(world, pair):
     source, target = pair
     other = world.server("master")
-    tool = world.gunyu(source, target)
+    tool = start(world, source, target)
     source.raw().call("INCR", "n")
     wait_equal(source, target)
     # Without a link to its master it keeps its data and refuses writes.
@@ -158,7 +165,7 @@ def test_a_target_that_became_a_replica_is_waited_for(world, pair):
 
 def test_dead_letters_are_listed_retried_and_dropped(world, pair):
     source, target = pair
-    tool = world.gunyu(source, target, config=replay(onError="skip"))
+    tool = start(world, source, target, onError="skip")
     spoil(source, target, "one")
     spoil(source, target, "two")
     source.raw().many([("INCR", "one"), ("INCR", "two"), ("SET", "end", 1)])
