@@ -47,6 +47,19 @@ int err_sys(struct err *e, int code, const char *fmt, ...) __attribute__((format
 // Puts "<prefix>: " in front of the message and returns e->code.
 int err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+// An analyzer sees one file at a time; this shows it what holds everywhere: these return errors.
+#if defined(__clang_analyzer__) && !defined(ERR_DEFINES)
+static inline int err_negative(int code)
+{
+    if (code >= 0)
+        __builtin_unreachable();
+    return code;
+}
+#define err_set(...) err_negative(err_set(__VA_ARGS__))
+#define err_sys(...) err_negative(err_sys(__VA_ARGS__))
+#define err_wrap(...) err_negative(err_wrap(__VA_ARGS__))
+#endif
+
 // A condition that only a bug of ours can break; stays on in release. Never for peer input.
 #define must(cond)                                                                                 \
     do {                                                                                           \

@@ -19,10 +19,12 @@ static struct {
 __attribute__((constructor)) static void fault_init(void)
 {
     const char *spec = getenv("GUNYU_FAULT");
-    long n = 0;
+    char count[16] = "";
     if (!spec || !*spec)
         return;
-    if (sscanf(spec, "%63[^:]:%ld:%7s", armed.name, &n, armed.action) < 2 || n < 1) {
+    (void)sscanf(spec, "%63[^:]:%15[0-9]:%7s", armed.name, count, armed.action);
+    long n = strtol(count, NULL, 10);
+    if (n < 1) {
         fprintf(stderr, "GUNYU_FAULT is name:n[:kill|stop|exit|err], not \"%s\"\n", spec);
         _exit(2);
     }

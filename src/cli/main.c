@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/sync.h"
+#include "cli/target.h"
 #include "control/config.h"
 #include "control/metrics.h"
 #include "journal/inspect.h"
@@ -97,12 +98,25 @@ static int cli_deadletter(const struct cli_args *a)
         return report(deadletter_list(a->rest[1], stdout, json, &e), &e);
     if (word(a, 0, "drop") && numbered)
         return report(deadletter_drop(a->rest[1], id, &e), &e);
-    if (!word(a, 0, "retry") || !numbered || !a->to)
+    if (!word(a, 0, "retry") || !numbered || !(a->to || a->conf))
         return usage("deadletter list FILE [json] | retry FILE [ID] --to URI | drop FILE [ID]");
-    struct endpoint to = {0};
-    int rc = endpoint_parse(&to, slice_cstr(a->to), &e);
+    struct endpoint to;
+    int rc = cli_target(a, &to, &e);
     if (rc == 0)
         rc = deadletter_retry(a->rest[1], &to, id, stdout, &e);
+    endpoint_free(&to);
+    return report(rc, &e);
+}
+
+static int cli_settle_target(const struct cli_args *a)
+{
+    struct err e = {0};
+    if (a->rest_n || !(a->to || a->conf))
+        return usage("settle --to URI | -conf FILE");
+    struct endpoint to;
+    int rc = cli_target(a, &to, &e);
+    if (rc == 0)
+        rc = cli_settle(&to, stdout, &e);
     endpoint_free(&to);
     return report(rc, &e);
 }
@@ -138,9 +152,15 @@ static int cli_help(const struct cli_args *a)
 }
 
 static int (*const commands[])(const struct cli_args *) = {
-    [CLI_SYNC] = cli_sync,       [CLI_RDB] = cli_rdb,         [CLI_AOF] = cli_aof,
-    [CLI_CONFIG] = cli_config,   [CLI_JOURNAL] = cli_journal, [CLI_DEADLETTER] = cli_deadletter,
-    [CLI_VERSION] = cli_version, [CLI_HELP] = cli_help,
+    [CLI_SYNC] = cli_sync,
+    [CLI_RDB] = cli_rdb,
+    [CLI_AOF] = cli_aof,
+    [CLI_CONFIG] = cli_config,
+    [CLI_JOURNAL] = cli_journal,
+    [CLI_DEADLETTER] = cli_deadletter,
+    [CLI_SETTLE] = cli_settle_target,
+    [CLI_VERSION] = cli_version,
+    [CLI_HELP] = cli_help,
 };
 
 int main(int argc, char **argv)

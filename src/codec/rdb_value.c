@@ -240,7 +240,7 @@ static int field_expiry(struct rdb_reader *r, uint64_t v, int64_t base, struct e
 
 static int op_field_expiry(struct rdb_reader *r, bool relative, struct err *e)
 {
-    uint64_t v;
+    uint64_t v = 0;
     if (relative && (r->expire_base < 0 || r->expire_base == INT64_MIN))
         return rdb_fail(r, e, ERR_CORRUPT, "the lowest expiry of the fields is no time");
     int rc = op_number(r, &v, e);
@@ -249,7 +249,7 @@ static int op_field_expiry(struct rdb_reader *r, bool relative, struct err *e)
 
 static int op_loop(struct rdb_reader *r, struct err *e)
 {
-    uint64_t count;
+    uint64_t count = 0;
     const char *at = r->walk.pc;
     int rc = op_number(r, &count, e);
     if (rc == STEP_ON) {

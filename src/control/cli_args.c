@@ -16,7 +16,8 @@ static const struct {
     {"sync", CLI_SYNC, true},        {"rdb", CLI_RDB, true},
     {"aof", CLI_AOF, true},          {"config", CLI_CONFIG, false},
     {"journal", CLI_JOURNAL, false}, {"deadletter", CLI_DEADLETTER, false},
-    {"version", CLI_VERSION, false}, {"help", CLI_HELP, false},
+    {"settle", CLI_SETTLE, false},   {"version", CLI_VERSION, false},
+    {"help", CLI_HELP, false},
 };
 #define COMMANDS_N (sizeof(commands) / sizeof(commands[0]))
 
@@ -45,7 +46,7 @@ static const struct {
     {"conf", FLAG_CONF, false, false,
      "Configuration file. --sync.* and --rdb.* flags win over it."},
     {"from", FLAG_FROM, false, true, "Source, for the command sync."},
-    {"to", FLAG_TO, false, true, "Target, for the command sync."},
+    {"to", FLAG_TO, false, true, "Target, for the commands sync, deadletter retry and settle."},
     {"aof.action", FLAG_AOF_ACTION, false, false, "parse (default), verify, cmd."},
     {"aof.path", FLAG_AOF_PATH, false, false, "A segment of redisGunYu's store."},
     {"aof.offset", FLAG_AOF_OFFSET, false, false, "Where to begin; 0: at the left edge."},
@@ -180,11 +181,14 @@ static int take_flag(struct cli_args *a, int argc, char *const *argv, struct err
 
 static int check(struct cli_args *a, struct err *e)
 {
-    bool uris = a->command == CLI_DEADLETTER ? a->from != NULL : a->from || a->to;
-    if (uris && a->command != CLI_SYNC)
-        return a->command == CLI_HELP || a->command == CLI_VERSION
-                   ? 0
-                   : err_set(e, ERR_CONFIG, "--from and --to belong to the command sync");
+    enum cli_command c = a->command;
+    if (c == CLI_HELP || c == CLI_VERSION)
+        return 0;
+    if (a->from && c != CLI_SYNC)
+        return err_set(e, ERR_CONFIG, "--from belongs to the command sync");
+    if (a->to && c != CLI_SYNC && c != CLI_DEADLETTER && c != CLI_SETTLE)
+        return err_set(e, ERR_CONFIG,
+                       "--to belongs to the commands sync, deadletter retry and settle");
     if (a->rdb_scope && a->command != CLI_CONFIG && a->command != CLI_RDB)
         return err_set(e, ERR_CONFIG, "--rdb belongs to config check and config show");
     a->rdb_scope = a->rdb_scope || a->command == CLI_RDB;
@@ -248,9 +252,11 @@ void cli_usage(FILE *f)
         "  gunyu config docs                  every key and flag, as Markdown\n"
         "  gunyu journal list|verify|print DIR\n"
         "  gunyu deadletter list|retry|drop FILE\n"
+        "  gunyu settle --to URI              after gunyu was stopped for good: true expiries\n"
         "  gunyu version\n"
         "\n"
-        "URI: redis://[user:password@]host:port[/db], rediss:// for TLS, unix:///path, host:port\n"
+        "URI: redis://[user:password@]host:port[/db], rediss:// for TLS, unix:///path, host:port.\n"
+        "${NAME} in it is replaced by that environment variable, so that no password is seen.\n"
         "Flags win over the file. redisGunYu's forms work too: -cmd=sync|rdb|aof, -conf FILE,\n"
         "-version, and a flag for each key:\n\n",
         f);

@@ -18,6 +18,7 @@ enum cli_command {
     CLI_CONFIG,     // check FILE, show FILE, docs
     CLI_JOURNAL,    // list|verify|print DIR
     CLI_DEADLETTER, // list|retry|drop FILE
+    CLI_SETTLE,
     CLI_VERSION,
     CLI_HELP,
 };

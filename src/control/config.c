@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/config.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -180,15 +181,59 @@ static int read_file(const char *path, struct buf *out, struct config_diags *d)
     return rc;
 }
 
+int config_expand(const char *s, struct buf *out, struct err *e)
+{
+    while (*s) {
+        if (strncmp(s, "$${", 3) == 0) {
+            buf_append_cstr(out, "${");
+            s += 3;
+            continue;
+        }
+        if (strncmp(s, "${", 2) != 0) {
+            buf_append_char(out, *s++);
+            continue;
+        }
+        char name[129];
+        size_t len = 0;
+        while (isalnum((unsigned char)s[2 + len]) || s[2 + len] == '_')
+            len++;
+        if (len == 0 || len >= sizeof(name) || s[2 + len] != '}')
+            return err_set(e, ERR_CONFIG,
+                           "malformed ${...}: write ${NAME}, or $${ for a literal ${");
+        memcpy(name, s + 2, len);
+        name[len] = 0;
+        const char *value = getenv(name);
+        if (!value)
+            return err_set(e, ERR_CONFIG, "environment variable %s is not set", name);
+        buf_append_cstr(out, value);
+        s += len + 3;
+    }
+    return 0;
+}
+
+int config_endpoint(struct endpoint *ep, const char *uri, struct err *e)
+{
+    struct buf text = {0};
+    int rc = config_expand(uri, &text, e);
+    if (rc == 0)
+        rc = endpoint_parse(ep, buf_slice(&text), e);
+    if (text.n)
+        explicit_bzero(text.p, text.n);
+    buf_free(&text);
+    return rc;
+}
+
 static void set_uri(struct config_builder *b, const char *path, const char *uri)
 {
     int row = schema_row_index(path, b->scope);
     must(row >= 0);
     schema_clear(b->c, &schema_rows[row]);
     struct err e = {0};
+    struct buf text = {0};
     config_mark_given(b, row, (struct config_mark){0});
-    if (schema_add(b->c, &schema_rows[row], uri, &e))
+    if (config_expand(uri, &text, &e) || schema_add(b->c, &schema_rows[row], buf_cstr(&text), &e))
         config_row_diag(b, row, DIAG_ERROR, "%s: %s", path, e.msg);
+    buf_free(&text);
 }
 
 // By place in the file, those without a place last. Stable, and few.

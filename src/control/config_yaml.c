@@ -51,7 +51,6 @@ static bool is_null(const yaml_node_t *n)
     return !*s || strcmp(s, "~") == 0 || strcasecmp(s, "null") == 0;
 }
 
-// Replaces ${NAME} by the environment's; $${ stands for a literal ${. Never shows a value.
 static bool expand(struct walk *w, const yaml_node_t *n, struct buf *out)
 {
     const char *s = (const char *)n->data.scalar.value;
@@ -59,33 +58,10 @@ static bool expand(struct walk *w, const yaml_node_t *n, struct buf *out)
         NODE_ERROR(w, n, "a value has a NUL byte in it");
         return false;
     }
-    while (*s) {
-        if (strncmp(s, "$${", 3) == 0) {
-            buf_append_cstr(out, "${");
-            s += 3;
-            continue;
-        }
-        if (strncmp(s, "${", 2) != 0) {
-            buf_append_char(out, *s++);
-            continue;
-        }
-        size_t len = 0;
-        while (isalnum((unsigned char)s[2 + len]) || s[2 + len] == '_')
-            len++;
-        if (len == 0 || len > 128 || s[2 + len] != '}') {
-            NODE_ERROR(w, n, "malformed ${...}: write ${NAME}, or $${ for a literal ${");
-            return false;
-        }
-        char var[129];
-        memcpy(var, s + 2, len);
-        var[len] = 0;
-        const char *value = getenv(var);
-        if (!value) {
-            NODE_ERROR(w, n, "environment variable %s is not set", var);
-            return false;
-        }
-        buf_append_cstr(out, value);
-        s += len + 3;
+    struct err e = {0};
+    if (config_expand(s, out, &e)) {
+        NODE_ERROR(w, n, "%s", e.msg);
+        return false;
     }
     return true;
 }

@@ -219,10 +219,13 @@ static const struct schema_word rdb_actions[] = {
      .help = "Wrap every unit, for readers of the target who must not see a write twice. Else " \
              "writes that may be repeated go without MULTI while the lane catches up."}, \
     {.path = P ".expiryGuard", .scope = S, .type = T_BOOL, AT(M.expiry_guard), .ours = true, \
-     .def = "true", .help = "While behind, hold back expiries that may have been renewed."}, \
+     .def = "true", \
+     .help = "Hold back near expiries, which the source may have renewed since: those of the " \
+             "next 24 hours while the lane is behind or loads a snapshot, else expiryMargin."}, \
     {.path = P ".expiryMargin", .scope = S, .type = T_MS, AT(M.expiry_margin_ms), .ours = true, \
      .def = "60s", RANGE(0, 7 * DAY, OUT_ERROR), \
-     .help = "Expiries nearer than this are held back while the lane is behind."}
+     .help = "Expiries nearer than this are held back while the lane is not behind, until the key " \
+             "was quiet for a while."}
 
 #define FILTER_ROWS(S, P, M) \
     {.path = P ".dbBlacklist", .scope = S, .type = T_INTS, AT(M.db_blacklist), \

@@ -150,13 +150,13 @@ static size_t distance(const char *a, size_t na, const char *b, size_t nb)
     for (size_t i = 1; i <= na; i++) {
         size_t *cur = rows[i % 3], *prev = rows[(i + 2) % 3], *prev2 = rows[(i + 1) % 3];
         int ca = tolower((unsigned char)a[i - 1]);
-        int pa = i > 1 ? tolower((unsigned char)a[i - 2]) : -1;
         cur[0] = i;
         for (size_t j = 1; j <= nb; j++) {
             int cb = tolower((unsigned char)b[j - 1]);
-            int pb = j > 1 ? tolower((unsigned char)b[j - 2]) : -2;
             cur[j] = min3(prev[j] + 1, cur[j - 1] + 1, prev[j - 1] + (ca != cb));
-            if (ca == pb && cb == pa && prev2[j - 2] + 1 < cur[j])
+            bool swap = i > 1 && j > 1 && ca == tolower((unsigned char)b[j - 2]) &&
+                        cb == tolower((unsigned char)a[i - 2]);
+            if (swap && prev2[j - 2] + 1 < cur[j])
                 cur[j] = prev2[j - 2] + 1;
         }
     }
@@ -184,9 +184,11 @@ static void consider(struct nearest *n, const char *candidate, size_t len)
 static const char *below(const struct schema_row *r, const char *section)
 {
     size_t n = strlen(section);
+    if (strncmp(r->path, section, n) != 0)
+        return NULL;
     if (n == 0)
         return r->path;
-    return strncmp(r->path, section, n) == 0 && r->path[n] == '.' ? r->path + n + 1 : NULL;
+    return r->path[n] == '.' ? r->path + n + 1 : NULL;
 }
 
 bool schema_nearest(const char *section, const char *name, enum config_scope s, char *out,

@@ -86,15 +86,20 @@ static void lookup_unref(struct lookup *k)
     free(k);
 }
 
+static void lookup_done(struct lookup *k, int rc, struct addrinfo *result)
+{
+    k->rc = rc;
+    k->result = rc ? NULL : result;
+    k->done = true;
+}
+
 static void *lookup_run(void *arg)
 {
     struct lookup *k = arg;
     struct addrinfo *result = NULL;
     int rc = lookup_now(k->host, k->port, AI_ADDRCONFIG, &result);
     pthread_mutex_lock(&k->lock);
-    k->rc = rc;
-    k->result = rc ? NULL : result;
-    k->done = true;
+    lookup_done(k, rc, result);
     pthread_cond_signal(&k->done_cond);
     lookup_unref(k);
     return NULL;
@@ -117,7 +122,10 @@ static struct lookup *lookup_start(const char *host, const char *port)
         pthread_detach(t);
         return k;
     }
-    lookup_run(k);
+    // Without a thread the lookup takes as long as it takes.
+    struct addrinfo *result = NULL;
+    k->refs = 1;
+    lookup_done(k, lookup_now(host, port, AI_ADDRCONFIG, &result), result);
     return k;
 }
 

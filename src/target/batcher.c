@@ -260,7 +260,7 @@ static bool has_room(const struct batcher *b)
 
 bool batcher_room(const struct batcher *b)
 {
-    return has_room(b) && !b->in_unit && b->count < BATCHES;
+    return has_room(b) && (b->in_unit || b->count < BATCHES);
 }
 
 bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone)

@@ -20,6 +20,7 @@ enum {
     // Target servers accept any older number and read values by their type byte alone; a low one
     // is accepted by all of them.
     DUMP_VERSION = 6,
+    UNIT_KEYS = 32,
 };
 
 enum stage {
@@ -72,6 +73,8 @@ struct load {
     bool functions_flushed;
     int stream_db;
     uint64_t acked;
+    bool unit_open;
+    int unit_keys;
     struct buf scratch;
     struct load_stats stats;
 };
@@ -169,16 +172,28 @@ static void note_db(struct load *l, uint64_t index, int db)
 
 static void unit_begin(struct load *l)
 {
-    must(batcher_unit_begin(l->o.batcher, false, false));
+    if (!l->unit_open)
+        must(batcher_unit_begin(l->o.batcher, false, false));
+    l->unit_open = true;
 }
 
 // Everything before the main pass's item has been sent; a second look at a key proves nothing more.
-static void unit_end(struct load *l)
+static void unit_close(struct load *l)
 {
     struct batch_mark mark = {.loading = true,
                               .rdb_index = l->in_data ? l->main.item.start : 0,
                               .rdb_db = l->main.item.db};
-    batcher_unit_end(l->o.batcher, &mark);
+    if (l->unit_open)
+        batcher_unit_end(l->o.batcher, &mark);
+    l->unit_open = false;
+    l->unit_keys = 0;
+}
+
+// Small keys share a unit; its bookkeeping would cost as much as they do.
+static void unit_end(struct load *l)
+{
+    if (++l->unit_keys >= UNIT_KEYS)
+        unit_close(l);
 }
 
 static char *put_bulk_header(char *p, size_t n)
@@ -583,12 +598,14 @@ static int run_pass(struct load *l, struct pass *p, size_t budget, struct err *e
     uint64_t until = p->from + (budget < n ? budget : n);
     do {
         if (!batcher_room(l->o.batcher)) {
+            unit_close(l);
             keep_key(p);
             return LOAD_WAIT;
         }
         rc = step(l, p, e);
     } while (rc == RDB_ITEM && (p->item.start < until || p->stage != STAGE_ITEM) &&
              !(p == &l->again && p->stage == STAGE_ITEM));
+    unit_close(l);
     if (rc < 0)
         return rc;
     keep_key(p);
@@ -669,8 +686,11 @@ int load_pump(struct load *l, size_t budget, struct err *e)
             return LOAD_WAIT;
         l->redo_n = l->redo_sent = 0;
     }
-    if (l->redo_n)
-        return batcher_room(l->o.batcher) ? run_redo(l, budget, e) : LOAD_WAIT;
+    if (l->redo_n) {
+        int rc = batcher_room(l->o.batcher) ? run_redo(l, budget, e) : LOAD_WAIT;
+        unit_close(l);
+        return rc;
+    }
     if (l->main.stage == STAGE_DRAIN) {
         if (!batcher_idle(l->o.batcher))
             return LOAD_WAIT;

@@ -74,7 +74,16 @@ void outq_free(struct outq *q)
 
 static struct outq_seg *seg_last(struct outq *q)
 {
-    return q->count ? &q->segs[(q->head + q->count - 1) & (q->cap - 1)] : NULL;
+    return &q->segs[(q->head + q->count - 1) & (q->cap - 1)];
+}
+
+// Whether bytes at p just make the last segment longer.
+static bool seg_joins(struct outq *q, const char *p, const struct outq_block *b)
+{
+    if (q->count == 0)
+        return false;
+    const struct outq_seg *last = seg_last(q);
+    return last->block == b && last->p + last->n == p;
 }
 
 static void seg_push(struct outq *q, const char *p, size_t n, struct outq_block *b)
@@ -83,9 +92,8 @@ static void seg_push(struct outq *q, const char *p, size_t n, struct outq_block 
     q->total += n;
     if (b)
         b->unsent += n;
-    struct outq_seg *last = seg_last(q);
-    if (last && last->block == b && last->p + last->n == p) {
-        last->n += n;
+    if (seg_joins(q, p, b)) {
+        seg_last(q)->n += n;
         return;
     }
     if (q->count == q->cap) {
@@ -105,10 +113,10 @@ char *outq_reserve(struct outq *q, size_t n)
 {
     struct outq_block *b = q->current;
     if (!b || b->cap - b->used < n) {
-        q->current = block_take(q, n);
-        if (b && b->unsent == 0)
-            block_done(q, b);
-        b = q->current;
+        struct outq_block *full = b;
+        b = q->current = block_take(q, n);
+        if (full && full->unsent == 0)
+            block_done(q, full);
     }
     return b->data + b->used;
 }
@@ -134,9 +142,7 @@ void outq_put(struct outq *q, const void *p, size_t n)
 
 void outq_borrow(struct outq *q, const char *p, size_t n)
 {
-    struct outq_seg *last = seg_last(q);
-    bool joins = last && !last->block && last->p + last->n == p;
-    if (n < COPY_BELOW && !joins)
+    if (n < COPY_BELOW && !seg_joins(q, p, NULL))
         outq_put(q, p, n);
     else if (n)
         seg_push(q, p, n, NULL);

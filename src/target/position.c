@@ -291,7 +291,7 @@ out:
 static int read_foreign(struct redis_client *r, const char *id1, const char *id2,
                         struct position *out, bool *found, struct err *e)
 {
-    struct foreign f1, f2;
+    struct foreign f1 = {.offset = -1}, f2 = {.offset = -1};
     int rc = foreign_best(r, id1, &f1, e);
     if (rc == 0)
         rc = foreign_best(r, id2, &f2, e);
@@ -392,7 +392,7 @@ int position_gc(struct redis_client *r, const char *const *keep, int n, int64_t 
     int rc = select_db(r, 0, e);
     do {
         struct slice at = buf_slice(&cursor);
-        struct redis_reply reply;
+        struct redis_reply reply = {0};
         if (rc == 0)
             rc = redis_call(r, &reply, e, "SCAN %b MATCH " POSITION_PREFIX "* COUNT 1000", &at);
         if (rc < 0)

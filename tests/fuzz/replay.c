@@ -5,7 +5,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -22,14 +21,14 @@ static int replay(const char *path)
             p = realloc(p, cap *= 2);
     }
     fclose(f);
-    // An exact copy, so that a read past the end is a read past an allocation.
-    uint8_t *exact = malloc(n ? n : 1);
-    if (!p || !exact)
+    // Cut to size, so that a read past the end is a read past an allocation.
+    uint8_t *exact = p ? realloc(p, n ? n : 1) : NULL;
+    if (!exact) {
+        free(p);
         return -1;
-    memcpy(exact, p, n);
+    }
     LLVMFuzzerTestOneInput(exact, n);
     free(exact);
-    free(p);
     return 1;
 }
 

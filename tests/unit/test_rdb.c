@@ -583,6 +583,7 @@ static void a_value_beyond_the_limit_can_still_be_taken_in_elements(void **state
             int n = 0;
             while ((rc = rdb_value_element(r, 100, &el, &e)) == RDB_ITEM)
                 n += slice_eq(el.value, SLICE("an element"));
+            assert_int_equal(rc, RDB_DONE);
             assert_int_equal(n, 60);
         } else {
             assert_int_equal(raw.n, size);
