@@ -119,7 +119,7 @@ void lane_config_options(struct lane_options *o, const struct config *c)
         .target_version = c->output.redis.version_number,
         .psync_command = c->input.psync_command,
         .announce_ip = c->input.announce_ip,
-        .listening_port = colon ? atoi(colon + 1) : 0,
+        .listening_port = colon ? (int)strtol(colon + 1, NULL, 10) : 0,
         .delay_test_key = c->input.sync_delay_test_key,
     };
     fill_journal(o, c);

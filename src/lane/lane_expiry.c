@@ -301,9 +301,8 @@ static void defuse_step(struct lane *l)
     struct batch_mark mark;
     if (!l->defusing)
         return;
-    if (!l->apply || l->drop_wanted || !batcher_attached(l->batcher)) {
-        l->defusing = false;
-    } else if (end_unit(l, &mark)) {
+    bool gone = !l->apply || l->drop_wanted || !batcher_attached(l->batcher);
+    if (!gone && end_unit(l, &mark)) {
         // The position that says so goes with each batch, and with an empty one before the scan.
         if (!expiry_defuse(l->expiry, l->batcher, &mark, lane_source_ms(l)) &&
             (l->state != LANE_PAUSE || batcher_unit_begin(l->batcher, true, false))) {
@@ -313,7 +312,7 @@ static void defuse_step(struct lane *l)
                 batcher_unit_end(l->batcher, &mark);
             }
         }
-    } else if (clock_unix_ms() > l->defuse_until_ms) {
+    } else if (gone || clock_unix_ms() > l->defuse_until_ms) {
         l->defusing = false;
     }
     batcher_flush(l->batcher);

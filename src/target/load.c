@@ -11,72 +11,12 @@
 #include "codec/dump.h"
 #include "codec/rdb_types.h"
 #include "codec/resp.h"
-#include "target/build.h"
+#include "target/load_int.h"
 
 enum {
     STRING_LIMIT = 1 << 20,  // longer strings go by RESTORE or in pieces
     PIECE_LIMIT = 256 << 10, // of a string that is built
-    COPY_LIMIT = 1024,       // longer spans are sent from where they lie
-    // Target servers accept any older number and read values by their type byte alone; a low one
-    // is accepted by all of them.
-    DUMP_VERSION = 6,
     UNIT_KEYS = 32,
-};
-
-enum stage {
-    STAGE_ITEM,  // between items
-    STAGE_VALUE, // a key's value as a whole
-    STAGE_RAW,   // too long for that: its serialized bytes
-    STAGE_BUILD, // by elements
-    STAGE_SKIP,
-    STAGE_DRAIN, // everything sent
-    STAGE_DONE,
-};
-
-// Where in the file a db begins, to find the db of an index again.
-struct db_start {
-    uint64_t index;
-    int db;
-};
-
-// One pass over the file: the main one, or a second look at one key.
-struct pass {
-    struct rdb_reader *rdb;
-    uint64_t from; // the window of the last feed
-    struct slice window;
-    struct rdb_item item;
-    struct buf key; // copy, once a turn ends within the item
-    bool key_copied;
-    enum stage stage;
-    int64_t expire_ms; // to be set
-    int db;            // target's
-    struct build build;
-};
-
-// A key that must be looked at again.
-struct redo {
-    uint64_t index;
-    bool expired; // before its name was set: an older value may stand there; else to be built
-    bool there;   // the target has the key, which has been logged: it is replaced now
-};
-
-struct load {
-    struct load_options o;
-    struct journal_reader *reader;
-    struct pass main, again;
-    struct redo *redo; // those before redo_sent have been sent and wait for their replies
-    size_t redo_n, redo_sent, redo_cap;
-    struct db_start *dbs;
-    size_t dbs_n;
-    uint64_t again_until;
-    bool in_data; // past the functions and scripts, which are only loaded together
-    bool functions_flushed;
-    int stream_db;
-    uint64_t acked;
-    bool unit_open;
-    int unit_keys;
-    struct buf scratch;
-    struct load_stats stats;
 };
 
 static void take_stream_db(struct load *l, const struct rdb_item *item)
@@ -196,154 +136,6 @@ static void unit_end(struct load *l)
         unit_close(l);
 }
 
-static char *put_bulk_header(char *p, size_t n)
-{
-    *p++ = '$';
-    p += u64_format(p, n);
-    *p++ = '\r';
-    *p++ = '\n';
-    return p;
-}
-
-static char *put_bulk(char *p, struct slice s)
-{
-    p = put_bulk_header(p, s.n);
-    memcpy(p, s.p, s.n);
-    p += s.n;
-    *p++ = '\r';
-    *p++ = '\n';
-    return p;
-}
-
-static char *put_literal(char *p, struct slice s)
-{
-    memcpy(p, s.p, s.n);
-    return p + s.n;
-}
-
-static char *put_number(char *p, int64_t v)
-{
-    char tmp[24];
-    return put_bulk(p, slice_make(tmp, i64_format(tmp, v)));
-}
-
-static bool has_pxat(const struct load *l)
-{
-    return l->o.target_version >= 60200 || l->o.target_is_valkey;
-}
-
-// For targets that take relative expiries only.
-static int64_t time_left(const struct pass *p)
-{
-    int64_t left = p->expire_ms - clock_unix_ms();
-    return left > 0 ? left : 1;
-}
-
-// The command has to fail where the key exists.
-static bool must_be_new(const struct load *l, const struct pass *p)
-{
-    return l->o.exists != LOAD_REPLACE || (l->o.exists_log && p == &l->main);
-}
-
-static void send_set(struct load *l, const struct pass *p, struct slice key, struct slice value)
-{
-    struct outq *q = batcher_out(l->o.batcher);
-    bool nx = must_be_new(l, p);
-    bool pxat = p->expire_ms >= 0 && has_pxat(l);
-    // A separate PEXPIREAT would hit the key that NX spares.
-    bool px = p->expire_ms >= 0 && !pxat && nx;
-    bool borrow = value.n > COPY_LIMIT && value.p >= p->window.p &&
-                  value.p < p->window.p + p->window.n; // not decoded into the reader's scratch
-    static const struct slice heads[4] = {{"*3\r\n$3\r\nSET\r\n", 13},
-                                          {"*4\r\n$3\r\nSET\r\n", 13},
-                                          {"*5\r\n$3\r\nSET\r\n", 13},
-                                          {"*6\r\n$3\r\nSET\r\n", 13}};
-    char *start = outq_reserve(q, key.n + (borrow ? 0 : value.n) + 160);
-    char *at = put_literal(start, heads[(pxat || px ? 2 : 0) + (nx ? 1 : 0)]);
-    at = put_bulk(at, key);
-    if (borrow) {
-        at = put_bulk_header(at, value.n);
-        outq_commit(q, (size_t)(at - start));
-        outq_borrow(q, value.p, value.n);
-        start = at = outq_reserve(q, 160);
-        at = put_literal(at, SLICE("\r\n"));
-    } else {
-        at = put_bulk(at, value);
-    }
-    if (pxat) {
-        at = put_literal(at, SLICE("$4\r\nPXAT\r\n"));
-        at = put_number(at, p->expire_ms);
-    }
-    if (px) {
-        at = put_literal(at, SLICE("$2\r\nPX\r\n"));
-        at = put_number(at, time_left(p));
-    }
-    if (nx)
-        at = put_literal(at, SLICE("$2\r\nNX\r\n"));
-    outq_commit(q, (size_t)(at - start));
-    batcher_cmd(l->o.batcher, p->item.start);
-    if (p->expire_ms >= 0 && !pxat && !px) {
-        buf_clear(&l->scratch);
-        resp_put_cmd(&l->scratch, "PEXPIREAT %b %L", &key, p->expire_ms);
-        outq_put(q, l->scratch.p, l->scratch.n);
-        batcher_cmd(l->o.batcher, BUILD_REF | p->item.start);
-    }
-}
-
-static int64_t restore_ttl(const struct load *l, const struct pass *p)
-{
-    if (p->expire_ms < 0)
-        return 0;
-    if (l->o.target_version >= 50000 || l->o.target_is_valkey)
-        return p->expire_ms;
-    return time_left(p);
-}
-
-static void send_restore(struct load *l, const struct pass *p, struct slice key, struct slice raw)
-{
-    bool modern = l->o.target_version >= 50000 || l->o.target_is_valkey;
-    bool replace = !must_be_new(l, p);
-    bool absttl = p->expire_ms >= 0 && modern;
-    bool idle = p->item.idle_s >= 0 && modern, freq = p->item.freq >= 0 && modern && !idle;
-    struct outq *q = batcher_out(l->o.batcher);
-    bool borrow = raw.n > COPY_LIMIT;
-    char *start = outq_reserve(q, key.n + (borrow ? 0 : raw.n) + 256);
-    char *at = start;
-    *at++ = '*';
-    at += u64_format(at, (uint64_t)(4 + replace + absttl + 2 * idle + 2 * freq));
-    at = put_literal(at, SLICE("\r\n$7\r\nRESTORE\r\n"));
-    at = put_bulk(at, key);
-    at = put_number(at, restore_ttl(l, p));
-    at = put_bulk_header(at, raw.n + 1 + DUMP_TRAILER);
-    *at++ = (char)p->item.type;
-    if (borrow) {
-        outq_commit(q, (size_t)(at - start));
-        outq_borrow(q, raw.p, raw.n);
-        start = at = outq_reserve(q, 256);
-    } else {
-        at = put_literal(at, raw);
-    }
-    uint8_t trailer[DUMP_TRAILER];
-    dump_trailer(p->item.type, raw, DUMP_VERSION, trailer);
-    at = put_literal(at, slice_make((const char *)trailer, DUMP_TRAILER));
-    at = put_literal(at, SLICE("\r\n"));
-    if (replace)
-        at = put_literal(at, SLICE("$7\r\nREPLACE\r\n"));
-    if (absttl)
-        at = put_literal(at, SLICE("$6\r\nABSTTL\r\n"));
-    if (idle) {
-        at = put_literal(at, SLICE("$8\r\nIDLETIME\r\n"));
-        at = put_number(at, p->item.idle_s);
-    }
-    if (freq) {
-        at = put_literal(at, SLICE("$4\r\nFREQ\r\n"));
-        at = put_number(at, p->item.freq);
-    }
-    outq_commit(q, (size_t)(at - start));
-    batcher_cmd(l->o.batcher, p->item.start);
-}
-
-// Within a unit.
 static void send_scratch(struct load *l, uint64_t ref)
 {
     outq_put(batcher_out(l->o.batcher), l->scratch.p, l->scratch.n);
@@ -499,8 +291,7 @@ static int step_build(struct load *l, struct pass *p, struct err *e)
     if (p->build.object != p->item.object)
         build_begin(&p->build, l->o.batcher,
                     (struct build_target){l->o.target_version, l->o.target_is_valkey},
-                    l->o.temp_tag, &p->item, pass_key(p), p->expire_ms,
-                    must_be_new(l, p));
+                    l->o.temp_tag, &p->item, pass_key(p), p->expire_ms, load_must_be_new(l, p));
     struct rdb_element el;
     int rc = rdb_value_element(p->rdb, PIECE_LIMIT, &el, e);
     if (rc == RDB_MORE || rc < 0)
@@ -544,7 +335,7 @@ static int step(struct load *l, struct pass *p, struct err *e)
             return rc;
         unit_begin(l);
         batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
-        send_set(l, p, pass_key(p), s);
+        load_send_set(l, p, pass_key(p), s);
         sent(l, p);
         return RDB_ITEM;
     case STAGE_RAW:
@@ -557,7 +348,7 @@ static int step(struct load *l, struct pass *p, struct err *e)
             return rc;
         unit_begin(l);
         batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
-        send_restore(l, p, pass_key(p), s);
+        load_send_restore(l, p, pass_key(p), s);
         sent(l, p);
         return RDB_ITEM;
     case STAGE_BUILD:
@@ -805,7 +596,8 @@ int load_cmd_empty(struct load *l, uint64_t ref, struct err *e)
 {
     if ((ref & BUILD_REF) && !(ref & BUILD_REF_RENAME))
         return 0;
-    return l->o.exists == LOAD_REPLACE && !l->o.exists_log ? 0 : existed(l, ref & BUILD_REF_INDEX, e);
+    return l->o.exists == LOAD_REPLACE && !l->o.exists_log ? 0
+                                                           : existed(l, ref & BUILD_REF_INDEX, e);
 }
 
 uint64_t load_safe_index(const struct load *l, uint64_t index, int *db)

@@ -31,7 +31,7 @@ struct load_options {
     uint64_t max_restore; // bytes of a payload; above: by elements
     int target_version;   // 70015; decides ABSTTL, PXAT, IDLETIME, FUNCTION
     bool target_is_valkey;
-    const char *temp_tag;     // makes temporary names unique among lanes into one target
+    const char *temp_tag; // makes temporary names unique among lanes into one target
     // Target db of a source db; -1 when the target has no such db.
     int (*map_db)(void *ctx, int db);
     // An expiry before this is replaced by a far one; asked for each key that has one. Returns the

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands that set a key in one go, written straight into the output queue.
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "codec/dump.h"
+#include "codec/resp.h"
+#include "target/load_int.h"
+
+enum {
+    COPY_LIMIT = 1024, // longer spans are sent from where they lie
+    // Target servers accept any older number and read values by their type byte alone; a low one
+    // is accepted by all of them.
+    DUMP_VERSION = 6,
+};
+
+static char *put_bulk_header(char *p, size_t n)
+{
+    *p++ = '$';
+    p += u64_format(p, n);
+    *p++ = '\r';
+    *p++ = '\n';
+    return p;
+}
+
+static char *put_bulk(char *p, struct slice s)
+{
+    p = put_bulk_header(p, s.n);
+    memcpy(p, s.p, s.n);
+    p += s.n;
+    *p++ = '\r';
+    *p++ = '\n';
+    return p;
+}
+
+static char *put_literal(char *p, struct slice s)
+{
+    memcpy(p, s.p, s.n);
+    return p + s.n;
+}
+
+static char *put_number(char *p, int64_t v)
+{
+    char tmp[24];
+    return put_bulk(p, slice_make(tmp, i64_format(tmp, v)));
+}
+
+static bool has_pxat(const struct load *l)
+{
+    return l->o.target_version >= 60200 || l->o.target_is_valkey;
+}
+
+// For targets that take relative expiries only.
+static int64_t time_left(const struct pass *p)
+{
+    int64_t left = p->expire_ms - clock_unix_ms();
+    return left > 0 ? left : 1;
+}
+
+// The command has to fail where the key exists.
+bool load_must_be_new(const struct load *l, const struct pass *p)
+{
+    return l->o.exists != LOAD_REPLACE || (l->o.exists_log && p == &l->main);
+}
+
+void load_send_set(struct load *l, const struct pass *p, struct slice key, struct slice value)
+{
+    struct outq *q = batcher_out(l->o.batcher);
+    bool nx = load_must_be_new(l, p);
+    bool pxat = p->expire_ms >= 0 && has_pxat(l);
+    // A separate PEXPIREAT would hit the key that NX spares.
+    bool px = p->expire_ms >= 0 && !pxat && nx;
+    bool borrow = value.n > COPY_LIMIT && value.p >= p->window.p &&
+                  value.p < p->window.p + p->window.n; // not decoded into the reader's scratch
+    static const struct slice heads[4] = {{"*3\r\n$3\r\nSET\r\n", 13},
+                                          {"*4\r\n$3\r\nSET\r\n", 13},
+                                          {"*5\r\n$3\r\nSET\r\n", 13},
+                                          {"*6\r\n$3\r\nSET\r\n", 13}};
+    char *start = outq_reserve(q, key.n + (borrow ? 0 : value.n) + 160);
+    char *at = put_literal(start, heads[(pxat || px ? 2 : 0) + (nx ? 1 : 0)]);
+    at = put_bulk(at, key);
+    if (borrow) {
+        at = put_bulk_header(at, value.n);
+        outq_commit(q, (size_t)(at - start));
+        outq_borrow(q, value.p, value.n);
+        start = at = outq_reserve(q, 160);
+        at = put_literal(at, SLICE("\r\n"));
+    } else {
+        at = put_bulk(at, value);
+    }
+    if (pxat) {
+        at = put_literal(at, SLICE("$4\r\nPXAT\r\n"));
+        at = put_number(at, p->expire_ms);
+    }
+    if (px) {
+        at = put_literal(at, SLICE("$2\r\nPX\r\n"));
+        at = put_number(at, time_left(p));
+    }
+    if (nx)
+        at = put_literal(at, SLICE("$2\r\nNX\r\n"));
+    outq_commit(q, (size_t)(at - start));
+    batcher_cmd(l->o.batcher, p->item.start);
+    if (p->expire_ms >= 0 && !pxat && !px) {
+        buf_clear(&l->scratch);
+        resp_put_cmd(&l->scratch, "PEXPIREAT %b %L", &key, p->expire_ms);
+        outq_put(q, l->scratch.p, l->scratch.n);
+        batcher_cmd(l->o.batcher, BUILD_REF | p->item.start);
+    }
+}
+
+static int64_t restore_ttl(const struct load *l, const struct pass *p)
+{
+    if (p->expire_ms < 0)
+        return 0;
+    if (l->o.target_version >= 50000 || l->o.target_is_valkey)
+        return p->expire_ms;
+    return time_left(p);
+}
+
+void load_send_restore(struct load *l, const struct pass *p, struct slice key, struct slice raw)
+{
+    bool modern = l->o.target_version >= 50000 || l->o.target_is_valkey;
+    bool replace = !load_must_be_new(l, p);
+    bool absttl = p->expire_ms >= 0 && modern;
+    bool idle = p->item.idle_s >= 0 && modern, freq = p->item.freq >= 0 && modern && !idle;
+    struct outq *q = batcher_out(l->o.batcher);
+    bool borrow = raw.n > COPY_LIMIT;
+    char *start = outq_reserve(q, key.n + (borrow ? 0 : raw.n) + 256);
+    char *at = start;
+    *at++ = '*';
+    at += u64_format(at, (uint64_t)(4 + replace + absttl + 2 * idle + 2 * freq));
+    at = put_literal(at, SLICE("\r\n$7\r\nRESTORE\r\n"));
+    at = put_bulk(at, key);
+    at = put_number(at, restore_ttl(l, p));
+    at = put_bulk_header(at, raw.n + 1 + DUMP_TRAILER);
+    *at++ = (char)p->item.type;
+    if (borrow) {
+        outq_commit(q, (size_t)(at - start));
+        outq_borrow(q, raw.p, raw.n);
+        start = at = outq_reserve(q, 256);
+    } else {
+        at = put_literal(at, raw);
+    }
+    uint8_t trailer[DUMP_TRAILER];
+    dump_trailer(p->item.type, raw, DUMP_VERSION, trailer);
+    at = put_literal(at, slice_make((const char *)trailer, DUMP_TRAILER));
+    at = put_literal(at, SLICE("\r\n"));
+    if (replace)
+        at = put_literal(at, SLICE("$7\r\nREPLACE\r\n"));
+    if (absttl)
+        at = put_literal(at, SLICE("$6\r\nABSTTL\r\n"));
+    if (idle) {
+        at = put_literal(at, SLICE("$8\r\nIDLETIME\r\n"));
+        at = put_number(at, p->item.idle_s);
+    }
+    if (freq) {
+        at = put_literal(at, SLICE("$4\r\nFREQ\r\n"));
+        at = put_number(at, p->item.freq);
+    }
+    outq_commit(q, (size_t)(at - start));
+    batcher_cmd(l->o.batcher, p->item.start);
+}
+
+// Within a unit.
