@@ -25,8 +25,8 @@ const char *err_text(int code)
 }
 
 // The buffer is meant to cut: a message is for people, and it says so by ending in "...".
-static void __attribute__((format(printf, 3, 0))) append(char *dst, size_t cap, const char *fmt,
-                                                         va_list ap)
+static void __attribute__((format(printf, 3, 0)))
+append(char *dst, size_t cap, const char *fmt, va_list ap)
 {
     size_t n = strlen(dst);
     int r = vsnprintf(dst + n, cap - n, fmt, ap);
@@ -34,8 +34,8 @@ static void __attribute__((format(printf, 3, 0))) append(char *dst, size_t cap, 
         memcpy(dst + cap - 4, "...", 4);
 }
 
-static void __attribute__((format(printf, 3, 4))) append_text(char *dst, size_t cap, const char *fmt,
-                                                              ...)
+static void __attribute__((format(printf, 3, 4)))
+append_text(char *dst, size_t cap, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);

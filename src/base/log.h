@@ -15,12 +15,12 @@ enum log_format { LOG_TEXT, LOG_JSON };
 struct log_options {
     enum log_level level;
     enum log_format format;
-    const char *file;  // NULL: stderr
-    bool also_stderr;  // with a file: stderr too
-    int max_size_mb;   // rotate past this size; 0: never
-    int max_backups;   // rotated files kept; 0: all
-    int max_age_days;  // rotated files older than this are removed; 0: never
-    bool with_caller;  // file:line in each line
+    const char *file; // NULL: stderr
+    bool also_stderr; // with a file: stderr too
+    int max_size_mb;  // rotate past this size; 0: never
+    int max_backups;  // rotated files kept; 0: all
+    int max_age_days; // rotated files older than this are removed; 0: never
+    bool with_caller; // file:line in each line
 };
 
 // Applies options; may be called again. An unopenable file is an error and leaves the old setting.

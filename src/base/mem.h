@@ -14,6 +14,7 @@ char *xstrdup(const char *s) __attribute__((malloc, returns_nonnull));
 // Copies n bytes and adds a NUL. Returns new.
 char *xstrndup(const char *s, size_t n) __attribute__((malloc, returns_nonnull));
 // printf into a new string.
-char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2), malloc, returns_nonnull));
+char *xasprintf(const char *fmt, ...)
+    __attribute__((format(printf, 1, 2), malloc, returns_nonnull));
 
 #endif

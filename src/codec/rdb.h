@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A pull reader of RDB files over bytes that may still be arriving: it stops at any byte and goes on
-// when there is more. It never holds a whole value; a value is taken as one raw span (for RESTORE),
-// as chunks of elements, or skipped.
+// A pull reader of RDB files over bytes that may still be arriving: it stops at any byte and goes
+// on when there is more. It never holds a whole value; a value is taken as one raw span (for
+// RESTORE), as chunks of elements, or skipped.
 //
 // The caller presents a window of the file before each call with rdb_feed. The window must reach
 // back to rdb_needs_from() and may move or grow between calls.
@@ -40,8 +40,8 @@ const char *rdb_object_name(enum rdb_object o); // "string", "list", ...
 
 struct rdb_item {
     enum rdb_kind kind;
-    uint64_t start;  // file index of the item's first byte (of its expiry opcode, if it has one)
-    int db;          // selected db
+    uint64_t start;   // file index of the item's first byte (of its expiry opcode, if it has one)
+    int db;           // selected db
     struct slice key; // AUX field, key; valid until the next rdb_next
     struct slice value;
     uint8_t type; // RDB type byte
@@ -63,22 +63,22 @@ struct rdb_element {
     double score;
     int64_t expire_ms;
     uint64_t at, total;
-    int stream_step;           // enum rdb_stream_step
-    uint64_t id_ms, id_seq;    // entry, last id, pending entry
-    int64_t pairs;             // ENTRY: field/value pairs follow as FIELD steps
+    int stream_step;        // enum rdb_stream_step
+    uint64_t id_ms, id_seq; // entry, last id, pending entry
+    int64_t pairs;          // ENTRY: field/value pairs follow as FIELD steps
     uint64_t first_ms, first_seq, max_deleted_ms, max_deleted_seq, entries_added, length;
-    int64_t entries_read;      // GROUP; -1 unknown
+    int64_t entries_read; // GROUP; -1 unknown
     int64_t delivery_time_ms;
     uint64_t delivery_count;
     int64_t seen_ms, active_ms; // CONSUMER; -1 unknown
 };
 
 enum rdb_stream_step {
-    RDB_STREAM_ENTRY,   // id, pairs
-    RDB_STREAM_FIELD,   // field, value (pairs times)
-    RDB_STREAM_META,    // last id in id_ms/id_seq, first, max_deleted, entries_added, length
-    RDB_STREAM_GROUP,   // value = name, id = last delivered, entries_read
-    RDB_STREAM_PENDING, // id, delivery time and count, value = consumer name; field = group name
+    RDB_STREAM_ENTRY,    // id, pairs
+    RDB_STREAM_FIELD,    // field, value (pairs times)
+    RDB_STREAM_META,     // last id in id_ms/id_seq, first, max_deleted, entries_added, length
+    RDB_STREAM_GROUP,    // value = name, id = last delivered, entries_read
+    RDB_STREAM_PENDING,  // id, delivery time and count, value = consumer name; field = group name
     RDB_STREAM_CONSUMER, // field = group, value = name, seen, active (sent even when nothing is
                          // pending); comes before its PENDING steps
 };
@@ -100,7 +100,7 @@ int rdb_reader_open_value(struct rdb_reader *r, uint8_t type, int version,
 void rdb_feed(struct rdb_reader *r, const char *p, uint64_t from, size_t n);
 // The lowest file index that the reader may still look at.
 uint64_t rdb_needs_from(const struct rdb_reader *r);
-int rdb_version(const struct rdb_reader *r); // 0 before the header
+int rdb_version(const struct rdb_reader *r);    // 0 before the header
 bool rdb_is_valkey(const struct rdb_reader *r); // magic VALKEY
 
 // RDB_ITEM, RDB_MORE, RDB_DONE (EOF opcode and checksum passed; rdb_needs_from is then the index
@@ -113,11 +113,12 @@ int rdb_next(struct rdb_reader *r, struct rdb_item *item, struct err *e) must_ch
 // Raw serialized value without the type byte; contiguous in the window. RDB_TOO_BIG as soon as it
 // is known to pass limit; the value can then still be taken as elements from its start (the window
 // must still reach back to item.value_start).
-int rdb_value_raw(struct rdb_reader *r, uint64_t limit, struct slice *raw, struct err *e) must_check;
-// The next element; RDB_ITEM, RDB_MORE, RDB_DONE. Slices are valid until the next call on the reader.
-// A string value comes whole when it is at most piece_limit bytes, else in pieces of that size (the
-// last one may be shorter). Elements of other objects always come whole; one that is compressed and
-// longer than 1 GiB is an error. Module values have no elements: ERR_UNSUPPORTED.
+int rdb_value_raw(struct rdb_reader *r, uint64_t limit, struct slice *raw,
+                  struct err *e) must_check;
+// The next element; RDB_ITEM, RDB_MORE, RDB_DONE. Slices are valid until the next call on the
+// reader. A string value comes whole when it is at most piece_limit bytes, else in pieces of that
+// size (the last one may be shorter). Elements of other objects always come whole; one that is
+// compressed and longer than 1 GiB is an error. Module values have no elements: ERR_UNSUPPORTED.
 // The pieces of a big string and the elements of one packed blob need only a small window; the
 // pending entries of a stream's group are needed until the group's last consumer was read.
 int rdb_value_element(struct rdb_reader *r, size_t piece_limit, struct rdb_element *out,

@@ -264,9 +264,9 @@ void config_to_json(const struct config *c, bool redacted, struct buf *out);
 // The reference of all keys and flags, as Markdown (docs/configuration.md).
 void config_docs(struct buf *out);
 
-// Appends text with ${NAME} replaced by the environment's; $${ stands for a literal ${. ERR_CONFIG
+// Appends s with ${NAME} replaced by the environment's; $${ stands for a literal ${. ERR_CONFIG
 // when a name is not set or malformed; e never shows a value.
-int config_expand(const char *text, struct buf *out, struct err *e) must_check;
+int config_expand(const char *s, struct buf *out, struct err *e) must_check;
 // What --from and --to take: endpoint_parse after config_expand.
 int config_endpoint(struct endpoint *ep, const char *uri, struct err *e) must_check;
 

@@ -21,9 +21,9 @@ enum { WAIT_STEP_MS = 20, GC_MIN_MS = 5 * 60 * 1000 };
 struct sup_lane {
     struct lane *lane;
     struct worker *worker;
-    char name[300];         // source address
+    char name[300];          // source address
     char *dir, *dead_letter; // owns
-    bool stopped;           // worker thread; read after worker_call
+    bool stopped;            // worker thread; read after worker_call
 };
 
 struct supervisor {
@@ -180,10 +180,11 @@ int supervisor_start(struct supervisor **out, const struct config *cfg, struct e
 {
     size_t in = cfg->input.redis.endpoints_n, to = cfg->output.redis.endpoints_n;
     if (to != in && to != 1)
-        return err_set(e, ERR_CONFIG,
-                       "%zu input addresses but %zu output addresses: give one output for each input, "
-                       "or one for all",
-                       in, to);
+        return err_set(
+            e, ERR_CONFIG,
+            "%zu input addresses but %zu output addresses: give one output for each input, "
+            "or one for all",
+            in, to);
     struct supervisor *s = xcalloc(1, sizeof(*s));
     s->cfg = cfg;
     fill_db_map(s, &cfg->output.replay.target_db_map);
@@ -420,7 +421,7 @@ static void full_sync_lane(void *arg)
 // The command is sent to the target as it is, so only what empties it is let through.
 static bool is_flush(const char *command)
 {
-    static const char *const allowed[] = {"flushdb",       "flushall",      "flushdb async",
+    static const char *const allowed[] = {"flushdb",        "flushall",     "flushdb async",
                                           "flushall async", "flushdb sync", "flushall sync"};
     for (size_t i = 0; i < sizeof(allowed) / sizeof(*allowed); i++)
         if (slice_ieq(slice_cstr(command), slice_cstr(allowed[i])))
@@ -432,7 +433,8 @@ int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *fl
                         struct err *e)
 {
     if (flush_command && !is_flush(flush_command))
-        return err_set(e, ERR_CONFIG, "flushCommand may be flushdb or flushall, with async or sync");
+        return err_set(e, ERR_CONFIG,
+                       "flushCommand may be flushdb or flushall, with async or sync");
     bool *chosen = xcalloc((size_t)s->lanes_n, sizeof(*chosen));
     int rc = choose(s, inputs, chosen, e);
     for (int i = 0; rc == 0 && i < s->lanes_n; i++) {

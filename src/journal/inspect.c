@@ -164,7 +164,7 @@ static void print_item(const struct dir *d, const struct item *it, FILE *out)
     }
 }
 
-int inspect_list(const char *path, FILE *out, struct err *e)
+static int list_one(const char *path, FILE *out, struct err *e)
 {
     struct dir d;
     int rc = dir_open(&d, path, e);
@@ -175,6 +175,47 @@ int inspect_list(const char *path, FILE *out, struct err *e)
         print_item(&d, &d.items[i], out);
     dir_close(&d);
     return 0;
+}
+
+struct parent {
+    const char *path;
+    FILE *out;
+    int found;
+};
+
+static int list_child(void *ctx, const char *name)
+{
+    struct parent *p = ctx;
+    struct err e;
+    struct stat st;
+    char *path = xasprintf("%s/%s", p->path, name);
+    char *meta = xasprintf("%s/%s", path, FILES_META);
+    if (stat(meta, &st) == 0) {
+        fprintf(p->out, "%s%s\n", p->found++ ? "\n" : "", path);
+        // One that is damaged, or goes away meanwhile, does not hide the others.
+        if (list_one(path, p->out, &e))
+            fprintf(p->out, "%s\n", e.msg);
+    }
+    free(meta);
+    free(path);
+    return 0;
+}
+
+int inspect_list(const char *path, FILE *out, struct err *e)
+{
+    struct parent p = {path, out, 0};
+    int rc = list_one(path, out, e);
+    if (rc != -ENOENT)
+        return rc;
+    struct files f;
+    struct err ignored;
+    long owner;
+    if (files_open_read(&f, path, &owner, &ignored))
+        return rc;
+    if (files_each(&f, list_child, &p, &ignored) == 0 && p.found)
+        rc = 0;
+    files_close(&f);
+    return rc;
 }
 
 // The checksum that ends an RDB; zero there means that the source writes none.

@@ -9,7 +9,8 @@
 
 #include "base/err.h"
 
-// One line for the journal, one for each file.
+// One line for the journal, one for each file. Of a directory that holds journals (dirPath of the
+// configuration), each of them under its path.
 int inspect_list(const char *path, FILE *out, struct err *e) must_check;
 // Checks every sum, the snapshot's own checksum, and that the log is contiguous. One line a file;
 // ERR_CORRUPT when anything is wrong, after looking at everything.

@@ -49,9 +49,9 @@ struct journal_old_id {
 };
 
 struct journal_info {
-    char replid[REPLID_LEN + 1];  // "" when the journal is empty
-    char replid2[REPLID_LEN + 1]; // "" when none
-    uint64_t replid2_offset;      // replid2 is valid up to and including this position
+    char replid[REPLID_LEN + 1];        // "" when the journal is empty
+    char replid2[REPLID_LEN + 1];       // "" when none
+    uint64_t replid2_offset;            // replid2 is valid up to and including this position
     const struct journal_old_id *older; // newest first; valid until the journal next changes
     size_t older_n;
     bool has_log;

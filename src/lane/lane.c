@@ -208,7 +208,9 @@ static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const c
     struct lane *l = ctx;
     l->counters.full_syncs++;
     snprintf(l->full_reason, sizeof(l->full_reason), "%s",
-             l->asked_because[0] ? l->asked_because : reason ? reason : "");
+             l->asked_because[0] ? l->asked_because
+             : reason            ? reason
+                                 : "");
     log_info(l->o.tag, "full sync up to offset %llu: %s", (unsigned long long)offset,
              l->full_reason);
     // What is in flight belongs to the old history; the fence keeps it from coming late.
@@ -303,8 +305,7 @@ void lane_arrange(struct lane *l)
             if (ji.right > l->again_until)
                 l->again_until = ji.right;
             lane_apply_start(l, d.apply_from, source_db(l, d.db));
-        }
-        else if (l->link_state == LINK_STREAM)
+        } else if (l->link_state == LINK_STREAM)
             link_reconnect(l->link, d.reason);
         break;
     case RESUME_SNAPSHOT:
@@ -384,8 +385,7 @@ void lane_pump(struct lane *l)
     }
     if (!l->drop_wanted)
         batcher_flush(l->batcher);
-    want_again(l, l->drop_wanted ||
-                      (may_apply(l) && (rc == LOAD_MORE_NOW || rc == LOAD_FINISHED)));
+    want_again(l, l->drop_wanted || (may_apply(l) && (rc == LOAD_MORE_NOW || rc == LOAD_FINISHED)));
     if (l->link_state == LINK_BLOCKED)
         link_kick(l->link);
 }
@@ -566,7 +566,8 @@ void lane_resume(struct lane *l, bool skip)
     if (l->state == LANE_RUN)
         return;
     bool from_stop = l->state == LANE_STOP;
-    if (skip && l->error_ref != UINT64_MAX && lane_dead_letter(l, l->error_ref, slice_cstr(l->error.msg)))
+    if (skip && l->error_ref != UINT64_MAX &&
+        lane_dead_letter(l, l->error_ref, slice_cstr(l->error.msg)))
         lane_skip_offset(l, l->error_ref);
     l->error_latched = false;
     l->error_ref = UINT64_MAX;

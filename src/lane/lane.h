@@ -23,9 +23,9 @@ struct lane_options {
     const char *psync_command, *announce_ip;
     int listening_port;
     enum choose_from from;
-    struct link_gate *gate;            // shared by the lanes
+    struct link_gate *gate;             // shared by the lanes
     int source_version, target_version; // where INFO is not permitted; 0: unknown
-    bool resume; // resumeFromBreakPoint
+    bool resume;                        // resumeFromBreakPoint
     bool transactions, wrap_all;
     int max_exec; // 1, or more in mode pipeline
     uint32_t batch_cmds;
@@ -35,7 +35,7 @@ struct lane_options {
     enum load_functions functions;
     bool exists_log, restore_enabled, skip_module_aux;
     uint64_t max_restore;
-    bool stop_on_error;          // onError: stop
+    bool stop_on_error; // onError: stop
     const char *dead_letter_path;
     const char *full_sync_flush; // command sent to the target before each full sync, or NULL
     bool expiry_guard;

@@ -10,9 +10,9 @@
 bool target_error_is_transient(struct slice text)
 {
     static const char *const words[] = {
-        "LOADING",     "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "OOM", "MISCONF",
-        "NOREPLICAS",  "MOVED",    "ASK",         "BUSY ",    "UNKILLABLE", "EXECABORT",
-        "NOGOODSLAVE", "ERR max number of clients",
+        "LOADING", "READONLY",   "CLUSTERDOWN", "TRYAGAIN",    "MASTERDOWN",
+        "OOM",     "MISCONF",    "NOREPLICAS",  "MOVED",       "ASK",
+        "BUSY ",   "UNKILLABLE", "EXECABORT",   "NOGOODSLAVE", "ERR max number of clients",
     };
     for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
         if (slice_has_prefix(text, slice_cstr(words[i])))
@@ -50,8 +50,8 @@ static bool keep_dead_letter(struct lane *l, uint64_t ref, struct slice command,
     struct err e = {0};
     if (!l->dead && deadletter_open(&l->dead, l->o.dead_letter_path, &e) == 0)
         l->counters.dead_letters = deadletter_count(l->dead);
-    if (l->dead && (entry.rdb ? deadletter_has_rdb : deadletter_has)(l->dead, entry.replid,
-                                                                     entry.offset))
+    if (l->dead &&
+        (entry.rdb ? deadletter_has_rdb : deadletter_has)(l->dead, entry.replid, entry.offset))
         return true;
     if (l->dead && deadletter_append(l->dead, &entry, &e) == 0) {
         l->counters.dead_letters++;
@@ -161,7 +161,8 @@ static void on_failed(void *ctx, uint64_t ref, const struct err *why)
             // The batch is sent again without it.
             if (lane_dead_letter(l, ref, text)) {
                 lane_skip_offset(l, ref);
-                log_warn(l->o.tag, "refused for good, kept in %s: %s", l->o.dead_letter_path, e.msg);
+                log_warn(l->o.tag, "refused for good, kept in %s: %s", l->o.dead_letter_path,
+                         e.msg);
             }
             l->retry_ms = 0;
         } else {
@@ -199,7 +200,8 @@ static void on_cmd_failed(void *ctx, uint64_t ref, struct slice text, bool in_ex
         return;
     }
     // A stretch of blind commands may be sent again after a crash; where the type of a key changes
-    // within it, its beginning may not fit the key's later type. What follows in it sets that right.
+    // within it, its beginning may not fit the key's later type. What follows in it sets that
+    // right.
     if (ref < l->again_until && slice_has_prefix(text, SLICE("WRONGTYPE")) && is_blind_at(l, ref)) {
         log_debug(l->o.tag, "offset %llu was applied before", (unsigned long long)ref);
         return;

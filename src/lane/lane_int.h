@@ -26,7 +26,7 @@ struct target_result {
     struct redis_server server;
     struct position position;
     bool found;
-    bool empty; // holds no keys
+    bool empty;      // holds no keys
     bool fenced_off; // a newer process writes here
     bool scripts;    // EVAL is allowed
     bool imports;    // Valkey's import mode is on, and this connection has it
@@ -50,9 +50,9 @@ struct lane {
 
     // what is wanted
     enum lane_state state;
-    struct err error;    // last problem; code 0: none
-    bool error_latched;  // a person must resume
-    uint64_t error_ref;  // command that stopped the lane, or UINT64_MAX
+    struct err error;   // last problem; code 0: none
+    bool error_latched; // a person must resume
+    uint64_t error_ref; // command that stopped the lane, or UINT64_MAX
     bool freed;
 
     // the source
@@ -61,7 +61,7 @@ struct lane {
     bool ids_known;
     bool source_is_valkey;
     bool force_full;
-    bool snapshot_fresh; // a full sync began and its load has not
+    bool snapshot_fresh;     // a full sync began and its load has not
     char asked_because[128]; // why a full sync would be needed now
     char full_reason[128];   // why the last one was
     enum link_state link_state;
@@ -73,22 +73,22 @@ struct lane {
     struct redis_server server;
     bool server_known;
     bool target_scripts, target_imports; // see target_result
-    struct position position; // as last read or written
-    bool position_known;      // looked for under the current ids
+    struct position position;            // as last read or written
+    bool position_known;                 // looked for under the current ids
     bool position_found;
-    bool target_empty; // when it was looked for
+    bool target_empty;                    // when it was looked for
     char position_ids[2][REPLID_LEN + 1]; // the ids it was looked for under
-    char stale_replid[REPLID_LEN + 1]; // record to delete with the next write
+    char stale_replid[REPLID_LEN + 1];    // record to delete with the next write
     uint64_t epoch;
-    char *flush_command; // to run before the load begins
-    int64_t retry_ms;    // when to dial again
-    bool dialling;       // an attempt runs, maybe an outdated one
+    char *flush_command;        // to run before the load begins
+    int64_t retry_ms;           // when to dial again
+    bool dialling;              // an attempt runs, maybe an outdated one
     uint64_t target_progress;   // grows with whatever the target takes or answers
     int64_t target_progress_ms; // when it last did
     int backoff_ms;
     bool drop_wanted;
-    uint64_t sent_until;  // of the load, before the last disconnect
-    uint64_t again_until; // no command that begins later has ever been sent to the target
+    uint64_t sent_until;        // of the load, before the last disconnect
+    uint64_t again_until;       // no command that begins later has ever been sent to the target
     uint64_t skips[LANE_SKIPS]; // offsets of commands that are not sent again
     uint32_t skips_n;
 
@@ -100,14 +100,14 @@ struct lane {
     int64_t last_apply_ms;
 
     // expiries
-    bool far_flag;   // far expiries may exist that the table does not know
+    bool far_flag; // far expiries may exist that the table does not know
     bool settle_due, defusing, counted_behind;
     int64_t source_ahead_ms; // the source's clock is ahead of ours by this
     int64_t catch_up_to;     // the source's offset when the link began
     int64_t defuse_until_ms, sweep_due_ms;
     struct lane_sweep *sweep; // NULL: none is under way
 
-    struct lane_probe *probe; // NULL: none
+    struct lane_probe *probe;    // NULL: none
     struct lane_snapshot logged; // numbers of the last statistics line
     int64_t stats_due_ms;
 
@@ -141,7 +141,8 @@ void lane_note_error(struct lane *l, const struct err *e);
 
 // lane_expiry.c. The first five are what apply.h, load.h and batcher.h describe.
 int64_t lane_hold_before(const struct lane *l);
-int64_t lane_hold_expiry(void *ctx, int db, struct slice key, struct slice field, int64_t expire_ms);
+int64_t lane_hold_expiry(void *ctx, int db, struct slice key, struct slice field,
+                         int64_t expire_ms);
 void lane_expiry_held(void *ctx, int db, struct slice key, struct slice field, int64_t true_ms);
 void lane_expiry_moved(void *ctx, int db, int argc, const struct slice *argv);
 void lane_expiry_failed(struct lane *l, struct slice text);
@@ -161,7 +162,7 @@ void lane_defuse_end(struct lane *l);
 void lane_probe_tick(struct lane *l, int64_t now);
 void lane_probe_sent(void *ctx, uint64_t end, struct slice value); // see apply.h
 void lane_probe_acked(struct lane *l, uint64_t offset);
-void lane_probe_forget(struct lane *l); // what was sent may not arrive
+void lane_probe_forget(struct lane *l);            // what was sent may not arrive
 int64_t lane_probe_delay_ns(const struct lane *l); // -1 unknown
 void lane_probe_free(struct lane *l);
 

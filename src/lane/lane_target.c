@@ -117,8 +117,12 @@ static int probe_expiry(struct redis_client *c, struct target_result *r)
 {
     struct redis_reply reply;
     struct resp_node n;
-    int rc = redis_call_raw(c, SLICE("*3\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n0\r\n"), 1,
-                            &reply, &r->err);
+    // EVAL alone does not help: what the scripts call must be allowed as well.
+    char *script = xasprintf("%sms() at(KEYS[1]) return 1",
+                             expiry_script_head(r->server.version, r->server.is_valkey));
+    int rc =
+        redis_call(c, &reply, &r->err, "EVAL %s 1 " POSITION_PREFIX " %L", script, clock_unix_ms());
+    free(script);
     r->scripts = rc == 0;
     if ((rc && rc != ERR_REPLY) || !r->server.has_import_mode)
         return rc == ERR_REPLY ? 0 : rc;
@@ -148,8 +152,9 @@ static int reach(struct dial_job *j, struct redis_client *c)
         r->server.databases = count_databases(c);
     rc = fence(c, j, e);
     if (rc == ERR_REPLY) {
-        log_warn(NULL, "the target does not allow CLIENT LIST or CLIENT KILL (%s): commands of a lost "
-                       "connection that it has not read yet cannot be fenced off",
+        log_warn(NULL,
+                 "the target does not allow CLIENT LIST or CLIENT KILL (%s): commands of a lost "
+                 "connection that it has not read yet cannot be fenced off",
                  e->msg);
         rc = 0;
     }
@@ -161,11 +166,14 @@ static int reach(struct dial_job *j, struct redis_client *c)
     // The journal may know the way from an id that the source has forgotten.
     for (size_t i = 0; rc == 0 && j->resume && !r->found && i < j->known_n; i++)
         rc = position_read(c, j->known[i].replid, "", &r->position, &r->found, e);
-    if (rc == 0 && !r->found)
+    if (rc == 0 && !r->found) {
         rc = redis_call(c, &reply, e, "INFO keyspace");
+        r->empty = rc == 0 && !memmem(reply.root.text.p, reply.root.text.n, "db", 2);
+        if (rc == ERR_REPLY)
+            rc = 0; // not allowed: then it does not count as empty
+    }
     if (rc)
         return rc;
-    r->empty = !r->found && !memmem(reply.root.text.p, reply.root.text.n, "db", 2);
     fault_point("lane.position_read");
     if (j->epoch && r->found && !r->position.foreign && r->position.epoch > j->epoch) {
         r->fenced_off = true;

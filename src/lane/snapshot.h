@@ -22,22 +22,22 @@ const char *lane_phase_name(enum lane_phase p); // "idle", "connecting", "wait_r
 
 // Counters only grow while the process lives.
 #define LANE_COUNTERS(X)                                                                           \
-    X(full_syncs)       /* PSYNC outcomes: full */                                                 \
-    X(partial_syncs)    /* PSYNC outcomes: continued */                                            \
-    X(reconnects)       /* connections to the source lost */                                       \
+    X(full_syncs)    /* PSYNC outcomes: full */                                                    \
+    X(partial_syncs) /* PSYNC outcomes: continued */                                               \
+    X(reconnects)    /* connections to the source lost */                                          \
     X(target_reconnects)                                                                           \
-    X(rdb_bytes)        /* received from the source */                                             \
+    X(rdb_bytes) /* received from the source */                                                    \
     X(stream_bytes)                                                                                \
     X(rdb_keys_sent)                                                                               \
     X(rdb_keys_filtered)                                                                           \
-    X(rdb_keys_ignored) /* keyExists: ignore */                                                    \
+    X(rdb_keys_ignored)  /* keyExists: ignore */                                                   \
     X(rdb_keys_replaced) /* keyExistsLog: known to have replaced one */                            \
     X(cmds_received)                                                                               \
     X(cmds_sent)                                                                                   \
     X(cmds_filtered)                                                                               \
     X(cmds_ok)                                                                                     \
     X(cmds_failed)                                                                                 \
-    X(bytes_sent)       /* to the target */                                                        \
+    X(bytes_sent) /* to the target */                                                              \
     X(batches_txn_ok)                                                                              \
     X(batches_txn_failed)                                                                          \
     X(batches_plain_ok)                                                                            \
@@ -58,12 +58,12 @@ struct lane_snapshot {
     char error[512]; // "" when none: last problem, kept while it lasts
     char full_sync_reason[128];
     char replid[41];
-    int64_t received_offset; // right edge of the journal; -1 none
+    int64_t received_offset;     // right edge of the journal; -1 none
     int64_t acked_source_offset; // last REPLCONF ACK
     int64_t sent_offset;
-    int64_t applied_offset; // confirmed by the target
-    int64_t lag_bytes;      // received - applied
-    int64_t lag_ms;         // age of the oldest byte not applied; 0 when none
+    int64_t applied_offset;   // confirmed by the target
+    int64_t lag_bytes;        // received - applied
+    int64_t lag_ms;           // age of the oldest byte not applied; 0 when none
     double full_sync_percent; // 0..100
     uint64_t snapshot_size;   // bytes; 0 unknown
     uint64_t snapshot_loaded; // bytes

@@ -34,19 +34,19 @@ int redis_call_raw(struct redis_client *r, struct slice commands, int replies,
 
 // What INFO, with fallbacks, says of a server.
 struct redis_server {
-    int version;        // 70015 = 7.0.15; 0 unknown. For Valkey the Valkey version (80103)
+    int version; // 70015 = 7.0.15; 0 unknown. For Valkey the Valkey version (80103)
     bool is_valkey;
     bool cluster_enabled;
     bool is_replica;
     bool loading;
     char replid[41], replid2[41];
     int64_t repl_offset, second_repl_offset;
-    int64_t maxmemory;         // 0 none; -1 unknown
+    int64_t maxmemory; // 0 none; -1 unknown
     int64_t used_memory;
     char maxmemory_policy[32];
-    int databases;             // from CONFIG GET; -1 unknown
-    bool has_import_mode;      // Valkey 8.1+
-    int64_t clock_ahead_ms;    // its clock against ours when INFO came; 0: unknown
+    int databases;          // from CONFIG GET; -1 unknown
+    bool has_import_mode;   // Valkey 8.1+
+    int64_t clock_ahead_ms; // its clock against ours when INFO came; 0: unknown
 };
 int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e) must_check;
 // "7.0.15" is 70015; what follows the numbers ("-rc1") is left out. 0 when it is no version.

@@ -158,10 +158,23 @@ static void give_up(struct link *l, const struct err *why)
     set_state(l, LINK_CONNECTING, &e);
 }
 
+// Valkey from 9 on breaks off a snapshot that the RDB version asked for cannot hold, and tells the
+// reason to its own log only.
+static bool breaks_off_snapshots(const struct link *l, int code)
+{
+    const struct psync *p = &l->psync;
+    return code == ERR_CLOSED && l->attempt > 0 && p->server.is_valkey &&
+           p->server.version >= 90000 && (p->state == PSYNC_RDB_HEADER || p->state == PSYNC_RDB);
+}
+
 static void io_failed(struct link *l, const char *what, int code)
 {
     struct err e = {0};
-    err_set(&e, code, "%s %s: %s", what, l->peer, conn_error_text(l->conn, code));
+    err_set(&e, code, "%s %s: %s%s", what, l->peer, conn_error_text(l->conn, code),
+            breaks_off_snapshots(l, code)
+                ? " during its snapshot again; Valkey 9 does so when hashes have fields that "
+                  "expire, which RDB version 11 cannot hold: see its log"
+                : "");
     give_up(l, &e);
 }
 

@@ -15,16 +15,24 @@ enum {
 };
 
 // Commands of the stream that steer it.
-enum steer { STEER_NONE, STEER_SELECT, STEER_MULTI, STEER_EXEC, STEER_PING, STEER_REPLCONF, STEERS };
+enum steer {
+    STEER_NONE,
+    STEER_SELECT,
+    STEER_MULTI,
+    STEER_EXEC,
+    STEER_PING,
+    STEER_REPLCONF,
+    STEERS
+};
 
 struct apply {
     struct apply_options o;
     struct journal_reader *reader;
     struct resp_cmd cmd;
-    uint64_t pos; // everything up to here is in the batcher
+    uint64_t pos;      // everything up to here is in the batcher
     struct slice view; // journal bytes that commands are read from
-    int db;       // selected by the source
-    bool in_txn;  // between the source's MULTI and EXEC
+    int db;            // selected by the source
+    bool in_txn;       // between the source's MULTI and EXEC
     bool unit_open;
     bool catching_up;
     struct rewrite rewrite;
@@ -39,8 +47,9 @@ struct apply {
 struct apply *apply_new(const struct apply_options *o, uint64_t from, int db)
 {
     static const struct slice names[STEERS] = {
-        [STEER_NONE] = {"", 0},   [STEER_SELECT] = {"select", 6}, [STEER_MULTI] = {"multi", 5},
-        [STEER_EXEC] = {"exec", 4}, [STEER_PING] = {"ping", 4},   [STEER_REPLCONF] = {"replconf", 8},
+        [STEER_NONE] = {"", 0},       [STEER_SELECT] = {"select", 6},
+        [STEER_MULTI] = {"multi", 5}, [STEER_EXEC] = {"exec", 4},
+        [STEER_PING] = {"ping", 4},   [STEER_REPLCONF] = {"replconf", 8},
     };
     struct apply *a = xcalloc(1, sizeof(*a));
     a->o = *o;
@@ -186,8 +195,9 @@ static enum verdict send_command(struct apply *a, const struct cmd_info *info, c
 {
     int to = rewrite_map_db(&a->o.dbs, a->db);
     if (a->o.databases > 0 && to >= a->o.databases)
-        return refuse(a, "the target has no such db; map it with output.replay.targetDbMap or raise "
-                         "\"databases\" there");
+        return refuse(a,
+                      "the target has no such db; map it with output.replay.targetDbMap or raise "
+                      "\"databases\" there");
     enum rewrite_result r = rewrite_command(&a->rewrite, in, info, argc, argv);
     if (r == REWRITE_REFUSED)
         return refuse(a, a->rewrite.reason);
@@ -353,7 +363,8 @@ int apply_command_at(struct journal_reader *r, uint64_t ref, struct buf *command
     if (rc == 1)
         resp_put_argv(command, c.argc, c.argv);
     resp_cmd_free(&c);
-    return rc == 1 ? 0 : err_set(e, ERR_CORRUPT, "no command at offset %llu", (unsigned long long)ref);
+    return rc == 1 ? 0
+                   : err_set(e, ERR_CORRUPT, "no command at offset %llu", (unsigned long long)ref);
 }
 
 bool apply_between_units(const struct apply *a, struct batch_mark *mark)

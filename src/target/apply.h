@@ -18,13 +18,13 @@ struct apply_options {
     // Units are wrapped. While the lane catches up, blind ones outside source transactions go bare
     // (a third less work for the target) unless wrap_all. Without transactions they always do.
     bool transactions, wrap_all;
-    int databases;                  // of the target; -1 unknown
-    int target_version;             // 70015
+    int databases;      // of the target; -1 unknown
+    int target_version; // 70015
     bool target_is_valkey, source_is_valkey;
     // Ids whose position records may lie in the target's db 0; borrowed, "" for none, may change.
     // SWAPDB would carry them off.
     const char *replids[2];
-    void (*getack)(void *ctx);      // REPLCONF GETACK was read
+    void (*getack)(void *ctx); // REPLCONF GETACK was read
     // A near expiry was replaced by a far one (field.p NULL: the key's own); keys have moved with
     // theirs, by the source's command argv.
     void (*held)(void *ctx, int target_db, struct slice key, struct slice field, int64_t true_ms);

@@ -27,10 +27,10 @@ enum phase { PHASE_MULTI, PHASE_BODY, PHASE_EXEC, PHASE_RESULTS };
 struct batch {
     bool wrapped, alone, closed, stores;
     enum phase phase;
-    uint32_t cmds;     // in the body
-    uint32_t tail;     // position commands behind them
-    uint32_t answered; // of the body, or of the results
-    uint64_t from; // bytes put into the queue before it
+    uint32_t cmds;      // in the body
+    uint32_t tail;      // position commands behind them
+    uint32_t answered;  // of the body, or of the results
+    uint64_t from;      // bytes put into the queue before it
     uint64_t first_ref; // index into refs
     uint64_t began_us;
     struct batch_mark mark;
@@ -61,8 +61,8 @@ struct batcher {
     bool store_now;
     uint64_t stored_us;
     uint64_t heard_us; // when bytes last came
-    bool blocked; // the socket takes no more until it says so
-    bool broken; // nothing may be sent or read until the next attach
+    bool blocked;      // the socket takes no more until it says so
+    bool broken;       // nothing may be sent or read until the next attach
     struct buf scratch;
     struct batcher_stats stats;
 };

@@ -68,8 +68,9 @@ struct batcher *batcher_new(const struct batcher_options *o);
 void batcher_free(struct batcher *b);
 // Takes a connection that is authenticated and has db selected.
 void batcher_attach(struct batcher *b, struct conn *c, int db);
-// Nothing more is sent, read or acknowledged until the next attach. For an owner that gives up within
-// an event, where it must not detach: a bare batch with a refused command must not become a position.
+// Nothing more is sent, read or acknowledged until the next attach. For an owner that gives up
+// within an event, where it must not detach: a bare batch with a refused command must not become a
+// position.
 void batcher_stop(struct batcher *b);
 // Closes the connection and forgets everything unacknowledged.
 void batcher_detach(struct batcher *b);
@@ -78,9 +79,10 @@ void batcher_set_max_exec(struct batcher *b, int max_exec);
 
 // A unit of a bare batch can be begun, or the one that is open go on.
 bool batcher_room(const struct batcher *b);
-// Begins a unit; false: not now, wait for room(). One that need not be wrapped joins a wrapped batch
-// that is open, and is wrapped as long as max_exec EXECs are unanswered. `alone`: the unit is a batch of its own (a source
-// transaction) and may be filled over many turns. Nothing else may be begun before its end.
+// Begins a unit; false: not now, wait for room(). One that need not be wrapped joins a wrapped
+// batch that is open, and is wrapped as long as max_exec EXECs are unanswered. `alone`: the unit is
+// a batch of its own (a source transaction) and may be filled over many turns. Nothing else may be
+// begun before its end.
 bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone);
 // Within a unit: the connection's db for what follows.
 void batcher_select(struct batcher *b, int db, uint64_t ref);

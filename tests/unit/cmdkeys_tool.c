@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// For test_cmdtable_getkeys.py. Reads one command a line, arguments separated by tabs, and prints its keys,
-// separated by tabs; "!" when the arguments do not fit, "?" when the command is unknown. With an
-// argument it prints "blind" or "not blind" instead.
+// For test_cmdtable_getkeys.py. Reads one command a line, arguments separated by tabs, and prints
+// its keys, separated by tabs; "!" when the arguments do not fit, "?" when the command is unknown.
+// With an argument it prints "blind" or "not blind" instead.
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -15,8 +15,17 @@ static void integers_parse_exactly_as_redis_reads_them(void **state)
     int64_t v;
     assert_true(slice_i64(SLICE("-9223372036854775808"), &v) && v == INT64_MIN);
     assert_true(slice_i64(SLICE("9223372036854775807"), &v) && v == INT64_MAX);
-    const char *bad[] = {"", "-", "+1", "01", "-0", "9223372036854775808", " 1", "1 ", "1x",
-                         "-9223372036854775809", "99999999999999999999999"};
+    const char *bad[] = {"",
+                         "-",
+                         "+1",
+                         "01",
+                         "-0",
+                         "9223372036854775808",
+                         " 1",
+                         "1 ",
+                         "1x",
+                         "-9223372036854775809",
+                         "99999999999999999999999"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
         assert_false(slice_i64(slice_cstr(bad[i]), &v));
 }

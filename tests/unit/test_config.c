@@ -502,7 +502,8 @@ static void contradictions_are_errors(void **state)
          "both source and target"},
         {"input: {redis: {addresses: [a:1, b:1]}}\noutput: {redis: {addresses: [c:1, d:1, e:1]}}\n",
          "there are 2 and 3"},
-        {"input: {redis: {version: seven, addresses: [a:1]}}\noutput: {redis: {addresses: [c:1]}}\n",
+        {"input: {redis: {version: seven, addresses: [a:1]}}\noutput: {redis: {addresses: "
+         "[c:1]}}\n",
          "input.redis.version"},
         {"input: {redis: {addresses: ['redis://a:1/2']}}\noutput: {redis: {addresses: [c:1]}}\n",
          "dbWhitelist: [2]"},
