@@ -337,8 +337,9 @@ static const struct route routes[] = {
      .methods = M_GET | M_POST,
      .access = ACCESS_ACT,
      .handler = handle_gc,
-     .help = "Removes positions in the targets and journals on disk that are ours, belong to no lane "
-             "and were not touched for `channel.staleCheckpointDuration`."},
+     .help =
+         "Removes positions in the targets and journals on disk that are ours, belong to no lane "
+         "and were not touched for `channel.staleCheckpointDuration`."},
     {.path = "/syncer/status",
      .methods = M_GET,
      .access = ACCESS_READ,

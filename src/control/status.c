@@ -154,7 +154,8 @@ static const char page_head[] =
     "--line:#e3e7ec;--ok:#12805c;--wait:#9a6700;--bad:#c62f3e;--bar:#3b76d6}\n"
     "@media(prefers-color-scheme:dark){:root{--bg:#11161d;--card:#19212b;--ink:#e2e8f0;"
     "--dim:#8d99a8;--line:#2a3542;--ok:#3ecf9b;--wait:#e0b040;--bad:#ff6b78;--bar:#6aa2ff}}\n"
-    "*{box-sizing:border-box}body{margin:0;padding:2rem;background:var(--bg);color:var(--ink);"
+    "*{box-sizing:border-box}body{margin:0;padding:clamp(.75rem,4vw,2rem);background:var(--bg);"
+    "color:var(--ink);"
     "font:15px/1.5 system-ui,sans-serif}\n"
     "header{display:flex;gap:1rem;align-items:baseline;margin-bottom:1.25rem}"
     "h1{font-size:1.4rem;margin:0}header span{color:var(--dim)}nav{margin-left:auto}"
@@ -202,8 +203,9 @@ static void html_lane(struct buf *b, const struct lane_snapshot *l)
     text_html(b, l->input);
     buf_append_cstr(b, "</td><td>");
     text_html(b, l->output);
-    buf_printf(b, "</td><td class=\"s %s\">%s</td><td>", lane_state_name(l->state),
-               lane_state_name(l->state));
+    const char *state = lane_state_name(l->state);
+    bool troubled = l->error[0] && l->state == LANE_RUN;
+    buf_printf(b, "</td><td class=\"s %s\">%s</td><td>", troubled ? "ready_run" : state, state);
     html_phase(b, l);
     buf_append_cstr(b, "</td><td class=\"n\">");
     human_bytes(b, l->lag_bytes);

@@ -156,10 +156,11 @@ void lane_expiry_target(struct lane *l)
 {
     expiry_set_target(l->expiry, l->server.version, l->server.is_valkey);
     if (!l->target_scripts && l->o.expiry_guard)
-        log_warn(l->o.tag,
-                 "the target does not let this user run EVAL with TIME and PEXPIRETIME (PTTL before "
-                 "Redis 7): expiries are set as they come, and a key that is renewed while the "
-                 "lane is behind may be lost");
+        log_warn(
+            l->o.tag,
+            "the target does not let this user run EVAL with TIME and PEXPIRETIME (PTTL before "
+            "Redis 7): expiries are set as they come, and a key that is renewed while the "
+            "lane is behind may be lost");
     if (l->target_imports)
         log_info(l->o.tag,
                  "the target is in import mode: it expires nothing, so no expiry is held");

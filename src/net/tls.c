@@ -73,9 +73,9 @@ static int load_trust(SSL_CTX *ctx, const struct tls_options *o, struct err *e)
     if (!o->ca_file && !o->ca_dir && SSL_CTX_set_default_verify_paths(ctx) != 1)
         return file_error("the system's CA directory", X509_get_default_cert_dir(), e);
     if (o->ca_file && SSL_CTX_load_verify_file(ctx, o->ca_file) != 1)
-        return file_error("tls.ca_file", o->ca_file, e);
+        return file_error("tls.caFile", o->ca_file, e);
     if (o->ca_dir && SSL_CTX_load_verify_dir(ctx, o->ca_dir) != 1)
-        return file_error("tls.ca_dir", o->ca_dir, e);
+        return file_error("tls.caDir", o->ca_dir, e);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
     return 0;
 }
@@ -85,11 +85,11 @@ static int load_identity(SSL_CTX *ctx, const struct tls_options *o, struct err *
     if (!o->cert_file && !o->key_file)
         return 0;
     if (!o->cert_file || !o->key_file)
-        return err_set(e, ERR_CONFIG, "tls.cert_file and tls.key_file belong together");
+        return err_set(e, ERR_CONFIG, "tls.certFile and tls.keyFile belong together");
     if (SSL_CTX_use_certificate_chain_file(ctx, o->cert_file) != 1)
-        return file_error("tls.cert_file", o->cert_file, e);
+        return file_error("tls.certFile", o->cert_file, e);
     if (SSL_CTX_use_PrivateKey_file(ctx, o->key_file, SSL_FILETYPE_PEM) != 1)
-        return file_error("tls.key_file", o->key_file, e);
+        return file_error("tls.keyFile", o->key_file, e);
     return 0;
 }
 
@@ -130,8 +130,7 @@ static bool is_address(const char *name)
 static int set_name(SSL *ssl, const char *name, bool insecure, struct err *e)
 {
     if (!name)
-        return insecure ? 0
-                        : err_set(e, ERR_CONFIG, "TLS over a unix socket needs tls.server_name");
+        return insecure ? 0 : err_set(e, ERR_CONFIG, "TLS over a unix socket needs tls.serverName");
     bool address = is_address(name);
     // The macro for this casts the const away, which warns; OpenSSL copies the name.
     if (!address && SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
@@ -151,9 +150,9 @@ static int set_name(SSL *ssl, const char *name, bool insecure, struct err *e)
 static int verify_error(long why, const char *where, const char *name, bool own_ca, struct err *e)
 {
     bool wrong_name = why == X509_V_ERR_HOSTNAME_MISMATCH || why == X509_V_ERR_IP_ADDRESS_MISMATCH;
-    const char *help = wrong_name ? "; see tls.server_name"
-                       : own_ca   ? "; tls.ca_file or tls.ca_dir does not vouch for it"
-                                  : "; name its CA with tls.ca_file";
+    const char *help = wrong_name ? "; see tls.serverName"
+                       : own_ca   ? "; tls.caFile or tls.caDir does not vouch for it"
+                                  : "; name its CA with tls.caFile";
     return err_set(e, ERR_TLS, "TLS to %s: certificate verify failed: %s (host %s%s)", where,
                    X509_verify_cert_error_string(why), name ? name : "?", help);
 }
@@ -274,7 +273,7 @@ const char *tls_error_text(struct tls *t, int code)
         return err_text(code);
     // In TLS 1.3 a server looks at the client's certificate after the client's handshake is over.
     snprintf(t->error, sizeof(t->error),
-             "%s right after the TLS handshake (does the server want tls.cert_file?)",
+             "%s right after the TLS handshake (does the server want tls.certFile?)",
              err_text(code));
     return t->error;
 }

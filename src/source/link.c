@@ -49,8 +49,8 @@ struct link {
     bool in_gate;    // counted as a running full sync
     bool wants_gate; // the source will give a full sync: connect once the gate lets us in
     char peer[300];  // the node that was chosen
-    bool blocked; // the journal has no room
-    bool acked;   // on this connection, at stats.last_ack
+    bool blocked;    // the journal has no room
+    bool acked;      // on this connection, at stats.last_ack
     unsigned attempt;
     unsigned session; // changes whenever the connection does; tells a callback's caller
     struct buf in;    // received, but not from a place in the journal
@@ -270,7 +270,7 @@ static void begin_snapshot(struct link *l)
     struct psync *p = &l->psync;
     psync_full_reason(p, reason, sizeof(reason));
     log_debug(l->o.tag, "full sync at offset %llu of %s: %s", (unsigned long long)p->offset,
-             p->replid, reason);
+              p->replid, reason);
     l->stats.full_syncs++;
     fault_point("link.full_sync");
     if (l->o.events->full_sync)

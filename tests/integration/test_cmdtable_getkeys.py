@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command table against live servers: the keys that it finds are those of COMMAND GETKEYS, no
 server has a command that the table lacks, and what it calls blind is."""
-import os
 import pathlib
 import random
 import re
 import shutil
-import socket
 import subprocess
 import time
 
 import pytest
 import redis
 
+import harness
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TOOL = pathlib.Path(os.environ.get("GUNYU_BUILD", ROOT / "build")) / "tests/unit/cmdkeys_tool"
+TOOL = pathlib.Path(harness.GUNYU).parent / "tests/unit/cmdkeys_tool"
 SERVERS = ["system", "redis-6", "redis-8", "redis-next", "valkey-8", "valkey-9"]
 CORPUS = ROOT / "tests/data/getkeys-corpus.txt"
 
@@ -33,9 +33,7 @@ def server(request, tmp_path_factory):
     program = server_program(request.param)
     if not program:
         pytest.skip(f"{request.param} cannot be had here")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = harness.free_port()
     process = subprocess.Popen(
         [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "",
          "--dir", str(tmp_path_factory.mktemp("server"))], stdout=subprocess.DEVNULL)

@@ -43,6 +43,10 @@ static void command_lines_of_both_kinds_are_understood(void **state)
     assert_int_equal(a.command, CLI_DEADLETTER);
     assert_string_equal(a.to, "redis://a");
     cli_args_free(&a);
+    a = parse_line("settle --to b:1", 0);
+    assert_int_equal(a.command, CLI_SETTLE);
+    assert_string_equal(a.to, "b:1");
+    cli_args_free(&a);
     a = parse_line("sync --from redis://a --to=b:1 --sync.channel.verifyCrc false", 0);
     assert_string_equal(a.from, "redis://a");
     assert_string_equal(a.to, "b:1");
@@ -83,6 +87,8 @@ static void wrong_command_lines_are_refused_with_a_reason(void **state)
                                       "sync a.yaml",
                                       "-cmd aof",
                                       "rdb --from a:1",
+                                      "settle --from a:1",
+                                      "journal list DIR --to a:1",
                                       "-cmd=aof -aof.path x -aof.offset y",
                                       "-cmd=aof -aof.path x -aof.action y"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

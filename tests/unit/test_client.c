@@ -307,7 +307,7 @@ static void tls_refuses_what_it_cannot_verify_and_says_why(void **state)
     struct endpoint ep = tls_endpoint();
     ep.tls.ca_file = NULL;
     assert_refused(&ep, "certificate verify failed: self-signed certificate (host localhost");
-    assert_refused(&ep, "tls.ca_file");
+    assert_refused(&ep, "tls.caFile");
     ep.tls.insecure = true;
     struct redis_client *r = must_connect(&ep);
     assert_alive(r);
@@ -327,12 +327,12 @@ static void tls_misuse_is_explained(void **state)
     (void)state;
     struct endpoint ep = tls_endpoint();
     ep.tls.ca_file = (char[]){"/nonexistent.pem"};
-    assert_refused(&ep, "tls.ca_file '/nonexistent.pem'");
+    assert_refused(&ep, "tls.caFile '/nonexistent.pem'");
     ep = tls_endpoint();
     ep.tls.cert_file = cert;
     assert_refused(&ep, "belong together");
     ep.tls.key_file = other_key;
-    assert_refused(&ep, "tls.key_file");
+    assert_refused(&ep, "tls.keyFile");
     ep = tls_endpoint();
     ep.port = tls.port;
     assert_refused_within(&ep, 500, "does this port speak TLS?");
@@ -343,7 +343,7 @@ static void tls_misuse_is_explained(void **state)
     struct redis_client *r;
     struct err e = {0};
     assert_true(redis_connect(&r, &ep, 20000, &e) < 0);
-    assert_true(strstr(e.msg, "alert") || strstr(e.msg, "want tls.cert_file"));
+    assert_true(strstr(e.msg, "alert") || strstr(e.msg, "want tls.certFile"));
 }
 
 // ---- what a server is ----

@@ -690,6 +690,36 @@ static void inspection_reads_a_journal_in_use_and_changes_nothing(void **state)
     remove_dir(dir);
 }
 
+static void a_listing_of_a_directory_of_journals_shows_each(void **state)
+{
+    (void)state;
+    char *parent = make_dir(), *text = NULL;
+    size_t n;
+    char dirs[2][200];
+    for (int i = 0; i < 2; i++) {
+        snprintf(dirs[i], sizeof(dirs[i]), "%.150s/10.0.0.%d_6379", parent, i);
+        struct journal_options o = storer(dirs[i]);
+        struct journal *j = open_ok(&o);
+        ok(journal_begin_log(j, i ? ID_B : ID_A, 1000, &failure));
+        journal_close(j);
+    }
+    FILE *out = open_memstream(&text, &n);
+    ok(inspect_list(parent, out, &failure));
+    fclose(out);
+    for (int i = 0; i < 2; i++) {
+        assert_non_null(strstr(text, dirs[i]));
+        assert_non_null(strstr(text, i ? ID_B : ID_A));
+        clear_dir(dirs[i]);
+        rmdir(dirs[i]);
+    }
+    free(text);
+    out = tmpfile();
+    struct err e = {0};
+    assert_int_equal(inspect_list(parent, out, &e), -ENOENT);
+    fclose(out);
+    remove_dir(parent);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -707,6 +737,7 @@ int main(void)
         cmocka_unit_test(a_truncated_file_is_seen_before_anybody_touches_it),
         cmocka_unit_test(a_full_disk_is_an_error_that_passes),
         cmocka_unit_test(inspection_reads_a_journal_in_use_and_changes_nothing),
+        cmocka_unit_test(a_listing_of_a_directory_of_journals_shows_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
