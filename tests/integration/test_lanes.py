@@ -26,7 +26,14 @@ def replica_of(world, master):
     replica = world.server("replica")
     replica.client().replicaof("127.0.0.1", master.port)
     wait_until(lambda: replica.info("replication")["master_link_status"] == "up", "the replica in sync")
+    wait_until(lambda: online(master, replica), "the master counts it as online")
     return replica
+
+
+def online(master, replica):
+    info = master.info("replication")
+    slaves = [info[f"slave{i}"] for i in range(info["connected_slaves"])]
+    return any(s["port"] == replica.port and s["state"] == "online" for s in slaves)
 
 
 def readers(server):
