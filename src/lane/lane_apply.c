@@ -37,6 +37,13 @@ static void on_getack(void *ctx)
     link_ack_now(l->link);
 }
 
+static bool open_dead_letters(struct lane *l, struct err *e)
+{
+    if (!l->dead && deadletter_open(&l->dead, l->o.dead_letter_path, e) == 0)
+        l->counters.dead_letters = deadletter_count(l->dead);
+    return l->dead != NULL;
+}
+
 static bool keep_dead_letter(struct lane *l, uint64_t ref, struct slice command,
                              struct slice reason)
 {
@@ -48,12 +55,11 @@ static bool keep_dead_letter(struct lane *l, uint64_t ref, struct slice command,
                                      .reason = reason};
     memcpy(entry.replid, l->id1, sizeof(entry.replid));
     struct err e = {0};
-    if (!l->dead && deadletter_open(&l->dead, l->o.dead_letter_path, &e) == 0)
-        l->counters.dead_letters = deadletter_count(l->dead);
-    if (l->dead &&
+    bool open = open_dead_letters(l, &e);
+    if (open &&
         (entry.rdb ? deadletter_has_rdb : deadletter_has)(l->dead, entry.replid, entry.offset))
         return true;
-    if (l->dead && deadletter_append(l->dead, &entry, &e) == 0) {
+    if (open && deadletter_append(l->dead, &entry, &e) == 0) {
         l->counters.dead_letters++;
         return true;
     }
@@ -84,9 +90,7 @@ static bool is_blind_at(struct lane *l, uint64_t ref)
 static bool was_given_up(struct lane *l, uint64_t ref)
 {
     struct err e;
-    if (!l->dead && deadletter_open(&l->dead, l->o.dead_letter_path, &e) != 0)
-        l->dead = NULL;
-    return l->dead && deadletter_has(l->dead, l->id1, (int64_t)ref);
+    return open_dead_letters(l, &e) && deadletter_has(l->dead, l->id1, (int64_t)ref);
 }
 
 bool lane_dead_letter(struct lane *l, uint64_t ref, struct slice reason)
@@ -151,10 +155,7 @@ static void on_failed(void *ctx, uint64_t ref, const struct err *why)
         if (!network)
             l->counters.transient_errors++;
         lane_note_error(l, &e);
-        l->backoff_ms = l->backoff_ms ? l->backoff_ms * 2 : 50;
-        if (l->backoff_ms > 2000)
-            l->backoff_ms = 2000;
-        l->retry_ms = clock_unix_ms() + l->backoff_ms;
+        lane_back_off(l);
     } else {
         l->counters.cmds_failed++;
         if (ref != UINT64_MAX && !l->load && (!l->o.stop_on_error || was_given_up(l, ref))) {
@@ -245,7 +246,7 @@ static int put_position(void *ctx, const struct batch_mark *mark, struct buf *ou
     memcpy(p->replid, l->id1, sizeof(p->replid));
     p->foreign = false;
     p->loading = mark->loading;
-    p->offset = mark->loading ? (int64_t)l->mark.offset : (int64_t)mark->offset;
+    p->offset = (int64_t)mark->offset;
     p->db = mark->loading ? 0 : mark->db;
     p->rdb_index = mark->loading ? mark->rdb_index : 0;
     p->rdb_db = mark->rdb_db;

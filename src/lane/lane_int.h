@@ -171,6 +171,8 @@ void lane_log_stats(struct lane *l, int64_t now);
 
 // lane_target.c: dial, fence, probe, read the position, off the loop.
 void lane_dial_target(struct lane *l);
+// The next dial waits, longer from time to time.
+void lane_back_off(struct lane *l);
 void lane_target_ready(struct lane *l, struct target_result *r);
 
 // lane_apply.c: what the batcher reports.

@@ -278,14 +278,19 @@ void lane_dial_target(struct lane *l)
     must(uv_queue_work(l->o.loop, &j->work, dial_run, dial_done) == 0);
 }
 
+void lane_back_off(struct lane *l)
+{
+    l->backoff_ms = l->backoff_ms ? l->backoff_ms * 2 : BACKOFF_MIN_MS;
+    if (l->backoff_ms > BACKOFF_MAX_MS)
+        l->backoff_ms = BACKOFF_MAX_MS;
+    l->retry_ms = clock_unix_ms() + l->backoff_ms;
+}
+
 void lane_target_ready(struct lane *l, struct target_result *r)
 {
     if (!r->conn) {
         l->target_state = TARGET_OFF;
-        l->backoff_ms = l->backoff_ms ? l->backoff_ms * 2 : BACKOFF_MIN_MS;
-        if (l->backoff_ms > BACKOFF_MAX_MS)
-            l->backoff_ms = BACKOFF_MAX_MS;
-        l->retry_ms = clock_unix_ms() + l->backoff_ms;
+        lane_back_off(l);
         err_wrap(&r->err, "target %s", l->target_name);
         if (r->fenced_off)
             lane_latch_error(l, UINT64_MAX, &r->err);

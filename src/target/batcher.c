@@ -107,11 +107,6 @@ bool batcher_attached(const struct batcher *b)
     return b->conn && !b->broken;
 }
 
-void batcher_set_max_exec(struct batcher *b, int max_exec)
-{
-    b->o.max_exec = max_exec;
-}
-
 static struct batch *batch_at(struct batcher *b, uint32_t i)
 {
     return &b->batches[(b->head + i) & (BATCHES - 1)];

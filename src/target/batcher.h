@@ -75,7 +75,6 @@ void batcher_stop(struct batcher *b);
 // Closes the connection and forgets everything unacknowledged.
 void batcher_detach(struct batcher *b);
 bool batcher_attached(const struct batcher *b);
-void batcher_set_max_exec(struct batcher *b, int max_exec);
 
 // A unit of a bare batch can be begun, or the one that is open go on.
 bool batcher_room(const struct batcher *b);
