@@ -102,6 +102,8 @@ struct journal {
     int spare_fd;
     uint64_t spare_capacity;
 
+    char *landing; // received bytes that are not committed yet
+
     bool flush_running, flush_pending;
     uint64_t flush_submitted; // position
     int64_t flush_ms;
@@ -118,6 +120,14 @@ uint64_t journal_used(const struct journal *j);
 int journal_reserve(struct journal *j, uint64_t n, struct err *e) must_check;
 void epoch_free(struct epoch *ep);
 void epoch_update_floors(struct epoch *ep);
+
+// landing.c
+// A place for at most room bytes; returns how many.
+size_t landing_space(struct journal *j, char **p, uint64_t room);
+// Puts the first n landed bytes at that offset of the file, which is mapped at `mapped`. A failure
+// is the journal's.
+int landing_put(struct journal *j, int fd, uint64_t offset, char *mapped, size_t n,
+                struct err *e) must_check;
 
 // store.c: meta.json and the ends of files
 // Writes meta.json, on the pool unless `wait`. Without wait a failure is told by journal_tick.

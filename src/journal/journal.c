@@ -148,6 +148,7 @@ static void journal_free(struct journal *j)
     files_close(&j->files);
     bio_free(&j->bio);
     uv_mutex_destroy(&j->meta_lock);
+    free(j->landing);
     free(j->dir);
     free(j->tag);
     free(j);

@@ -79,19 +79,22 @@ void journal_get_info(const struct journal *j, struct journal_info *info);
 // Full sync: forgets everything held and begins a snapshot that ends at position `offset`.
 int journal_begin_snapshot(struct journal *j, const char *replid, uint64_t offset, uint64_t size,
                            struct err *e) must_check;
-// Room at the snapshot's right edge to recv into (at least 1 byte; contiguous with what came
-// before). ERR_FULL: the limit is reached, try again after readers released. -ENOSPC, -EIO: say so;
-// -ENOSPC passes when there is room again. A recv into it that fails with EFAULT is a failing disk.
+// A place to recv what comes next in the snapshot (at least 1 byte), good until any other call.
+// ERR_FULL: the limit is reached, try again after readers released. -ENOSPC, -EIO: say so; -ENOSPC
+// passes when there is room again.
 int journal_snapshot_space(struct journal *j, char **p, size_t *n, struct err *e) must_check;
-void journal_snapshot_commit(struct journal *j, size_t n);
+// The first n bytes of that place are the snapshot's next. An error: nothing was taken, and the
+// journal is unusable until journal_close.
+int journal_snapshot_commit(struct journal *j, size_t n, struct err *e) must_check;
 // The snapshot is whole; final_size drops a trailing $EOF: marker. The log begins at its offset.
 int journal_end_snapshot(struct journal *j, uint64_t final_size, struct err *e) must_check;
 
 // Forgets everything and begins an empty log after position `offset` (the target was further).
 int journal_begin_log(struct journal *j, const char *replid, uint64_t offset,
                       struct err *e) must_check;
+// As for the snapshot.
 int journal_log_space(struct journal *j, char **p, size_t *n, struct err *e) must_check;
-void journal_log_commit(struct journal *j, size_t n);
+int journal_log_commit(struct journal *j, size_t n, struct err *e) must_check;
 
 // The source goes on under a new id: the old one becomes replid2, valid up to `offset`.
 int journal_set_replid(struct journal *j, const char *replid, uint64_t offset,

@@ -327,8 +327,7 @@ int journal_log_space(struct journal *j, char **p, size_t *n, struct err *e)
         if (rc < 0)
             return rc;
     }
-    *p = vmap_at(&l->vm, l->right);
-    *n = l->room - l->right;
+    *n = landing_space(j, p, l->room - l->right);
     return 0;
 }
 
@@ -377,18 +376,33 @@ static void commit_slow(struct journal *j, uint64_t right)
     set_slow_at(l);
 }
 
-void journal_log_commit(struct journal *j, size_t n)
+// Where the log's right edge lies in the file that is written to.
+static uint64_t file_offset(const struct log *l)
+{
+    if (!l->header)
+        return l->right - l->vm.base;
+    const struct segment *s = &l->segs[l->seg_count - 1];
+    return s->header_size + (l->right - s->left);
+}
+
+int journal_log_commit(struct journal *j, size_t n, struct err *e)
 {
     struct log *l = &j->cur->log;
     must(n <= l->room - l->right);
+    if (n == 0)
+        return 0;
+    int rc = landing_put(j, l->fd, file_offset(l), vmap_at(&l->vm, l->right), n, e);
+    if (rc < 0)
+        return rc;
     uint64_t right = l->right + n;
     if (__builtin_expect(right >= l->slow_at, 0)) {
         commit_slow(j, right);
-        return;
+        return 0;
     }
     l->right = right;
     if (l->header)
         segment_set_right(l->header, right);
+    return 0;
 }
 
 static void release_memory(struct epoch *ep)

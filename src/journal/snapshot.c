@@ -119,23 +119,28 @@ int journal_snapshot_space(struct journal *j, char **p, size_t *n, struct err *e
         if (rc < 0)
             return rc;
     }
-    *p = vmap_at(&s->vm, s->have);
     uint64_t room = s->alloc - s->have, left = s->size - s->have;
-    *n = room < left ? room : left;
+    *n = landing_space(j, p, room < left ? room : left);
     return 0;
 }
 
-void journal_snapshot_commit(struct journal *j, size_t n)
+int journal_snapshot_commit(struct journal *j, size_t n, struct err *e)
 {
     struct epoch *ep = j->cur;
     struct snapshot *s = &ep->snap;
     must(n <= s->alloc - s->have);
+    if (n == 0)
+        return 0;
+    int rc = landing_put(j, s->fd, s->have, vmap_at(&s->vm, s->have), n, e);
+    if (rc < 0)
+        return rc;
     s->have += n;
     while (s->have - s->cooled >= 2 * COOL) {
         if (s->floor < s->cooled)
             vmap_cool(&s->vm, s->cooled, s->cooled + COOL);
         s->cooled += COOL;
     }
+    return 0;
 }
 
 // Gives bytes back to the system.

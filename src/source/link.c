@@ -375,15 +375,19 @@ static void note_tail(struct link *l, const char *p, size_t n)
 
 static void commit_stream(struct link *l, const char *p, size_t n)
 {
+    struct err e = {0};
+    if (journal_log_commit(l->o.journal, n, &e)) {
+        journal_failed(l, &e);
+        return;
+    }
     note_tail(l, p, n);
-    journal_log_commit(l->o.journal, n);
     l->right += n;
     l->stats.bytes_stream += n;
     l->stream_grew = true;
     fault_point("link.committed");
 }
 
-// n bytes at p, which is the journal's own space. What lies behind the snapshot's end is the stream
+// n bytes at p, the place that the journal gave. What lies behind the snapshot's end is the stream
 // and goes (back) to the link's buffer, from where it gets into the log.
 static void commit_snapshot(struct link *l, const char *p, size_t n, bool from_buffer)
 {
@@ -394,7 +398,11 @@ static void commit_snapshot(struct link *l, const char *p, size_t n, bool from_b
         l->in_used -= n - take;
     else if (take < n)
         buf_append(&l->in, p + take, n - take);
-    journal_snapshot_commit(l->o.journal, take);
+    struct err e = {0};
+    if (journal_snapshot_commit(l->o.journal, take, &e)) {
+        journal_failed(l, &e);
+        return;
+    }
     l->stats.bytes_rdb += take;
     l->snapshot_grew = true;
     if (done)

@@ -19,6 +19,11 @@ enum {
     // target's cache before its EXEC comes. While EXEC has to wait, a batch grows beyond.
     GOOD_SIZE = 1000,
     REFS_LIMIT = 1 << 16, // unanswered commands before units have to wait
+    // A target answers a pipeline in small pieces, and a wake-up for each costs more than reading
+    // it. While it has this many bare commands to do, its replies are taken once in REST_MS; no
+    // target does them in less.
+    REST_CMDS = 4096,
+    REST_MS = 1,
 };
 
 // What reply of the oldest batch comes next.
@@ -62,6 +67,8 @@ struct batcher {
     uint64_t stored_us;
     uint64_t heard_us; // when bytes last came
     bool blocked;      // the socket takes no more until it says so
+    bool resting;      // replies wait for `rest`
+    uv_timer_t *rest;  // outlives the batcher until it is closed
     bool broken;       // nothing may be sent or read until the next attach
     struct buf scratch;
     struct batcher_stats stats;
@@ -74,7 +81,16 @@ struct batcher *batcher_new(const struct batcher_options *o)
     b->refs_cap = 4096;
     b->refs = xmalloc(b->refs_cap * sizeof(*b->refs));
     b->broken = true;
+    b->rest = xmalloc(sizeof(*b->rest));
+    must(uv_timer_init(o->loop, b->rest) == 0);
+    b->rest->data = b;
     return b;
+}
+
+static void end_rest(struct batcher *b)
+{
+    b->resting = false;
+    uv_timer_stop(b->rest);
 }
 
 void batcher_detach(struct batcher *b)
@@ -82,6 +98,7 @@ void batcher_detach(struct batcher *b)
     if (b->conn)
         conn_close(b->conn);
     b->conn = NULL;
+    end_rest(b);
     outq_free(&b->out);
     replies_free(&b->in);
     b->head = b->count = 0;
@@ -92,11 +109,17 @@ void batcher_detach(struct batcher *b)
     b->refs_first = b->refs_end = 0;
 }
 
+static void rest_closed(uv_handle_t *h)
+{
+    free(h);
+}
+
 void batcher_free(struct batcher *b)
 {
     if (!b)
         return;
     batcher_detach(b);
+    uv_close((uv_handle_t *)b->rest, rest_closed);
     buf_free(&b->scratch);
     free(b->refs);
     free(b);
@@ -123,6 +146,7 @@ void batcher_stop(struct batcher *b)
     if (b->broken)
         return;
     b->broken = true;
+    end_rest(b);
     conn_want(b->conn, 0);
 }
 
@@ -132,6 +156,12 @@ static void fail(struct batcher *b, uint64_t ref, const struct err *why)
         return;
     batcher_stop(b);
     b->o.events->failed(b->o.ctx, ref, why);
+}
+
+static void update_want(struct batcher *b)
+{
+    // Replies are taken also while the socket is full: a proxy may not take more before they are.
+    conn_want(b->conn, (b->resting ? 0 : CONN_READ) | (b->blocked ? CONN_WRITE : 0));
 }
 
 static void send_out(struct batcher *b)
@@ -154,9 +184,8 @@ static void send_out(struct batcher *b)
         outq_sent(&b->out, (size_t)r);
         fault_point("batcher.sent");
     }
-    // Replies are taken also while the socket is full: a proxy may not take more before they are.
     if (!b->broken)
-        conn_want(b->conn, b->blocked ? CONN_READ | CONN_WRITE : CONN_READ);
+        update_want(b);
 }
 
 // A fault point that finds at the target what it follows in the code.
@@ -572,6 +601,26 @@ static int take_bytes(struct batcher *b, const char *p, size_t n)
     return 0;
 }
 
+static void on_ready(void *ctx, int events);
+
+static void rested(uv_timer_t *t)
+{
+    struct batcher *b = t->data;
+    b->resting = false;
+    update_want(b);
+    on_ready(b, CONN_READ);
+}
+
+// An EXEC's reply is waited for: it lets the next one go.
+static void rest_if_busy(struct batcher *b)
+{
+    if (b->resting || b->execs || b->refs_end - b->refs_first < REST_CMDS)
+        return;
+    b->resting = true;
+    uv_timer_start(b->rest, rested, REST_MS, 0);
+    update_want(b);
+}
+
 static void on_ready(void *ctx, int events)
 {
     struct batcher *b = ctx;
@@ -606,6 +655,8 @@ static void on_ready(void *ctx, int events)
         batcher_flush(b);
         if (!b->broken && b->conn)
             b->o.events->room(b->o.ctx);
+        if (!b->broken && b->conn)
+            rest_if_busy(b);
     }
 }
 

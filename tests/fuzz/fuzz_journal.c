@@ -71,7 +71,8 @@ static void use(struct journal *j)
     char *w;
     if (info.has_log && journal_log_space(j, &w, &n, &e) == 0) {
         memset(w, 'x', n < 70000 ? n : 70000);
-        journal_log_commit(j, n < 70000 ? n : 70000);
+        if (journal_log_commit(j, n < 70000 ? n : 70000, &e) < 0)
+            sum = 0;
     }
     if (journal_tick(j, &e) < 0)
         sum = 0;

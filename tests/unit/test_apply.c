@@ -164,7 +164,7 @@ static void put(struct stream *s, struct slice bytes)
         assert_int_equal(journal_log_space(s->journal, &p, &n, &e), 0);
         n = n < bytes.n ? n : bytes.n;
         memcpy(p, bytes.p, n);
-        journal_log_commit(s->journal, n);
+        assert_int_equal(journal_log_commit(s->journal, n, &e), 0);
         bytes = slice_make(bytes.p + n, bytes.n - n);
     }
 }

@@ -55,7 +55,7 @@ static struct journal *open_journal(const char *name)
     size_t n;
     assert_int_equal(journal_log_space(j, &p, &n, &e), 0);
     memset(p, 'x', 10);
-    journal_log_commit(j, 10);
+    assert_int_equal(journal_log_commit(j, 10, &e), 0);
     return j;
 }
 

@@ -123,7 +123,9 @@ static inline int append(struct journal *j, uint64_t n, size_t chunk, struct err
         if (part > n)
             part = (size_t)n;
         fill(p, at, part);
-        journal_log_commit(j, part);
+        rc = journal_log_commit(j, part, e);
+        if (rc < 0)
+            return rc;
         at += part;
         n -= part;
     }
@@ -145,7 +147,9 @@ static inline int append_snapshot(struct journal *j, uint64_t n, size_t chunk, s
         if (part > n)
             part = (size_t)n;
         fill(p, at, part);
-        journal_snapshot_commit(j, part);
+        rc = journal_snapshot_commit(j, part, e);
+        if (rc < 0)
+            return rc;
         at += part;
         n -= part;
     }

@@ -193,7 +193,7 @@ static void feed_journal(struct run *r)
             fail_msg("%s", e.msg);
         n = n < end - r->fed ? n : end - r->fed;
         memcpy(p, r->rdb.p + r->fed, n);
-        journal_snapshot_commit(r->journal, n);
+        assert_int_equal(journal_snapshot_commit(r->journal, n, &e), 0);
         r->fed += n;
         if (r->fed == r->rdb.n)
             assert_int_equal(journal_end_snapshot(r->journal, r->fed, &e), 0);
