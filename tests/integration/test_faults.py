@@ -231,7 +231,7 @@ def test_stopped_target(world, pair):
 
 
 def test_what_a_dead_tool_sent_and_the_target_has_not_read_is_not_applied_late(world, pair):
-    """The race that the fence exists for: the old connection's EXEC lies in the stopped target's socket when
+    """bug_23: the race that the fence exists for: the old connection's EXEC lies in the stopped target's socket when
     a new process connects."""
     source, target = pair
     some_data(source)
@@ -251,7 +251,7 @@ def test_what_a_dead_tool_sent_and_the_target_has_not_read_is_not_applied_late(w
 
 @pytest.mark.parametrize("point", ("batcher.body", "batcher.exec", "lane.position_read"))
 def test_a_stopped_tool_that_wakes_up_stands_down(world, pair, point):
-    """Two processes, the first one stopped at a chosen place while the second one takes over."""
+    """bug_23: two processes, the first one stopped at a chosen place while the second one takes over."""
     source, target = pair
     some_data(source)
     first = world.gunyu(source, target, start=False)
