@@ -12,9 +12,10 @@
 
 // Small enough to stay in the processor's cache between recv and write.
 #define LANDING ((size_t)128 << 10)
-// A write of a page or more is cheaper as a system call than as a page fault: the kernel neither
-// has to clear the page nor to be asked for each one. Less goes into the mapping.
-#define BULK ((size_t)4096)
+// Whoever touches a page of the mapping that holds nothing yet makes the kernel clear it, and its
+// neighbours by way of readahead; a write clears nothing. So only what stays within a page that has
+// content goes into the mapping, without a system call.
+#define PAGE ((uint64_t)4096)
 
 size_t landing_space(struct journal *j, char **p, uint64_t room)
 {
@@ -44,7 +45,8 @@ static int check_end(struct journal *j, int fd, uint64_t end, struct err *e)
 
 int landing_put(struct journal *j, int fd, uint64_t offset, char *mapped, size_t n, struct err *e)
 {
-    if (n < BULK) {
+    uint64_t in_page = offset % PAGE;
+    if (in_page && in_page + n <= PAGE) {
         memcpy(mapped, j->landing, n);
         return 0;
     }

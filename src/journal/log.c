@@ -25,6 +25,12 @@ static struct segment *last_segment(struct log *l)
     return l->seg_count ? &l->segs[l->seg_count - 1] : NULL;
 }
 
+// What follows is written, not read: reading ahead would only clear pages for it.
+static void no_readahead(void *addr, size_t n)
+{
+    madvise(addr, n, MADV_RANDOM);
+}
+
 // Files are opened for the moment of mapping only: descriptors are scarcer than mappings.
 static int map_segment(struct journal *j, const struct segment *s, bool last, char *addr,
                        uint64_t lo, uint64_t hi, struct err *e)
@@ -42,6 +48,8 @@ static int map_segment(struct journal *j, const struct segment *s, bool last, ch
                     MAP_SHARED | MAP_FIXED, fd,
                     (off_t)(s->header_size + (lo - s->left))) == MAP_FAILED) {
         rc = err_sys(e, -errno, "cannot map %s/%s (vm.max_map_count, logSize)", j->dir, name);
+    } else if (last) {
+        no_readahead(addr, hi - lo);
     }
     close(fd);
     return rc;
@@ -147,6 +155,7 @@ static int activate(struct epoch *ep, int fd, struct err *e)
         mmap(NULL, segment_header_used(s->capacity), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (h == MAP_FAILED)
         return err_sys(e, -errno, "cannot map a segment of %s", ep->j->dir);
+    no_readahead(h, segment_header_used(s->capacity));
     uint64_t done = (l->right - s->left) / VMAP_BLOCK * VMAP_BLOCK;
     uint64_t lo = s->left + (done < s->capacity ? done : s->capacity - VMAP_BLOCK);
     int rc = vmap_cover(&l->vm, lo, s->left + s->capacity, e);
@@ -173,6 +182,8 @@ static int resume_last(struct epoch *ep, struct err *e)
     int fd = files_open_file(&ep->j->files, name, O_RDWR, e);
     if (fd < 0)
         return fd;
+    // Mapped without readahead, as the rest will be written.
+    posix_fadvise(fd, s->header_size, (off_t)(s->right - s->left), POSIX_FADV_WILLNEED);
     int rc = s->short_file ? files_preallocate(fd, s->header_size, s->capacity) : 0;
     if (rc < 0)
         rc = err_sys(e, rc, "cannot extend %s/%s to its full size", ep->j->dir, name);
