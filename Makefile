@@ -28,10 +28,13 @@ run:
 	@$(MAKE) all
 	@tools/run-demo --build $(BUILD) $(if $(FROM),--from '$(FROM)') $(if $(TO),--to '$(TO)')
 
+# BENCH="--keys N ..." and BENCH_RDB="--mib N ..." go to the two scripts.
 bench:
 	@tools/setup run
 	@$(MAKE) all
+	@ninja -C $(BUILD) bench/pump bench/latency bench/rdbread
 	@BUILD=$(BUILD) bench/bench $(BENCH)
+	@BUILD=$(BUILD) bench/rdb $(BENCH_RDB)
 
 lint:
 	@tools/setup test

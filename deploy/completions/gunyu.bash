@@ -10,7 +10,7 @@ _gunyu()
     COMPREPLY=()
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-        sync | config | journal | deadletter | settle | version | help)
+        sync | rdb | config | journal | deadletter | settle | version | help)
             command=$word
             break
             ;;
@@ -28,7 +28,7 @@ _gunyu()
         ;;
     esac
     case $command/$prev in
-    /*) mapfile -t COMPREPLY < <(compgen -W "sync config journal deadletter settle version help" -- "$cur") ;;
+    /*) mapfile -t COMPREPLY < <(compgen -W "sync rdb config journal deadletter settle version help" -- "$cur") ;;
     config/config) mapfile -t COMPREPLY < <(compgen -W "check show docs" -- "$cur") ;;
     config/docs) mapfile -t COMPREPLY < <(compgen -W "metrics" -- "$cur") ;;
     config/*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
@@ -37,6 +37,18 @@ _gunyu()
     deadletter/deadletter) mapfile -t COMPREPLY < <(compgen -W "list retry drop" -- "$cur") ;;
     settle/*) mapfile -t COMPREPLY < <(compgen -W "-conf --to" -- "$cur") ;;
     deadletter/*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+    rdb/rdb)
+        mapfile -t COMPREPLY < <(compgen -W "$("${COMP_WORDS[0]}" rdb --help | awk '/^  [a-z]/ { print $1 }')" -- "$cur")
+        ;;
+    rdb/*)
+        # A word or an option of the command after "rdb", by its own help.
+        if [[ $cur == -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W "$("${COMP_WORDS[0]}" rdb "${COMP_WORDS[2]}" --help |
+                grep -oE -- '--[a-z][a-z-]+' | sort -u)" -- "$cur")
+        else
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        fi
+        ;;
     sync/*)
         # The names come from the program itself, so that they are those of its version.
         local flags

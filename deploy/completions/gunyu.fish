@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # fish completion for gunyu
 
-set -l commands sync config journal deadletter settle version help
+set -l commands sync rdb config journal deadletter settle version help
 complete -c gunyu -f
 complete -c gunyu -n "not __fish_seen_subcommand_from $commands" -a sync -d "keep one server equal to another"
+complete -c gunyu -n "not __fish_seen_subcommand_from $commands" -a rdb -d "print, load, compare, change and verify RDB files"
 complete -c gunyu -n "not __fish_seen_subcommand_from $commands" -a config -d "check, show or document the configuration"
 complete -c gunyu -n "not __fish_seen_subcommand_from $commands" -a journal -d "look into a journal"
 complete -c gunyu -n "not __fish_seen_subcommand_from $commands" -a deadletter -d "commands that the target refused"
@@ -13,6 +14,7 @@ complete -c gunyu -n "not __fish_seen_subcommand_from $commands" -a help -d "pri
 complete -c gunyu -n "__fish_seen_subcommand_from sync settle retry" -o conf -rF -d "configuration file"
 complete -c gunyu -n "__fish_seen_subcommand_from sync" -l from -x -a "redis:// rediss:// unix://" -d source
 complete -c gunyu -n "__fish_seen_subcommand_from sync settle retry" -l to -x -a "redis:// rediss:// unix://" -d target
+complete -c gunyu -n "__fish_seen_subcommand_from rdb" -F -a "(gunyu rdb --help | string match -rg -- '^  ([a-z]+)')"
 # The names come from the program itself, so that they are those of its version.
 complete -c gunyu -n "__fish_seen_subcommand_from sync" -a "(gunyu -h 2>&1 | string match -ra -- '--sync\.[A-Za-z.]+' | string replace -r '\$' '=')"
 complete -c gunyu -n "__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from check show docs" -a "check show docs"

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/rdb.h"
 #include "cli/sync.h"
 #include "cli/target.h"
 #include "control/config.h"
@@ -127,13 +128,6 @@ static int cli_aof(const struct cli_args *a)
     fputs("gunyu: -cmd=aof reads redisGunYu's store, which gunyu does not use; its own is read by "
           "`gunyu journal list|verify|print DIR`\n",
           stderr);
-    return EXIT_USAGE;
-}
-
-static int cli_rdb(const struct cli_args *a)
-{
-    (void)a;
-    fputs("gunyu: the rdb commands are not available in this version\n", stderr);
     return EXIT_USAGE;
 }
 

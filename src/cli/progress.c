@@ -2,13 +2,7 @@
 #include "cli/progress.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
-
-#include "base/clock.h"
-
-enum { PLAIN_EVERY_US = 5000000 };
 
 struct totals {
     size_t lanes;
@@ -22,7 +16,7 @@ struct totals {
 
 void progress_start(struct progress *p)
 {
-    *p = (struct progress){.terminal = isatty(STDOUT_FILENO) == 1, .last_us = clock_mono_us()};
+    meter_start(&p->meter, stdout);
 }
 
 static void add_up(struct totals *t, const struct lane_snapshot *lanes, size_t n)
@@ -47,37 +41,20 @@ static void add_up(struct totals *t, const struct lane_snapshot *lanes, size_t n
     }
 }
 
-static void human(char *dst, size_t cap, double v, const char *unit)
-{
-    static const char *const prefix[] = {"", "k", "M", "G", "T"};
-    int i = 0;
-    while (v >= 1000 && i < 4) {
-        v /= 1000;
-        i++;
-    }
-    const char *space = *prefix[i] || *unit ? " " : "";
-    snprintf(dst, cap, v < 10 && i ? "%.1f%s%s%s" : "%.0f%s%s%s", v, space, prefix[i], unit);
-}
-
-static void smooth(double *rate, double now)
-{
-    *rate = *rate > 0 ? *rate * 0.7 + now * 0.3 : now;
-}
-
 static void describe(const struct progress *p, const struct totals *t, char *line, size_t cap)
 {
     char items[32], bytes[32], lag[32];
-    human(items, sizeof(items), p->item_rate, "");
-    human(bytes, sizeof(bytes), p->byte_rate, "B");
-    human(lag, sizeof(lag), (double)t->lag_bytes, "B");
+    meter_human(items, sizeof(items), p->meter.item_rate, "");
+    meter_human(bytes, sizeof(bytes), p->meter.byte_rate, "B");
+    meter_human(lag, sizeof(lag), (double)t->lag_bytes, "B");
     switch (t->phase) {
     case LANE_PHASE_FULL_SYNC: {
         double left = t->snapshot_size > t->snapshot_loaded
                           ? (double)(t->snapshot_size - t->snapshot_loaded)
                           : 0;
         char eta[32] = "";
-        if (p->byte_rate > 0 && t->snapshot_size)
-            snprintf(eta, sizeof(eta), "  eta %.0f s", ceil(left / p->byte_rate));
+        if (p->meter.byte_rate > 0 && t->snapshot_size)
+            snprintf(eta, sizeof(eta), "  eta %.0f s", ceil(left / p->meter.byte_rate));
         char percent[24] = "";
         if (t->snapshot_size)
             snprintf(percent, sizeof(percent), " %5.1f%%", t->percent);
@@ -105,29 +82,16 @@ void progress_update(struct progress *p, struct supervisor *s)
     size_t n = supervisor_snapshots(s, &lanes);
     struct totals t;
     add_up(&t, lanes, n);
-    uint64_t now = clock_mono_us();
-    double seconds = (double)(now - p->last_us) / 1e6;
-    if (seconds > 0.05) {
-        smooth(&p->item_rate, (double)(t.items - p->last_items) / seconds);
-        smooth(&p->byte_rate, (double)(t.bytes - p->last_bytes) / seconds);
-        p->last_us = now;
-        p->last_items = t.items;
-        p->last_bytes = t.bytes;
-    }
-    if (p->terminal || now - p->printed_us >= PLAIN_EVERY_US || p->printed_us == 0) {
+    meter_count(&p->meter, t.items, t.bytes);
+    if (meter_due(&p->meter)) {
         char line[400];
         describe(p, &t, line, sizeof(line));
-        printf(p->terminal ? "\r\033[K%.110s" : "%s\n", line);
-        fflush(stdout);
-        p->printed_us = now;
-        p->shown = true;
+        meter_show(&p->meter, line);
     }
     free(lanes);
 }
 
 void progress_end(struct progress *p)
 {
-    if (p->terminal && p->shown)
-        putchar('\n');
-    fflush(stdout);
+    meter_end(&p->meter);
 }

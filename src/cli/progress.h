@@ -3,14 +3,11 @@
 #ifndef GUNYU_CLI_PROGRESS_H
 #define GUNYU_CLI_PROGRESS_H
 
+#include "base/meter.h"
 #include "control/supervisor.h"
 
 struct progress {
-    bool terminal;
-    uint64_t last_us, printed_us;
-    uint64_t last_items, last_bytes;
-    double item_rate, byte_rate; // smoothed, a second
-    bool shown;
+    struct meter meter;
 };
 
 void progress_start(struct progress *p);

@@ -4,9 +4,6 @@
 
 #include "control/cli_args.h"
 
-// Exit codes, documented in the man page.
-enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
-
 // Runs until a signal or DELETE / ends it. Returns the exit code.
 int cli_sync(const struct cli_args *args);
 

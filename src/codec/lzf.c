@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-#define LZF_HISTORY 8192  // the farthest a reference reaches back
+#define LZF_HISTORY 8192 // the farthest a reference reaches back
+#define LZF_MAX_LITERAL 32
 #define LZF_MAX_RUN 264   // the most that one instruction decodes to
 #define LZF_COMPACT 32768 // read bytes that are worth moving the rest for
 #define LZF_CHUNK 16384   // output is grown in such steps, so that memory follows the input
@@ -23,7 +24,11 @@ static inline enum run literal(struct cursor *c)
         return RUN_SHORT;
     if ((size_t)(c->oend - c->op) < n)
         return RUN_CORRUPT;
-    memcpy(c->op, c->ip + 1, n);
+    // A copy of a fixed size is a few instructions; what it writes too much is written over.
+    if (c->iend - c->ip > LZF_MAX_LITERAL && c->oend - c->op >= LZF_MAX_LITERAL)
+        memcpy(c->op, c->ip + 1, LZF_MAX_LITERAL);
+    else
+        memcpy(c->op, c->ip + 1, n);
     c->op += n;
     c->ip += n + 1;
     return RUN_OK;
@@ -43,7 +48,10 @@ static inline enum run reference(struct cursor *c)
     if (back > (size_t)(c->op - c->base) || n > (size_t)(c->oend - c->op))
         return RUN_CORRUPT;
     const uint8_t *from = c->op - back;
-    if (back >= n)
+    if (back >= 8 && n <= 64 && (size_t)(c->oend - c->op) >= n + 8)
+        for (size_t i = 0; i < n; i += 8)
+            memcpy(c->op + i, from + i, 8);
+    else if (back >= n)
         memcpy(c->op, from, n);
     else if (back == 1) // padding; worth a call of its own
         memset(c->op, *from, n);

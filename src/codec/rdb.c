@@ -10,8 +10,11 @@
 #include "base/mem.h"
 #include "codec/crc64.h"
 #include "codec/rdb_impl.h"
+#include "codec/slot.h"
 
 #define BUF_KEEP ((size_t)1 << 20) // a scratch buffer that grew past this is given back
+#define OPCODE_LOWEST 128          // an unknown number from here on is taken for an opcode
+#define ARGUMENTS_MAX 1048576      // of a command
 
 struct rdb_reader *rdb_reader_new(bool check_crc)
 {
@@ -33,7 +36,18 @@ void rdb_reader_free(struct rdb_reader *r)
     buf_free(&r->text[1]);
     lzf_stream_free(&r->part.z);
     rdb_stream_free(&r->stream);
+    rdb_templates_free(r);
     free(r);
+}
+
+void rdb_reader_give_aux(struct rdb_reader *r)
+{
+    r->give_aux = true;
+}
+
+void rdb_reader_skip_unknown(struct rdb_reader *r, bool on)
+{
+    r->skip_unknown = on;
 }
 
 void rdb_reader_resume(struct rdb_reader *r, uint64_t at, int db, int version)
@@ -57,7 +71,7 @@ int rdb_reader_open_value(struct rdb_reader *r, uint8_t type, int version, struc
     rdb_reader_resume(r, 0, 0, version);
     r->bare = true;
     r->row = rdb_type_find(type, r->valkey);
-    if (!r->row || !r->row->walk)
+    if (!r->row || !r->row->walk || r->row->dialect & RDB_FILE_ONLY)
         return rdb_fail(r, e, ERR_UNSUPPORTED, "value type %u is not one that can be read", type);
     r->stage = STAGE_VALUE;
     r->mode = MODE_FRESH;
@@ -156,10 +170,18 @@ void rdb_value_end(struct rdb_reader *r)
     if (r->start != RDB_NONE) {
         r->start = RDB_NONE;
         r->expire_ms = r->idle_s = r->freq = -1;
+        r->key_meta = 0;
     }
 }
 
-static int read_header(struct rdb_reader *r, struct err *e)
+// Whether reading can be tried: the version is newer than those of its family that are known.
+static bool version_is_newer(int version, bool valkey)
+{
+    return valkey ? version > RDB_VALKEY_VERSION_MAX
+                  : version > RDB_VERSION_MAX && version < RDB_VALKEY_MIN;
+}
+
+static int read_header(struct rdb_reader *r, struct rdb_item *item, struct err *e)
 {
     if (rdb_avail(r) < 9)
         return RDB_MORE;
@@ -177,12 +199,23 @@ static int read_header(struct rdb_reader *r, struct err *e)
     }
     r->version = version;
     r->valkey = valkey;
-    if (!rdb_version_known(version, valkey))
+    bool known = rdb_version_known(version, valkey);
+    if (!known && !(r->skip_unknown && version_is_newer(version, valkey)))
         return rdb_fail(r, e, ERR_UNSUPPORTED,
-                        "this %sRDB version is not supported, this build reads 1 to %d",
-                        valkey ? "Valkey " : "", RDB_VERSION_MAX);
+                        "this %s RDB version is not supported, this build reads 1 to %d of Redis "
+                        "and %d to %d of Valkey",
+                        valkey ? "Valkey" : "Redis", RDB_VERSION_MAX, RDB_VALKEY_MIN,
+                        RDB_VALKEY_VERSION_MAX);
     r->pos += 9;
     r->stage = STAGE_NEXT;
+    if (known)
+        return RDB_DONE;
+    buf_clear(&r->text[0]);
+    buf_printf(&r->text[0], "%s RDB version %d, which is newer than this build",
+               valkey ? "Valkey" : "Redis", version);
+    item->start = 0;
+    item->kind = RDB_KIND_SKIPPED;
+    item->value = buf_slice(&r->text[0]);
     return RDB_ITEM;
 }
 
@@ -261,6 +294,45 @@ static int op_function_pre_ga(struct rdb_reader *r, struct rdb_scan *s, struct r
     return OP_ITEM;
 }
 
+// "<mark><number>\r\n"
+static int scan_header_line(struct rdb_scan *s, char mark, uint64_t *v)
+{
+    const uint8_t *p = s->p;
+    if (p == s->end)
+        return SCAN_MORE;
+    if (*p++ != (uint8_t)mark)
+        return SCAN_BAD;
+    const uint8_t *digits = p;
+    for (*v = 0; p < s->end && isdigit(*p); p++) {
+        *v = *v * 10 + (uint64_t)(*p - '0');
+        if (*v > RDB_STRING_MAX)
+            return SCAN_BAD;
+    }
+    if (s->end - p < 2)
+        return p == s->end || *p == '\r' ? SCAN_MORE : SCAN_BAD;
+    if (p == digits || p[0] != '\r' || p[1] != '\n')
+        return SCAN_BAD;
+    s->p = p + 2;
+    return SCAN_OK;
+}
+
+static int scan_command(struct rdb_scan *s)
+{
+    uint64_t args, n;
+    int rc = scan_header_line(s, '*', &args);
+    if (rc > 0 && (args == 0 || args > ARGUMENTS_MAX))
+        rc = SCAN_BAD;
+    for (; rc > 0 && args > 0; args--) {
+        const uint8_t *p;
+        rc = scan_header_line(s, '$', &n);
+        if (rc > 0)
+            rc = scan_bytes(s, (size_t)n + 2, &p);
+        if (rc > 0 && (p[n] != '\r' || p[n + 1] != '\n'))
+            rc = SCAN_BAD;
+    }
+    return rc;
+}
+
 static void module_name(uint64_t id, char out[10])
 {
     static const char letters[] =
@@ -280,7 +352,9 @@ static int op_module_aux(struct rdb_reader *r, struct rdb_scan *s, struct rdb_it
     if (rc <= 0)
         return rc;
     module_name(id, r->module_name);
+    r->module_id = id;
     rdb_walk_begin(&r->walk, "W");
+    r->mode = MODE_FRESH;
     r->stage = STAGE_MODULE_AUX;
     return SCAN_OK;
 }
@@ -376,6 +450,67 @@ static int op_selectdb(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item
     return OP_ITEM;
 }
 
+// A list of field names in Redis, a command in Valkey.
+static int op_242(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item *item, struct err *e)
+{
+    (void)e;
+    const uint8_t *start = s->p;
+    int rc = r->valkey ? scan_command(s) : rdb_template_record(r, s);
+    if (rc <= 0)
+        return rc;
+    item->kind = r->valkey ? RDB_KIND_COMMAND : RDB_KIND_TEMPLATE;
+    item->value = slice_make((const char *)start, (size_t)(s->p - start));
+    return OP_ITEM;
+}
+
+static int op_slot_import(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item *item,
+                          struct err *e)
+{
+    struct slice job;
+    uint64_t count, from, to;
+    int rc = take_text(r, s, &r->key, &job, e);
+    if (rc <= 0)
+        return rc;
+    rc = scan_len(s, &count);
+    if (rc > 0 && count > SLOT_COUNT)
+        return SCAN_BAD;
+    buf_clear(&r->text[1]);
+    for (; rc > 0 && count > 0; count--) {
+        rc = scan_len(s, &from);
+        if (rc > 0)
+            rc = scan_len(s, &to);
+        if (rc > 0 && (from > to || to >= SLOT_COUNT))
+            return SCAN_BAD;
+        if (rc > 0)
+            buf_printf(&r->text[1], "%s%d-%d", r->text[1].n ? "," : "", (int)from, (int)to);
+    }
+    if (rc <= 0)
+        return rc;
+    item->kind = RDB_KIND_SLOT_IMPORT;
+    item->key = job;
+    item->value = buf_slice(&r->text[1]);
+    return OP_ITEM;
+}
+
+// What modules have stored about the key that follows: for each a number and opcodes up to an end
+// mark. In Valkey: slots that are being imported.
+static int op_243(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item *item, struct err *e)
+{
+    if (r->valkey)
+        return op_slot_import(r, s, item, e);
+    uint64_t count;
+    int rc = scan_len(s, &count);
+    if (rc <= 0)
+        return rc;
+    if (r->start == RDB_NONE)
+        r->start = r->pos;
+    r->key_meta += count;
+    rdb_walk_begin(&r->walk, "(oW)");
+    rdb_walk_loop(&r->walk, count);
+    r->stage = STAGE_KEY_META;
+    return SCAN_OK;
+}
+
 static int op_eof(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item *item, struct err *e)
 {
     (void)s, (void)item, (void)e;
@@ -387,6 +522,8 @@ static const struct {
     opcode_fn *fn;
     bool of_key; // says something about the key that follows
 } opcodes[256] = {
+    [RDB_OP_HASH_TEMPLATE] = {op_242, false},
+    [RDB_OP_KEY_META] = {op_243, false},
     [RDB_OP_SLOT_INFO] = {op_slot_info, false},
     [RDB_OP_FUNCTION2] = {op_function, false},
     [RDB_OP_FUNCTION_PRE_GA] = {op_function_pre_ga, false},
@@ -469,6 +606,7 @@ static int read_key(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item *i
     item->expire_ms = r->expire_ms;
     item->idle_s = r->idle_s;
     item->freq = r->freq;
+    item->key_meta = r->key_meta;
     item->value_start = r->value_start;
     if (r->pos - r->crc_pos >= RDB_CRC_STEP && r->pos > r->crc_pos)
         rdb_crc_catch_up(r);
@@ -483,7 +621,7 @@ static int read_one(struct rdb_reader *r, struct rdb_item *item, struct err *e)
         return rdb_scan_failed(r, e, SCAN_MORE, "");
     uint8_t op = *s.p;
     if (!opcodes[op].fn) {
-        if (op >= RDB_OP_SLOT_INFO - 4 && !rdb_type_find(op, r->valkey))
+        if (op >= OPCODE_LOWEST)
             return rdb_fail(r, e, ERR_UNSUPPORTED, "opcode %u is not known", op);
         return read_key(r, &s, item, e);
     }
@@ -502,12 +640,20 @@ static int read_one(struct rdb_reader *r, struct rdb_item *item, struct err *e)
     return rc == OP_ITEM ? RDB_ITEM : RDB_DONE;
 }
 
+// The item, before or behind its bytes; RDB_DONE when it was given before.
 static int read_module_aux(struct rdb_reader *r, struct rdb_item *item, struct err *e)
 {
-    int rc = rdb_walk_on(r, RDB_NONE, e);
-    if (rc != RDB_DONE)
-        return rc;
-    r->stage = STAGE_NEXT;
+    bool give = r->mode == MODE_FRESH;
+    if (!give || !r->give_aux) {
+        int rc = rdb_walk_on(r, RDB_NONE, e);
+        if (rc != RDB_DONE)
+            return rc;
+        r->stage = STAGE_NEXT;
+    }
+    r->mode = MODE_SKIP;
+    if (!give)
+        return RDB_DONE;
+    item->module_id = r->module_id;
     item->kind = RDB_KIND_MODULE_AUX;
     item->start = r->value_start;
     memcpy(item->module_name, r->module_name, sizeof(item->module_name));
@@ -534,12 +680,21 @@ int rdb_next(struct rdb_reader *r, struct rdb_item *item, struct err *e)
                 return rc;
             break;
         case STAGE_HEADER:
-            rc = read_header(r, e);
-            if (rc != RDB_ITEM)
+            rc = read_header(r, item, e);
+            if (rc != RDB_DONE)
                 return rc;
             break;
         case STAGE_MODULE_AUX:
-            return read_module_aux(r, item, e);
+            rc = read_module_aux(r, item, e);
+            if (rc != RDB_DONE)
+                return rc;
+            break;
+        case STAGE_KEY_META:
+            rc = rdb_walk_on(r, RDB_NONE, e);
+            if (rc != RDB_DONE)
+                return rc;
+            r->stage = STAGE_NEXT;
+            break;
         case STAGE_CHECKSUM:
             return read_checksum(r, e);
         case STAGE_DONE:

@@ -43,6 +43,7 @@ enum rdb_stage {
     STAGE_NEXT,
     STAGE_VALUE,
     STAGE_MODULE_AUX,
+    STAGE_KEY_META,
     STAGE_CHECKSUM,
     STAGE_DONE,
     STAGE_FAILED
@@ -55,13 +56,18 @@ struct rdb_walk {
     const char *pc;
     uint64_t skip; // bytes of the current string that are still to be passed
     int depth;
+    const char *broken;            // what is, in words; NULL: "a value"
+    const struct rdb_meter *meter; // is told what is passed; NULL: nobody is
+    const struct rdb_type *row;    // of the value, for the meter
+    bool packed_node;              // the quicklist node to come is a blob, for the meter
+    bool metered;                  // the meter was told the end
     struct {
         const char *body;
         uint64_t left;
     } loop[RDB_LOOPS];
 };
 
-enum rdb_part_kind { PART_NONE, PART_STRING, PART_PACKED, PART_STREAM };
+enum rdb_part_kind { PART_NONE, PART_STRING, PART_PACKED, PART_STREAM, PART_TEMPLATE };
 
 // The string that is being taken apart: a string value, a packed blob, a stream node.
 struct rdb_part {
@@ -76,6 +82,18 @@ struct rdb_part {
 
 struct rdb_pel_mark {
     uint64_t ms, seq, at;
+};
+
+// Names of fields that hashes share.
+struct rdb_template {
+    uint64_t id, count;
+    struct buf fields; // each a 4-byte length and its bytes
+};
+
+// Those of a file; readers of the same file may share them.
+struct rdb_templates {
+    size_t refs, count, cap, bytes;
+    struct rdb_template **list; // owns; in order of id
 };
 
 #define RDB_PEL_MARKS 4096
@@ -129,7 +147,7 @@ struct rdb_reader {
     uint64_t pos;       // next byte to read
     uint64_t keep;      // a field or value that waits for the rest of its element; RDB_NONE
     uint64_t crc_pos, crc;
-    bool check_crc, valkey, bare;
+    bool check_crc, valkey, bare, give_aux, skip_unknown;
     enum rdb_stage stage;
     enum rdb_mode mode;
     int version, db;
@@ -137,8 +155,10 @@ struct rdb_reader {
     uint64_t start; // RDB_NONE until its first opcode
     int64_t expire_ms, idle_s;
     int freq;
+    uint64_t key_meta;
     struct buf key, text[2];
     char module_name[10];
+    uint64_t module_id;
     const struct rdb_type *row;
     uint64_t value_start;
     struct rdb_walk walk;
@@ -148,7 +168,15 @@ struct rdb_reader {
     double score;
     uint64_t container;
     int64_t expire_base, field_expire_ms;
-    char num_text[3][24];
+    char num_text[3][32];
+    struct rdb_templates *templates;  // NULL: none yet
+    struct rdb_template own;          // of a value that brings its fields
+    const struct rdb_template *tmpl;  // of the value; NULL: none
+    size_t tmpl_at;                   // its next field
+    uint64_t tmpl_left;               // fields from there on
+    bool tmpl_id_due;                 // the blob's first entry is to come
+    uint64_t array_count, array_last; // last insert index, or RDB_NO_INDEX
+    uint64_t array_index;
     struct rdb_stream_state stream;
     struct err failure;
 };
@@ -263,6 +291,12 @@ void rdb_walk_loop(struct rdb_walk *w, uint64_t count);
 void rdb_walk_loop_end(struct rdb_walk *w);
 // Passes over the rest of the value, not reading beyond file index `end`.
 int rdb_walk_on(struct rdb_reader *r, uint64_t end, struct err *e) must_check;
+// One step of the walk: RDB_ITEM with its bytes, RDB_MORE, RDB_DONE at the end.
+int rdb_walk_step(struct rdb_reader *r, char *op, struct slice *piece, struct err *e) must_check;
+
+// Tell the walk's meter. rdb_meter_str, with s at the string's bytes, may want more of them first.
+int rdb_meter_str(struct rdb_walk *w, const struct rdb_str *str, const struct rdb_scan *s);
+void rdb_meter_number(struct rdb_walk *w, uint64_t v);
 
 // Part: a string of the value that is read piece by piece.
 int rdb_part_begin(struct rdb_reader *r, enum rdb_part_kind kind, struct err *e) must_check;
@@ -273,6 +307,22 @@ int rdb_part_entries(struct rdb_reader *r, struct packed_entry *out, int n,
 int rdb_part_piece(struct rdb_reader *r, size_t limit, struct rdb_element *out,
                    struct err *e) must_check;
 struct slice rdb_entry_text(const struct packed_entry *entry, char num_text[24]);
+
+// Templates. The scans take a whole list of fields: SCAN_*.
+int rdb_template_inline(struct rdb_reader *r, struct rdb_scan *s); // and begins to use it
+int rdb_template_record(struct rdb_reader *r, struct rdb_scan *s);
+const struct rdb_template *rdb_template_find(const struct rdb_reader *r, uint64_t id);
+void rdb_template_use(struct rdb_reader *r, const struct rdb_template *t);
+struct slice rdb_template_next(struct rdb_reader *r); // while tmpl_left > 0
+void rdb_templates_free(struct rdb_reader *r);
+
+// Arrays. A head is a count, a flag and, if that is set, an index.
+int rdb_array_head(struct rdb_reader *r, struct rdb_scan *s);
+// Passes an element's tag, and its value unless that is a string.
+int rdb_array_skip(struct rdb_scan *s, bool *string);
+int rdb_array_element(struct rdb_reader *r, struct rdb_element *out, struct err *e) must_check;
+// As the server writes it; dst has room for 32 bytes. Returns the length.
+size_t rdb_array_double(char *dst, double v);
 
 // Streams.
 void rdb_stream_reset(struct rdb_stream_state *s);
@@ -285,6 +335,11 @@ int rdb_stream_consumer(struct rdb_reader *r, struct rdb_element *out);
 // Every pending entry of the group that ends has found its consumer.
 int rdb_stream_group_end(struct rdb_reader *r, struct err *e) must_check;
 int rdb_stream_pel(struct rdb_reader *r, struct err *e) must_check;
-int rdb_stream_pending(struct rdb_reader *r, struct rdb_element *out, struct err *e) must_check;
+// A consumer's pending entry, or one that no consumer has (nacked).
+int rdb_stream_pending(struct rdb_reader *r, bool nacked, struct rdb_element *out,
+                       struct err *e) must_check;
+// What producers have sent: settings, an entry, totals.
+int rdb_stream_idmp(struct rdb_reader *r, char op, struct rdb_element *out,
+                    struct err *e) must_check;
 
 #endif

@@ -355,7 +355,7 @@ static bool pel_find(struct rdb_reader *r, uint64_t ms, uint64_t seq, struct pel
     return false;
 }
 
-int rdb_stream_pending(struct rdb_reader *r, struct rdb_element *out, struct err *e)
+int rdb_stream_pending(struct rdb_reader *r, bool nacked, struct rdb_element *out, struct err *e)
 {
     struct rdb_stream_state *s = &r->stream;
     if (rdb_avail(r) < 16)
@@ -363,17 +363,44 @@ int rdb_stream_pending(struct rdb_reader *r, struct rdb_element *out, struct err
     uint64_t ms = load_be64(rdb_at(r)), seq = load_be64(rdb_at(r) + 8);
     struct pel_entry entry;
     if (!pel_find(r, ms, seq, &entry))
-        return rdb_fail(r, e, ERR_CORRUPT,
-                        "a consumer's pending entry %llu-%llu is not its group's",
-                        (unsigned long long)ms, (unsigned long long)seq);
+        return rdb_fail(r, e, ERR_CORRUPT, "a %s pending entry %llu-%llu is not its group's",
+                        nacked ? "released" : "consumer's", (unsigned long long)ms,
+                        (unsigned long long)seq);
     r->pos += 16;
     s->pel.taken++;
-    out->stream_step = RDB_STREAM_PENDING;
+    out->stream_step = nacked ? RDB_STREAM_NACKED : RDB_STREAM_PENDING;
     out->id_ms = ms;
     out->id_seq = seq;
     out->field = buf_slice(&s->group);
-    out->value = buf_slice(&s->consumer);
+    if (!nacked)
+        out->value = buf_slice(&s->consumer);
     out->delivery_time_ms = entry.time_ms;
     out->delivery_count = entry.count;
+    return RDB_ITEM;
+}
+
+int rdb_stream_idmp(struct rdb_reader *r, char op, struct rdb_element *out, struct err *e)
+{
+    struct rdb_stream_state *s = &r->stream;
+    // The last group is complete only here, where something follows the groups.
+    int rc = op == 'i' ? rdb_stream_group_end(r, e) : 0;
+    if (rc < 0)
+        return rc;
+    const uint64_t *n = s->nums;
+    s->num_count = 0;
+    if (op == 'k') {
+        out->stream_step = RDB_STREAM_IDMP_ENTRY;
+        out->field = buf_slice(&s->consumer);
+        out->id_ms = n[0];
+        out->id_seq = n[1];
+        if (!rdb_str_text(&r->value.str, r->win + (r->value.at - r->from), &r->text[0],
+                          &out->value))
+            return rdb_fail(r, e, ERR_CORRUPT, "a compressed string cannot be decompressed");
+        r->keep = RDB_NONE;
+        return RDB_ITEM;
+    }
+    out->stream_step = op == 'i' ? RDB_STREAM_IDMP : RDB_STREAM_IDMP_TOTALS;
+    *(op == 'i' ? &out->idmp_duration_s : &out->idmp_added) = n[0];
+    *(op == 'i' ? &out->idmp_max : &out->idmp_duplicates) = n[1];
     return RDB_ITEM;
 }

@@ -33,9 +33,59 @@ int rdb_value_skip(struct rdb_reader *r, struct err *e)
     return rc;
 }
 
+// Begins or goes on with a walk that gives away what it passes; RDB_DONE when there is no value.
+static int span_begin(struct rdb_reader *r, struct err *e)
+{
+    if (r->stage == STAGE_MODULE_AUX)
+        return RDB_ITEM;
+    if (r->stage != STAGE_VALUE)
+        return rdb_value_skip(r, e);
+    must(r->mode == MODE_FRESH || r->mode == MODE_SKIP);
+    if (r->mode == MODE_FRESH)
+        rdb_walk_begin(&r->walk, r->row->walk);
+    r->mode = MODE_SKIP;
+    return RDB_ITEM;
+}
+
+static void span_end(struct rdb_reader *r)
+{
+    if (r->stage == STAGE_MODULE_AUX)
+        r->stage = STAGE_NEXT;
+    else
+        rdb_value_end(r);
+}
+
+int rdb_value_span(struct rdb_reader *r, struct slice *piece, struct err *e)
+{
+    int rc = span_begin(r, e);
+    if (rc != RDB_ITEM)
+        return rc;
+    uint64_t from = r->pos;
+    rc = rdb_walk_on(r, RDB_NONE, e);
+    if (rc < 0)
+        return rc;
+    if (rc == RDB_DONE)
+        span_end(r);
+    *piece = slice_make(r->win + (from - r->from), (size_t)(r->pos - from));
+    return piece->n > 0 ? RDB_ITEM : rc;
+}
+
+int rdb_value_step(struct rdb_reader *r, char *op, struct slice *piece, struct err *e)
+{
+    int rc = span_begin(r, e);
+    if (rc != RDB_ITEM)
+        return rc;
+    rc = rdb_walk_step(r, op, piece, e);
+    if (rc == RDB_DONE)
+        span_end(r);
+    return rc;
+}
+
 int rdb_value_raw(struct rdb_reader *r, uint64_t limit, struct slice *raw, struct err *e)
 {
     must(r->stage == STAGE_VALUE && r->mode <= MODE_RAW);
+    if (r->row->dialect & RDB_FILE_ONLY)
+        return RDB_TOO_BIG;
     if (r->mode == MODE_FRESH) {
         rdb_walk_begin(&r->walk, r->row->walk);
         r->mode = MODE_RAW;
@@ -56,6 +106,14 @@ int rdb_value_raw(struct rdb_reader *r, uint64_t limit, struct slice *raw, struc
     r->pos = r->value_start;
     r->mode = MODE_FRESH;
     return RDB_TOO_BIG;
+}
+
+void rdb_value_again(struct rdb_reader *r)
+{
+    must(r->stage == STAGE_NEXT && r->value_start >= r->from);
+    r->pos = r->value_start;
+    r->stage = STAGE_VALUE;
+    r->mode = MODE_FRESH;
 }
 
 int rdb_value_string(struct rdb_reader *r, size_t limit, struct slice *value, struct err *e)
@@ -114,10 +172,14 @@ static bool token_text(struct rdb_reader *r, const struct rdb_token *token, stru
 static int op_emit(struct rdb_reader *r, struct rdb_element *out, struct err *e)
 {
     bool ok = token_text(r, &r->value, &r->text[0], &out->value);
-    if (ok && r->row->object == RDB_OBJ_HASH)
+    if (r->tmpl)
+        out->field = rdb_template_next(r);
+    else if (ok && (r->row->object == RDB_OBJ_HASH || r->row->object == RDB_OBJ_PATH_HASH))
         ok = token_text(r, &r->field, &r->text[1], &out->field);
     if (!ok)
         return rdb_fail(r, e, ERR_CORRUPT, "a compressed string cannot be decompressed");
+    if (r->row->object == RDB_OBJ_PATH_HASH)
+        out->path = buf_slice(&r->stream.group);
     out->score = r->score;
     out->expire_ms = r->field_expire_ms;
     out->total = out->value.n;
@@ -247,6 +309,61 @@ static int op_field_expiry(struct rdb_reader *r, bool relative, struct err *e)
     return rc != STEP_ON ? rc : field_expiry(r, v, relative ? r->expire_base - 1 : 0, e);
 }
 
+static int op_stored_expiry(struct rdb_reader *r, struct err *e)
+{
+    int rc = op_bytes8(r, &r->field_expire_ms);
+    if (rc == STEP_ON && r->field_expire_ms < -1)
+        return rdb_fail(r, e, ERR_CORRUPT, "the expiry of a field is no time");
+    return rc;
+}
+
+static int op_template(struct rdb_reader *r, uint64_t id, struct err *e)
+{
+    const struct rdb_template *t = rdb_template_find(r, id);
+    if (!t)
+        return rdb_fail(r, e, ERR_CORRUPT,
+                        "a hash names template %llu, which its file does not have before it",
+                        (unsigned long long)id);
+    rdb_template_use(r, t);
+    return STEP_ON;
+}
+
+static int op_template_id(struct rdb_reader *r, struct err *e)
+{
+    uint64_t id = 0;
+    int rc = op_number(r, &id, e);
+    return rc == STEP_ON ? op_template(r, id, e) : rc;
+}
+
+// What a scan takes as a whole.
+static int op_scan(struct rdb_reader *r, int (*scan)(struct rdb_reader *, struct rdb_scan *),
+                   const char *broken, struct err *e)
+{
+    struct rdb_scan s = rdb_scan_here(r);
+    const uint8_t *start = s.p;
+    int rc = scan(r, &s);
+    if (rc <= 0)
+        return rdb_scan_failed(r, e, rc, broken);
+    r->pos += (uint64_t)(s.p - start);
+    return STEP_ON;
+}
+
+static int op_fields(struct rdb_reader *r, struct err *e)
+{
+    int rc = op_scan(r, rdb_template_inline, "the fields of a hash are broken", e);
+    if (rc == STEP_ON)
+        r->walk.pc++;
+    return rc;
+}
+
+static int op_array(struct rdb_reader *r, struct err *e)
+{
+    int rc = op_scan(r, rdb_array_head, "the head of an array is broken", e);
+    if (rc == STEP_ON)
+        rdb_walk_loop(&r->walk, r->array_count);
+    return rc;
+}
+
 static int op_loop(struct rdb_reader *r, struct err *e)
 {
     uint64_t count = 0;
@@ -310,9 +427,11 @@ static int op_kept_length(struct rdb_reader *r, struct err *e)
     return rc;
 }
 
+// Passes on what a step found, once it has.
 static int give(struct rdb_reader *r, int rc)
 {
-    r->walk.pc++;
+    if (rc == RDB_ITEM || rc == STEP_ON)
+        r->walk.pc++;
     return rc;
 }
 
@@ -349,8 +468,41 @@ static int stream_op(struct rdb_reader *r, struct rdb_element *out, struct err *
         rc = rdb_stream_pel(r, e);
         return rc == RDB_ITEM ? give(r, STEP_ON) : rc;
     case 'J':
-        rc = rdb_stream_pending(r, out, e);
-        return rc == RDB_ITEM ? give(r, rc) : rc;
+    case 'Z':
+        return give(r, rdb_stream_pending(r, *r->walk.pc == 'Z', out, e));
+    case 'O':
+        return op_name(r, &s->consumer, e);
+    case 'k':
+    case 'i':
+    case 'j':
+        return give(r, rdb_stream_idmp(r, *r->walk.pc, out, e));
+    default:
+        return rdb_fail(r, e, ERR_UNSUPPORTED, "a value of this type has no elements");
+    }
+}
+
+// Templates, arrays, path hashes.
+static int rare_op(struct rdb_reader *r, struct rdb_element *out, struct err *e)
+{
+    switch (*r->walk.pc) {
+    case 'H':
+        return op_fields(r, e);
+    case 'R':
+        return op_template_id(r, e);
+    case '{':
+        rdb_walk_loop(&r->walk, r->tmpl_left);
+        return STEP_ON;
+    case 'U':
+        r->tmpl_id_due = true;
+        return op_part(r, PART_TEMPLATE, e);
+    case '[':
+        return op_array(r, e);
+    case 'X':
+        return op_number(r, &r->array_index, e);
+    case 'E':
+        return give(r, rdb_array_element(r, out, e));
+    case 'p':
+        return op_name(r, &r->stream.group, e);
     default:
         return rdb_fail(r, e, ERR_UNSUPPORTED, "a value of this type has no elements");
     }
@@ -383,7 +535,7 @@ static int value_op(struct rdb_reader *r, struct rdb_element *out, struct err *e
     case 'm':
         return op_bytes8(r, &r->expire_base);
     case 'e':
-        return op_bytes8(r, &r->field_expire_ms);
+        return op_stored_expiry(r, e);
     case 'T':
     case 't':
         return op_field_expiry(r, *r->walk.pc == 'T', e);
@@ -392,7 +544,7 @@ static int value_op(struct rdb_reader *r, struct rdb_element *out, struct err *e
     case 'D':
         return op_binary_score(r, e);
     default:
-        return stream_op(r, out, e);
+        return r->row->object == RDB_OBJ_STREAM ? stream_op(r, out, e) : rare_op(r, out, e);
     }
 }
 
@@ -424,12 +576,39 @@ static int packed_element(struct rdb_reader *r, struct rdb_element *out, struct 
     return RDB_ITEM;
 }
 
+// The values of a template's fields in one blob, whose first entry is the template's ID. In a
+// payload that brings its fields that ID means nothing.
+static int template_element(struct rdb_reader *r, struct rdb_element *out, struct err *e)
+{
+    struct packed_entry entry;
+    int rc = rdb_part_entries(r, &entry, 1, e);
+    if (rc < 0 || rc == RDB_MORE)
+        return rc;
+    bool named = r->tmpl && !r->tmpl_id_due;
+    if (rc == RDB_DONE && named && r->tmpl_left == 0)
+        return STEP_ON;
+    if (rc == RDB_DONE || (named && r->tmpl_left == 0))
+        return rdb_fail(r, e, ERR_CORRUPT, "a hash has not as many values as its template fields");
+    if (r->tmpl_id_due) {
+        if (!entry.is_int)
+            return rdb_fail(r, e, ERR_CORRUPT, "a hash does not begin with its template's ID");
+        r->tmpl_id_due = false;
+        return r->tmpl ? STEP_ON : op_template(r, (uint64_t)entry.num, e);
+    }
+    out->field = rdb_template_next(r);
+    out->value = rdb_entry_text(&entry, r->num_text[0]);
+    out->total = out->value.n;
+    return RDB_ITEM;
+}
+
 static int part_step(struct rdb_reader *r, size_t limit, struct rdb_element *out, struct err *e)
 {
     if (r->part.kind == PART_STRING)
         return rdb_part_piece(r, limit, out, e);
     if (r->part.kind == PART_PACKED)
         return packed_element(r, out, e);
+    if (r->part.kind == PART_TEMPLATE)
+        return template_element(r, out, e);
     int rc = rdb_stream_node(r, out, e);
     return rc == RDB_DONE ? STEP_ON : rc;
 }
@@ -444,9 +623,25 @@ static int elements_begin(struct rdb_reader *r, struct err *e)
     r->part.kind = PART_NONE;
     r->field_expire_ms = -1;
     r->score = 0;
+    rdb_template_use(r, NULL);
     rdb_walk_begin(&r->walk, r->row->walk);
     rdb_stream_reset(&r->stream);
     return 0;
+}
+
+// What only streams fill is most of it; to clear that for each member would take longer than to
+// read one.
+static inline void element_clear(const struct rdb_reader *r, struct rdb_element *out)
+{
+    if (r->row->object == RDB_OBJ_STREAM) {
+        *out = (struct rdb_element){
+            .expire_ms = -1, .entries_read = -1, .seen_ms = -1, .active_ms = -1};
+        return;
+    }
+    out->field = out->value = (struct slice){0};
+    out->score = 0;
+    out->expire_ms = -1;
+    out->at = out->total = 0;
 }
 
 int rdb_value_element(struct rdb_reader *r, size_t piece_limit, struct rdb_element *out,
@@ -460,8 +655,7 @@ int rdb_value_element(struct rdb_reader *r, size_t piece_limit, struct rdb_eleme
         rc = elements_begin(r, e);
     if (rc < 0)
         return rc;
-    *out =
-        (struct rdb_element){.expire_ms = -1, .entries_read = -1, .seen_ms = -1, .active_ms = -1};
+    element_clear(r, out);
     for (;;) {
         if (r->part.kind != PART_NONE) {
             rc = part_step(r, piece_limit ? piece_limit : 1, out, e);

@@ -199,6 +199,11 @@ static int check(struct cli_args *a, struct err *e)
     return 0;
 }
 
+static bool is_word(const char *w)
+{
+    return w[0] != '-' || strcmp(w, "-h") == 0 || strcmp(w, "--help") == 0;
+}
+
 int cli_args_parse(struct cli_args *out, int argc, char *const *argv, struct err *e)
 {
     *out = (struct cli_args){.command = CLI_SYNC};
@@ -207,11 +212,13 @@ int cli_args_parse(struct cli_args *out, int argc, char *const *argv, struct err
     size_t words = argc > 0 ? (size_t)argc : 1;
     out->flags = xcalloc(words, sizeof(*out->flags));
     out->rest = xcalloc(words, sizeof(*out->rest));
-    bool named = false, only_words = false;
+    bool named = false, only_words = false, rdb_words = false;
     for (int i = 1; i < argc;) {
         const char *w = argv[i];
         int used = 1, rc = 0;
-        if (!only_words && strcmp(w, "--") == 0) {
+        if (rdb_words) {
+            out->rest[out->rest_n++] = argv[i];
+        } else if (!only_words && strcmp(w, "--") == 0) {
             only_words = true;
         } else if (!only_words && w[0] == '-' && w[1]) {
             used = take_flag(out, argc - i, argv + i, e);
@@ -220,6 +227,8 @@ int cli_args_parse(struct cli_args *out, int argc, char *const *argv, struct err
         } else if (!named && out->command == CLI_SYNC && !only_words) {
             named = true;
             rc = set_command(out, w, false, e);
+            // A command of the rdb family takes its own options.
+            rdb_words = out->command == CLI_RDB && i + 1 < argc && is_word(argv[i + 1]);
         } else {
             out->rest[out->rest_n++] = argv[i];
         }
@@ -245,7 +254,7 @@ void cli_usage(FILE *f)
         "\n"
         "  gunyu sync --from URI --to URI     keep one server equal to another\n"
         "  gunyu sync -conf FILE              the same, configured by a file\n"
-        "  gunyu rdb -conf FILE               not in this version\n"
+        "  gunyu rdb COMMAND FILE             print, verify, ...: see gunyu rdb --help\n"
         "  gunyu aof -aof.path FILE           see gunyu journal\n"
         "  gunyu config check FILE            find what is wrong with a configuration\n"
         "  gunyu config show FILE             the whole configuration, secrets hidden\n"

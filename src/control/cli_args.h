@@ -11,6 +11,9 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+// Exit codes, documented in the man page.
+enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
 enum cli_command {
     CLI_SYNC,
     CLI_RDB,
@@ -30,7 +33,7 @@ struct cli_args {
     const char *from, *to; // URIs; NULL: none
     char **flags;          // owns the array: --sync.* and --rdb.* with their values, in order
     int flags_n;
-    char **rest; // owns the array: words after the command
+    char **rest; // owns the array: words after the command; all of them, options too, after `rdb`
     int rest_n;
     bool rdb_scope; // the configuration is the rdb command's
     struct {

@@ -284,7 +284,8 @@ int config_build(struct config **out, enum config_scope scope, const struct conf
     if (src->from)
         set_uri(&b, "input.redis.addresses", src->from);
     if (src->to)
-        set_uri(&b, "output.redis.addresses", src->to);
+        set_uri(&b, scope == CONFIG_RDB ? "load.redis.addresses" : "output.redis.addresses",
+                src->to);
     config_read_flags(&b, src->flags_n, src->flags);
     return builder_end(&b, errors, out);
 }

@@ -56,6 +56,9 @@ static const struct schema_word function_exists[] = {
 };
 static const struct schema_word module_aux[] = {
     {"fail", MODULE_AUX_FAIL, false}, {"skip", MODULE_AUX_SKIP, false}, {NULL, 0, false}};
+static const struct schema_word on_unsupporteds[] = {{"fail", ON_UNSUPPORTED_FAIL, false},
+                                                     {"degrade", ON_UNSUPPORTED_DEGRADE, false},
+                                                     {NULL, 0, false}};
 static const struct schema_word replay_modes[] = {
     {"sync", REPLAY_SYNC, false},
     {"pipeline", REPLAY_PIPELINE, false},
@@ -151,6 +154,12 @@ static const struct schema_word rdb_actions[] = {
              "flush all first, or append and keep the target's where a name is taken (logged)."}, \
     {.path = P ".moduleAuxPolicy", .scope = S, .type = T_ENUM, AT(M.module_aux), .def = "fail", \
      .words = module_aux, .help = "Global data of modules in a snapshot (MODULE_AUX)."}, \
+    {.path = P ".onUnsupported", .scope = S, .type = T_ENUM, AT(M.on_unsupported), .ours = true, \
+     .def = "fail", .words = on_unsupporteds, \
+     .help = "What a snapshot holds and this target cannot: functions before Redis 7.0, expiries " \
+             "of hash fields before Redis 7.4 and Valkey 9, streams before 5.0, module values. " \
+             "fail: the lane stops at the key, of which nothing is written; degrade: the closest " \
+             "that the target can hold is written, counted and logged."}, \
     {.path = P ".maxProtoBulkLen", .scope = S, .type = T_SIZE, AT(M.max_proto_bulk_len), \
      .def = "512MiB", RANGE(1, INT64_MAX, OUT_DEFAULT), \
      .help = "The target's proto-max-bulk-len. Bigger values are rebuilt element by element."}, \

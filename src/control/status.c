@@ -87,6 +87,7 @@ static void json_lane(struct buf *b, const struct lane_snapshot *l)
     buf_append_cstr(b, ",\"FullSyncPercent\":");
     text_fixed(b, status_full_sync_hundredths(l), 2);
     json_string(b, "FullSyncReason", l->full_sync_reason);
+    json_string(b, "Unsupported", l->unsupported);
     json_i64(b, "SnapshotBytes", (int64_t)l->snapshot_size);
     json_i64(b, "SnapshotLoadedBytes", (int64_t)l->snapshot_loaded);
     json_string(b, "ReplId", l->replid);
@@ -95,6 +96,7 @@ static void json_lane(struct buf *b, const struct lane_snapshot *l)
     json_bool(b, "JournalFull", l->journal_full);
     json_i64(b, "SyncDelayNs", l->sync_delay_ns);
     json_i64(b, "ExpiriesPending", (int64_t)l->expiries_pending);
+    json_i64(b, "DeadLetters", (int64_t)l->dead_letters_kept);
     json_counters(b, l);
     buf_append_char(b, '}');
 }
@@ -218,10 +220,11 @@ static void html_lane(struct buf *b, const struct lane_snapshot *l)
     buf_append_cstr(b, l->journal_full ? " (full)</td><td class=\"n\">" : "</td><td class=\"n\">");
     buf_append_u64(b, l->cmds_ok);
     buf_append_cstr(b, "</td><td class=\"n\">");
-    buf_append_u64(b, l->dead_letters);
+    buf_append_u64(b, l->dead_letters_kept);
     buf_append_cstr(b, "</td></tr>\n");
     html_note(b, "", "", l->error);
     html_note(b, " why", "last full sync: ", l->full_sync_reason);
+    html_note(b, " why", "not known to the target: ", l->unsupported);
 }
 
 void status_html(struct buf *b, const struct lane_snapshot *lanes, size_t n, const char *version,

@@ -53,10 +53,7 @@ void lane_end_apply(struct lane *l)
     if (l->load) {
         struct load_stats s;
         load_get_stats(l->load, &s);
-        l->counters.rdb_keys_sent += s.keys_sent;
-        l->counters.rdb_keys_filtered += s.keys_filtered;
-        l->counters.rdb_keys_ignored += s.keys_ignored;
-        l->counters.rdb_keys_replaced += s.keys_replaced;
+        lane_count_load(l, &l->counters);
         if (s.index > l->sent_until)
             l->sent_until = s.index;
         load_free(l->load);
@@ -472,6 +469,7 @@ static void on_tick(uv_timer_t *handle)
     batcher_flush(l->batcher);
     lane_pump(l);
     lane_probe_tick(l, now);
+    lane_count_dead_letters(l);
     check_stopped(l);
     lane_publish(l);
     lane_log_stats(l, now);

@@ -2,6 +2,7 @@
 // What the target answers, and what follows from it.
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -39,9 +40,17 @@ static void on_getack(void *ctx)
 
 static bool open_dead_letters(struct lane *l, struct err *e)
 {
-    if (!l->dead && deadletter_open(&l->dead, l->o.dead_letter_path, e) == 0)
-        l->counters.dead_letters = deadletter_count(l->dead);
-    return l->dead != NULL;
+    return l->dead || deadletter_open(&l->dead, l->o.dead_letter_path, e) == 0;
+}
+
+void lane_count_dead_letters(struct lane *l)
+{
+    struct err e = {0};
+    // Letters of an earlier process count; a file that cannot be read is told when it is needed.
+    if (!l->dead && (access(l->o.dead_letter_path, F_OK) != 0 || !open_dead_letters(l, &e)))
+        return;
+    if (deadletter_refresh(l->dead, &e) == 0)
+        l->dead_letters_kept = deadletter_count(l->dead);
 }
 
 static bool keep_dead_letter(struct lane *l, uint64_t ref, struct slice command,
@@ -329,9 +338,11 @@ void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, ui
         .functions = l->o.functions,
         .restore_enabled = l->o.restore_enabled,
         .skip_module_aux = l->o.skip_module_aux,
+        .degrade = l->o.degrade,
         .max_restore = l->o.max_restore,
         .target_version = l->server.version,
         .target_is_valkey = l->server.is_valkey,
+        .target_missing = l->server.missing,
         .temp_tag = l->id1,
         .map_db = map_db,
         .hold_expiry = lane_hold_expiry,

@@ -45,6 +45,7 @@ struct lane {
     struct apply *apply; // at most one of apply and load
     struct load *load;
     struct deadletter *dead;
+    uint64_t dead_letters_kept;
     struct expiry *expiry;
     struct link_events link_events;
 
@@ -134,6 +135,7 @@ void lane_end_apply(struct lane *l);
 void lane_note_stale_position(struct lane *l);
 // The command that begins after ref is not sent again.
 void lane_skip_offset(struct lane *l, uint64_t ref);
+void lane_count_dead_letters(struct lane *l);
 // Keeps the command that begins after ref in the dead-letter file.
 bool lane_dead_letter(struct lane *l, uint64_t ref, struct slice reason);
 void lane_latch_error(struct lane *l, uint64_t ref, const struct err *e);
@@ -166,7 +168,9 @@ void lane_probe_forget(struct lane *l);            // what was sent may not arri
 int64_t lane_probe_delay_ns(const struct lane *l); // -1 unknown
 void lane_probe_free(struct lane *l);
 
-// lane_status.c: the statistics line, when it is due and says something new.
+// lane_status.c: adds what the load under way has counted.
+void lane_count_load(const struct lane *l, struct lane_snapshot *s);
+// The statistics line, when it is due and says something new.
 void lane_log_stats(struct lane *l, int64_t now);
 
 // lane_target.c: dial, fence, probe, read the position, off the loop.

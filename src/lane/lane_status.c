@@ -20,6 +20,20 @@ static enum lane_phase phase_of(const struct lane *l)
                                                        : LANE_PHASE_CONNECTING;
 }
 
+void lane_count_load(const struct lane *l, struct lane_snapshot *s)
+{
+    struct load_stats ls;
+    load_get_stats(l->load, &ls);
+    s->rdb_keys_sent += ls.keys_sent;
+    s->rdb_keys_filtered += ls.keys_filtered;
+    s->rdb_keys_ignored += ls.keys_ignored;
+    s->rdb_keys_replaced += ls.keys_replaced;
+#define X(id, name, ...) s->degraded_##name += ls.degraded[LOSS_##id];
+    ABILITY_LOSSES(X)
+#undef X
+    snprintf(s->unsupported, sizeof(s->unsupported), "%s", load_unsupported(l->load));
+}
+
 static void put_positions(const struct lane *l, struct lane_snapshot *s, int64_t now)
 {
     struct journal_info ji;
@@ -47,10 +61,7 @@ static void put_positions(const struct lane *l, struct lane_snapshot *s, int64_t
         struct load_stats ls;
         load_get_stats(l->load, &ls);
         s->snapshot_loaded = ls.index;
-        s->rdb_keys_sent += ls.keys_sent;
-        s->rdb_keys_filtered += ls.keys_filtered;
-        s->rdb_keys_ignored += ls.keys_ignored;
-        s->rdb_keys_replaced += ls.keys_replaced;
+        lane_count_load(l, s);
         uint64_t total = s->snapshot_size;
         if (total)
             s->full_sync_percent = 100.0 * (double)ls.index / (double)total;
@@ -81,6 +92,7 @@ static void put_counters(const struct lane *l, struct lane_snapshot *s)
     s->batches_plain_ok = bs.bare_ok;
     s->batches_plain_failed = bs.bare_failed;
     s->expiries_pending = expiry_count(l->expiry);
+    s->dead_letters_kept = l->dead_letters_kept;
 }
 
 void lane_publish(struct lane *l)

@@ -30,8 +30,19 @@ const char *lane_phase_name(enum lane_phase p); // "idle", "connecting", "wait_r
     X(stream_bytes)                                                                                \
     X(rdb_keys_sent)                                                                               \
     X(rdb_keys_filtered)                                                                           \
-    X(rdb_keys_ignored)  /* keyExists: ignore */                                                   \
-    X(rdb_keys_replaced) /* keyExistsLog: known to have replaced one */                            \
+    X(rdb_keys_ignored)   /* keyExists: ignore */                                                  \
+    X(rdb_keys_replaced)  /* keyExistsLog: known to have replaced one */                           \
+    X(degraded_functions) /* what the target cannot hold: see target/ability.h */                  \
+    X(degraded_field_expiries)                                                                     \
+    X(degraded_streams)                                                                            \
+    X(degraded_stream_dedups)                                                                      \
+    X(degraded_stream_nacks)                                                                       \
+    X(degraded_arrays)                                                                             \
+    X(degraded_path_hashes)                                                                        \
+    X(degraded_modules)                                                                            \
+    X(degraded_key_metas)                                                                          \
+    X(degraded_module_auxes)                                                                       \
+    X(degraded_pending_of_deleted)                                                                 \
     X(cmds_received)                                                                               \
     X(cmds_sent)                                                                                   \
     X(cmds_filtered)                                                                               \
@@ -57,6 +68,7 @@ struct lane_snapshot {
     char link[24];   // link_state_name
     char error[512]; // "" when none: last problem, kept while it lasts
     char full_sync_reason[128];
+    char unsupported[300]; // what the last snapshot may have held and the target lacks
     char replid[41];
     int64_t received_offset;     // right edge of the journal; -1 none
     int64_t acked_source_offset; // last REPLCONF ACK
@@ -71,6 +83,7 @@ struct lane_snapshot {
     bool journal_full;
     int64_t sync_delay_ns; // from syncDelayTestKey; -1 unknown
     uint64_t expiries_pending;
+    uint64_t dead_letters_kept; // in the file: neither retried nor dropped yet
 #define X(name) uint64_t name;
     LANE_COUNTERS(X)
 #undef X

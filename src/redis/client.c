@@ -124,14 +124,24 @@ static int reply_error(struct redis_client *r, struct slice text, struct err *e)
     return err_set(e, code, "%s answered: %.*s", r->name, shown, text.p);
 }
 
+static int usable(const struct redis_client *r, struct err *e)
+{
+    return r->broken ? err_set(e, ERR_CLOSED, "connection to %s has failed before", r->name) : 0;
+}
+
+static uint64_t deadline_from_now(const struct redis_client *r)
+{
+    return clock_mono_us() + (uint64_t)r->timeout_ms * 1000;
+}
+
 // First error of a pipeline, in the order of the replies; every reply is read all the same.
 static int call(struct redis_client *r, struct slice commands, int replies,
                 struct redis_reply *last, struct err *e)
 {
-    if (r->broken)
-        return err_set(e, ERR_CLOSED, "connection to %s has failed before", r->name);
-    uint64_t deadline = clock_mono_us() + (uint64_t)r->timeout_ms * 1000;
-    int rc = send_all(r, commands, deadline, e);
+    uint64_t deadline = deadline_from_now(r);
+    int rc = usable(r, e);
+    if (rc == 0)
+        rc = send_all(r, commands, deadline, e);
     int first = 0;
     for (int i = 0; rc == 0 && i < replies; i++) {
         rc = receive_reply(r, last, deadline, e);
@@ -156,6 +166,18 @@ int redis_call_raw(struct redis_client *r, struct slice commands, int replies,
 {
     struct redis_reply mine;
     return plain_error(call(r, commands, replies, last ? last : &mine, e), e);
+}
+
+int redis_send(struct redis_client *r, struct slice commands, struct err *e)
+{
+    int rc = usable(r, e);
+    return rc ? rc : send_all(r, commands, deadline_from_now(r), e);
+}
+
+int redis_receive(struct redis_client *r, struct redis_reply *out, struct err *e)
+{
+    int rc = usable(r, e);
+    return rc ? rc : receive_reply(r, out, deadline_from_now(r), e);
 }
 
 int redis_call(struct redis_client *r, struct redis_reply *out, struct err *e, const char *fmt, ...)

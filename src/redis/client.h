@@ -31,6 +31,24 @@ int redis_call(struct redis_client *r, struct redis_reply *out, struct err *e, c
                ...) must_check;
 int redis_call_raw(struct redis_client *r, struct slice commands, int replies,
                    struct redis_reply *last, struct err *e) must_check; // a pipeline; first error
+// A pipeline whose replies are looked at one by one: send, then receive as often as there are
+// commands. An error reply is a reply like any other here.
+int redis_send(struct redis_client *r, struct slice commands, struct err *e) must_check;
+int redis_receive(struct redis_client *r, struct redis_reply *out, struct err *e) must_check;
+
+// Commands that decide how values are written to a server.
+#define REDIS_COMMANDS(X)                                                                          \
+    X(RESTORE)                                                                                     \
+    X(FUNCTION)                                                                                    \
+    X(HPEXPIREAT)                                                                                  \
+    X(XADD)                                                                                        \
+    X(XIDMPRECORD)                                                                                 \
+    X(ARMSET)
+enum redis_command {
+#define X(name) REDIS_CMD_##name,
+    REDIS_COMMANDS(X)
+#undef X
+};
 
 // What INFO, with fallbacks, says of a server.
 struct redis_server {
@@ -44,6 +62,7 @@ struct redis_server {
     int64_t maxmemory; // 0 none; -1 unknown
     int64_t used_memory;
     char maxmemory_policy[32];
+    unsigned missing;       // bits 1 << enum redis_command: it says that it has no such command
     int databases;          // from CONFIG GET; -1 unknown
     bool has_import_mode;   // Valkey 8.1+
     int64_t clock_ahead_ms; // its clock against ours when INFO came; 0: unknown

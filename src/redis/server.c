@@ -145,6 +145,36 @@ static int config_get(struct redis_client *r, const char *option, struct slice *
     return 0;
 }
 
+static bool is_aggregate(const struct resp_node *n)
+{
+    return n->type == RESP_ARRAY || n->type == RESP_SET || n->type == RESP_MAP;
+}
+
+// Disabled by rename-command, or of a server that only resembles the version it names. Where
+// COMMAND is refused, the version counts alone.
+static int ask_commands(struct redis_client *r, unsigned *missing)
+{
+    static const char question[] = "COMMAND INFO"
+#define X(name) " " #name
+        REDIS_COMMANDS(X)
+#undef X
+        ;
+    struct redis_reply reply;
+    struct resp_node n;
+    int rc = redis_call(r, &reply, NULL, question);
+    if (rc)
+        return rc == ERR_REPLY ? 0 : rc;
+    size_t pos = reply.first_child;
+    for (int i = 0; i < reply.root.num && resp_next(reply.p, reply.n, &pos, &n); i++) {
+        if (n.type == RESP_NIL)
+            *missing |= 1u << i;
+        int64_t below = is_aggregate(&n) ? n.num : 0;
+        for (; below > 0 && resp_next(reply.p, reply.n, &pos, &n); below--)
+            below += is_aggregate(&n) ? n.num : 0;
+    }
+    return 0;
+}
+
 int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e)
 {
     static const char *const sections[] = {"server", "replication", "memory", "cluster",
@@ -176,6 +206,8 @@ int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e)
         out->databases = (int)databases;
     if (!rc)
         rc = config_get(r, "import-mode", &value, &out->has_import_mode);
+    if (!rc)
+        rc = ask_commands(r, &out->missing);
     if (rc)
         return err_set(e, rc, "probe of the server: %s", err_text(rc));
     if (e)

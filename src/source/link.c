@@ -172,8 +172,8 @@ static void io_failed(struct link *l, const char *what, int code)
     struct err e = {0};
     err_set(&e, code, "%s %s: %s%s", what, l->peer, conn_error_text(l->conn, code),
             breaks_off_snapshots(l, code)
-                ? " during its snapshot again; Valkey 9 does so when hashes have fields that "
-                  "expire, which RDB version 11 cannot hold: see its log"
+                ? " during its snapshot again; Valkey does so for a value that RDB version 80 "
+                  "cannot hold (a path hash of 9.2): see its log"
                 : "");
     give_up(l, &e);
 }

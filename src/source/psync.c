@@ -11,6 +11,7 @@ enum {
     MAX_HANDSHAKE_REPLY = 1024 * 1024, // an INFO is a few kilobytes
     MAX_HEADER_LINE = 128,
     FIRST_PSYNC_VERSION = 20800,
+    VALKEY_ASKS_VERSION = 90000,
 };
 
 static void enter(struct psync *p, enum psync_state s);
@@ -95,8 +96,17 @@ static bool send_address(struct psync *p)
     return true;
 }
 
-// A version is not announced: Valkey sends a replica that is silent about it the older RDB format,
-// which is the one that every reader knows.
+// Valkey from 9 on sends a replica that is silent about its version RDB 11, and none at all when
+// that cannot hold the data (fields that expire). As a 9.0 we get RDB 80; as a newer one also
+// commands in the midst of the snapshot.
+static bool send_version(struct psync *p)
+{
+    if (!p->server.is_valkey || p->server.version < VALKEY_ASKS_VERSION)
+        return false;
+    resp_put_cmd(&p->out, "REPLCONF version 9.0.0");
+    return true;
+}
+
 static bool send_capa(struct psync *p)
 {
     resp_put_cmd(&p->out, "REPLCONF capa eof capa psync2");
@@ -233,7 +243,8 @@ static const struct {
     [PSYNC_AUTH] = {send_auth, on_auth},     [PSYNC_PING] = {send_ping, on_ping},
     [PSYNC_INFO] = {send_info, on_info},     [PSYNC_CHOOSING] = {NULL, NULL},
     [PSYNC_PORT] = {send_port, on_replconf}, [PSYNC_ADDRESS] = {send_address, on_replconf},
-    [PSYNC_CAPA] = {send_capa, on_replconf}, [PSYNC_ASKED] = {send_psync, on_psync},
+    [PSYNC_CAPA] = {send_capa, on_replconf}, [PSYNC_VERSION] = {send_version, on_replconf},
+    [PSYNC_ASKED] = {send_psync, on_psync},
 };
 
 static void enter(struct psync *p, enum psync_state s)

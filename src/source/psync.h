@@ -19,6 +19,7 @@ enum psync_state {
     PSYNC_PORT,
     PSYNC_ADDRESS,
     PSYNC_CAPA,
+    PSYNC_VERSION,
     PSYNC_ASKED,
     PSYNC_RDB_HEADER, // the source prepares its snapshot
     PSYNC_RDB,        // psync_rdb is due

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "flow/downgrade.h"
+#include "target/ability.h"
 #include "target/position.h"
 
 enum {
@@ -36,6 +38,7 @@ struct apply {
     bool unit_open;
     bool catching_up;
     struct rewrite rewrite;
+    struct downgrade downgrade;
     struct filter_scratch scratch;
     struct buf text;
     const struct cmd_info *steer[STEERS], *swapdb;
@@ -61,6 +64,9 @@ struct apply *apply_new(const struct apply_options *o, uint64_t from, int db)
         must(a->steer[i]);
     }
     a->swapdb = cmd_by_name(SLICE("swapdb"));
+    struct ability can;
+    ability_of(&can, o->target_version, o->target_is_valkey);
+    downgrade_init(&a->downgrade, o->target_is_valkey, o->target_version, can.rdb_version);
     return a;
 }
 
@@ -71,6 +77,7 @@ void apply_free(struct apply *a)
     journal_reader_close(a->reader);
     resp_cmd_free(&a->cmd);
     rewrite_free(&a->rewrite);
+    downgrade_free(&a->downgrade);
     filter_scratch_free(&a->scratch);
     buf_free(&a->text);
     free(a);
@@ -190,6 +197,38 @@ static void drop_position(struct apply *a)
     }
 }
 
+static void put_commands(struct apply *a, const struct rewrite *w)
+{
+    put_command(a, w->argc, w->argv);
+    for (int i = 0; i < w->then_n; i++)
+        put_command(a, w->then[i].argc, w->then[i].argv);
+}
+
+static enum rewrite_result downgrade(struct apply *a, int argc, const struct slice *argv)
+{
+    return downgrade_command(&a->downgrade, cmd_lookup(argc, argv), argc, argv);
+}
+
+// What the rewriter made, in commands that the target knows; REWRITE_REFUSED: one is not.
+static enum rewrite_result downgrade_rewritten(struct apply *a)
+{
+    const struct rewrite *w = &a->rewrite;
+    enum rewrite_result r = downgrade(a, w->argc, w->argv);
+    for (int i = 0; i < w->then_n && r != REWRITE_REFUSED; i++)
+        if (downgrade(a, w->then[i].argc, w->then[i].argv) == REWRITE_REFUSED)
+            r = REWRITE_REFUSED;
+    return r == REWRITE_DROP && w->then_n ? REWRITE_CHANGED : r;
+}
+
+static void put_downgraded(struct apply *a, int argc, const struct slice *argv)
+{
+    enum rewrite_result r = downgrade(a, argc, argv);
+    if (r == REWRITE_CHANGED)
+        put_commands(a, &a->downgrade.out);
+    else if (r == REWRITE_AS_IS)
+        put_command(a, argc, argv);
+}
+
 static enum verdict send_command(struct apply *a, const struct cmd_info *info, const char *p,
                                  const struct rewrite_input *in, const struct slice *argv, int argc)
 {
@@ -198,10 +237,14 @@ static enum verdict send_command(struct apply *a, const struct cmd_info *info, c
         return refuse(a,
                       "the target has no such db; map it with output.replay.targetDbMap or raise "
                       "\"databases\" there");
-    enum rewrite_result r = rewrite_command(&a->rewrite, in, info, argc, argv);
-    if (r == REWRITE_REFUSED)
-        return refuse(a, a->rewrite.reason);
-    if (r == REWRITE_DROP) {
+    enum rewrite_result r = rewrite_command(&a->rewrite, in, info, argc, argv), fit = r;
+    if (r == REWRITE_CHANGED)
+        fit = downgrade_rewritten(a);
+    else if (r == REWRITE_AS_IS && downgrade_concerns(&a->downgrade, info))
+        fit = downgrade_command(&a->downgrade, info, argc, argv);
+    if (fit == REWRITE_REFUSED)
+        return refuse(a, r == fit ? a->rewrite.reason : a->downgrade.out.reason);
+    if (fit == REWRITE_DROP) {
         a->stats.filtered++;
         return TAKEN;
     }
@@ -211,15 +254,17 @@ static enum verdict send_command(struct apply *a, const struct cmd_info *info, c
         drop_position(a);
     batcher_select(a->o.batcher, to, a->pos);
     struct outq *out = batcher_out(a->o.batcher);
-    if (r == REWRITE_AS_IS && argv == a->cmd.argv && !a->cmd.is_inline) {
+    if (r == REWRITE_CHANGED) {
+        put_downgraded(a, a->rewrite.argc, a->rewrite.argv);
+        for (int i = 0; i < a->rewrite.then_n; i++)
+            put_downgraded(a, a->rewrite.then[i].argc, a->rewrite.then[i].argv);
+    } else if (fit == REWRITE_CHANGED) {
+        put_commands(a, &a->downgrade.out);
+    } else if (argv == a->cmd.argv && !a->cmd.is_inline) {
         outq_borrow(out, p + a->cmd.lead, a->cmd.len - a->cmd.lead);
         batcher_cmd(a->o.batcher, a->pos);
-    } else if (r == REWRITE_AS_IS) {
-        put_command(a, argc, argv);
     } else {
-        put_command(a, a->rewrite.argc, a->rewrite.argv);
-        for (int i = 0; i < a->rewrite.then_n; i++)
-            put_command(a, a->rewrite.then[i].argc, a->rewrite.then[i].argv);
+        put_command(a, argc, argv);
     }
     report_expiries(a, to, argc, argv);
     if (a->o.probe_key.n && argc >= 3 && slice_eq(argv[1], a->o.probe_key) &&

@@ -524,7 +524,7 @@ static void advance(struct batcher *b, struct batch *t)
 
 static bool is_empty(const struct reply *r)
 {
-    return r->kind == REPLY_NIL || (r->kind == REPLY_INTEGER && r->num == 0);
+    return r->kind == REPLY_NIL || (r->kind == REPLY_INTEGER && r->num == 0) || r->empty;
 }
 
 static int take_reply(struct batcher *b, struct batch *t, const struct reply *r)

@@ -35,7 +35,8 @@ struct batcher_events {
     void (*acked)(void *ctx, const struct batch_mark *mark, bool stored);
     // A command failed while the rest of its batch was applied. ref is what batcher_cmd was given.
     void (*cmd_failed)(void *ctx, uint64_t ref, struct slice text, bool in_exec);
-    // A reply that is no error but may say that nothing was done: nil or the integer 0.
+    // A reply that is no error but may say that nothing was done: nil, the integer 0 or an
+    // empty array.
     void (*cmd_empty)(void *ctx, uint64_t ref);
     // The batch was refused as a whole, or the connection failed. ref is the command that the
     // target named, or UINT64_MAX. The owner must detach.

@@ -67,21 +67,23 @@ static void put_header(struct outq *q, uint32_t argc)
 }
 
 static void begin_cmd(struct build *u, const char *name);
+static void flush_collected(struct build *u);
 
-static void flush_collected(struct build *u)
+static void flush_with(struct build *u, uint64_t ref)
 {
     struct outq *q = batcher_out(u->b);
     if (u->argc) {
         put_header(q, u->argc);
         outq_put(q, u->args.p, u->args.n);
-        batcher_cmd(u->b, u->ref);
+        batcher_cmd(u->b, ref);
     }
     if (u->ttl_cmds) {
         outq_put(q, u->ttls.p, u->ttls.n);
         for (uint32_t i = 0; i < u->ttl_cmds; i++)
             batcher_cmd(u->b, u->ref);
     }
-    bool guard = u->argc && u->started && !u->guarded;
+    // What fits into one command is renamed right behind it.
+    bool guard = u->argc && u->started && !u->guarded && u->cmds++ > 0;
     buf_clear(&u->args);
     buf_clear(&u->ttls);
     u->argc = u->elements = u->ttl_cmds = 0;
@@ -91,6 +93,11 @@ static void flush_collected(struct build *u)
         arg_u64(u, TEMP_LIFE_MS);
         flush_collected(u);
     }
+}
+
+static void flush_collected(struct build *u)
+{
+    flush_with(u, u->ref);
 }
 
 static void begin_cmd(struct build *u, const char *name)
@@ -106,7 +113,7 @@ static void one(struct build *u, const char *name)
     begin_cmd(u, name);
 }
 
-void build_begin(struct build *u, struct batcher *b, struct build_target target,
+void build_begin(struct build *u, struct batcher *b, const struct ability *can,
                  const char *temp_tag, const struct rdb_item *item, struct slice key,
                  int64_t expire_ms, bool no_replace)
 {
@@ -115,14 +122,16 @@ void build_begin(struct build *u, struct batcher *b, struct build_target target,
     buf_clear(&u->args);
     buf_clear(&u->ttls);
     u->b = b;
-    u->target = target;
+    u->can = can;
     u->object = item->object;
     u->expire_ms = expire_ms;
     u->no_replace = no_replace;
     u->ref = BUILD_REF | item->start;
     u->argc = u->elements = u->ttl_cmds = 0;
     u->pairs_left = 0;
-    u->started = u->guarded = false;
+    u->cmds = 0;
+    u->run = false;
+    u->started = u->guarded = u->part == BUILD_MESSAGES; // upon what BUILD_GROUPS has made
     buf_printf(&u->temp, "%s%s:%llu", LOAD_TEMP_PREFIX, temp_tag, (unsigned long long)item->start);
     buf_append_slice(&u->key, key);
 }
@@ -135,18 +144,11 @@ static void start(struct build *u)
     u->started = true;
 }
 
-static int hash_field_expiry(struct build *u, struct slice field, int64_t ms, struct err *e)
+static void hash_field_expiry(struct build *u, struct slice field, int64_t ms)
 {
-    int since = u->target.is_valkey ? 90000 : 70400;
-    if (u->target.version < since)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "key \"%.*s\" has hash fields with an expiry, which the target cannot hold "
-                       "(needs Redis 7.4 or Valkey 9)",
-                       (int)(u->key.n < 100 ? u->key.n : 100), u->key.p);
     struct slice temp = buf_slice(&u->temp);
     resp_put_cmd(&u->ttls, "HPEXPIREAT %b %L FIELDS 1 %b", &temp, ms, &field);
     u->ttl_cmds++;
-    return 0;
 }
 
 static void collect(struct build *u, const char *name)
@@ -158,20 +160,61 @@ static void collect(struct build *u, const char *name)
     u->elements++;
 }
 
+static void made_up_message(struct build *u, uint64_t ms, uint64_t seq)
+{
+    arg_id(u, ms, seq);
+    arg(u, SLICE("x"));
+    arg(u, SLICE("y"));
+}
+
+// Makes the stream without messages.
+static void empty_stream(struct build *u)
+{
+    one(u, "XADD");
+    arg(u, SLICE("MAXLEN"));
+    arg_u64(u, 0);
+    made_up_message(u, 0, 1);
+}
+
+// The next message of the empty stream may have any id.
+static void rewind_ids(struct build *u)
+{
+    one(u, "XSETID");
+    arg_id(u, 0, 0);
+    flush_collected(u);
+}
+
+// Removes what the claims of a consumer were made upon. XDEL would raise the highest deleted id,
+// below which no id can be set.
+static void end_run(struct build *u)
+{
+    if (!u->run)
+        return;
+    u->run = false;
+    one(u, "XTRIM");
+    arg(u, SLICE("MAXLEN"));
+    arg_u64(u, 0);
+    rewind_ids(u);
+}
+
 static void stream_meta(struct build *u, const struct rdb_element *el)
 {
-    if (el->length == 0) {
-        // An empty stream comes to be by adding an entry that is trimmed at once.
-        one(u, "XADD");
-        arg(u, SLICE("MAXLEN"));
-        arg_u64(u, 0);
-        arg_id(u, 0, 1);
-        arg(u, SLICE("x"));
-        arg(u, SLICE("y"));
+    if (u->part == BUILD_GROUPS) {
+        empty_stream(u);
+        one(u, "XSETID");
+        arg_id(u, 0, 0);
+        if (u->can->stream_counters) { // a group's entries-read is bounded by it
+            arg(u, SLICE("ENTRIESADDED"));
+            arg_u64(u, el->entries_added);
+        }
+        flush_collected(u);
+        return;
     }
+    if (el->length == 0 && u->part == BUILD_WHOLE)
+        empty_stream(u);
     one(u, "XSETID");
     arg_id(u, el->id_ms, el->id_seq);
-    if (u->target.version >= 70000) {
+    if (u->can->stream_counters) {
         arg(u, SLICE("ENTRIESADDED"));
         arg_u64(u, el->entries_added);
         arg(u, SLICE("MAXDELETEDID"));
@@ -182,13 +225,14 @@ static void stream_meta(struct build *u, const struct rdb_element *el)
 
 static void stream_group(struct build *u, const struct rdb_element *el)
 {
+    end_run(u);
     flush_collected(u);
     arg(u, SLICE("XGROUP"));
     arg(u, SLICE("CREATE"));
     arg(u, buf_slice(&u->temp));
     arg(u, el->value);
     arg_id(u, el->id_ms, el->id_seq);
-    if (u->target.version >= 70000) {
+    if (u->can->stream_counters) {
         arg(u, SLICE("ENTRIESREAD"));
         arg_i64(u, el->entries_read);
     }
@@ -197,21 +241,36 @@ static void stream_group(struct build *u, const struct rdb_element *el)
 
 static void stream_consumer(struct build *u, const struct rdb_element *el)
 {
-    if (u->target.version < 60200 && !u->target.is_valkey)
-        return;
-    arg(u, SLICE("XGROUP"));
-    arg(u, SLICE("CREATECONSUMER"));
-    arg(u, buf_slice(&u->temp));
-    arg(u, el->field);
-    arg(u, el->value);
+    end_run(u);
+    flush_collected(u);
+    if (u->can->create_consumer) {
+        arg(u, SLICE("XGROUP"));
+        arg(u, SLICE("CREATECONSUMER"));
+        arg(u, buf_slice(&u->temp));
+        arg(u, el->field);
+        arg(u, el->value);
+    } else { // comes to be by asking for what is pending for it
+        arg(u, SLICE("XREADGROUP"));
+        arg(u, SLICE("GROUP"));
+        arg(u, el->field);
+        arg(u, el->value);
+        arg(u, SLICE("STREAMS"));
+        arg(u, buf_slice(&u->temp));
+        arg_u64(u, 0);
+    }
     flush_collected(u);
 }
 
-static void stream_pending(struct build *u, const struct rdb_element *el)
+static void stream_pending(struct build *u, const struct rdb_element *el, struct slice consumer)
 {
+    if (u->part == BUILD_GROUPS) {
+        u->run = true;
+        one(u, "XADD");
+        made_up_message(u, el->id_ms, el->id_seq);
+    }
     one(u, "XCLAIM");
     arg(u, el->field);
-    arg(u, el->value);
+    arg(u, consumer);
     arg_u64(u, 0);
     arg_id(u, el->id_ms, el->id_seq);
     arg(u, SLICE("TIME"));
@@ -220,11 +279,21 @@ static void stream_pending(struct build *u, const struct rdb_element *el)
     arg_u64(u, el->delivery_count);
     arg(u, SLICE("FORCE"));
     arg(u, SLICE("JUSTID"));
-    flush_collected(u);
+    flush_with(u, u->ref | BUILD_REF_CLAIM);
+}
+
+static bool left_to_other_part(const struct build *u, enum rdb_stream_step step)
+{
+    bool group = step == RDB_STREAM_GROUP || step == RDB_STREAM_CONSUMER ||
+                 step == RDB_STREAM_PENDING || step == RDB_STREAM_NACKED;
+    return (u->part == BUILD_GROUPS && !group && step != RDB_STREAM_META) ||
+           (u->part == BUILD_MESSAGES && group);
 }
 
 static void stream_step(struct build *u, const struct rdb_element *el)
 {
+    if (left_to_other_part(u, (enum rdb_stream_step)el->stream_step))
+        return;
     switch ((enum rdb_stream_step)el->stream_step) {
     case RDB_STREAM_ENTRY:
         one(u, "XADD");
@@ -247,13 +316,33 @@ static void stream_step(struct build *u, const struct rdb_element *el)
         stream_consumer(u, el);
         break;
     case RDB_STREAM_PENDING:
-        stream_pending(u, el);
+        stream_pending(u, el, el->value);
+        break;
+    case RDB_STREAM_NACKED:
+        end_run(u);
+        stream_pending(u, el, SLICE(BUILD_NOBODY));
+        break;
+    case RDB_STREAM_IDMP:
+        one(u, "XCFGSET");
+        arg(u, SLICE("IDMP-DURATION"));
+        arg_u64(u, el->idmp_duration_s);
+        arg(u, SLICE("IDMP-MAXSIZE"));
+        arg_u64(u, el->idmp_max);
+        flush_collected(u);
+        break;
+    case RDB_STREAM_IDMP_ENTRY:
+        one(u, "XIDMPRECORD");
+        arg(u, el->field);
+        arg(u, el->value);
+        arg_id(u, el->id_ms, el->id_seq);
+        flush_collected(u);
+        break;
+    case RDB_STREAM_IDMP_TOTALS: // counters of the server's own
         break;
     }
 }
 
-int build_element(struct build *u, const struct rdb_element *el, int64_t field_expire_ms,
-                  struct err *e)
+void build_element(struct build *u, const struct rdb_element *el, int64_t field_expire_ms)
 {
     if (!u->started)
         start(u);
@@ -262,34 +351,46 @@ int build_element(struct build *u, const struct rdb_element *el, int64_t field_e
         one(u, el->at ? "APPEND" : "SET");
         arg(u, el->value);
         flush_collected(u);
-        return 0;
+        break;
     case RDB_OBJ_LIST:
         collect(u, "RPUSH");
         arg(u, el->value);
-        return 0;
+        break;
     case RDB_OBJ_SET:
         collect(u, "SADD");
         arg(u, el->value);
-        return 0;
+        break;
     case RDB_OBJ_ZSET:
         collect(u, "ZADD");
         arg_score(u, el->score);
         arg(u, el->value);
-        return 0;
+        break;
     case RDB_OBJ_HASH:
-        collect(u, u->target.version < 40000 && !u->target.is_valkey ? "HMSET" : "HSET");
+        collect(u, u->can->hset_many ? "HSET" : "HMSET");
         arg(u, el->field);
         arg(u, el->value);
-        return field_expire_ms >= 0 ? hash_field_expiry(u, el->field, field_expire_ms, e) : 0;
+        if (field_expire_ms >= 0)
+            hash_field_expiry(u, el->field, field_expire_ms);
+        break;
     case RDB_OBJ_STREAM:
         stream_step(u, el);
-        return 0;
+        break;
+    case RDB_OBJ_ARRAY:
+        collect(u, "ARMSET");
+        arg_u64(u, el->at);
+        arg(u, el->value);
+        u->insert_index = el->insert_index;
+        break;
+    case RDB_OBJ_PATH_HASH:
     case RDB_OBJ_MODULE:
         break;
     }
-    return err_set(e, ERR_UNSUPPORTED,
-                   "key \"%.*s\" holds a module value, which only RESTORE can set",
-                   (int)(u->key.n < 100 ? u->key.n : 100), u->key.p);
+}
+
+void build_end_groups(struct build *u)
+{
+    end_run(u);
+    flush_collected(u);
 }
 
 void build_finish(struct build *u)
@@ -297,9 +398,18 @@ void build_finish(struct build *u)
     flush_collected(u);
     if (!u->started)
         return;
-    one(u, u->expire_ms >= 0 ? "PEXPIREAT" : "PERSIST");
-    if (u->expire_ms >= 0)
+    if (u->object == RDB_OBJ_ARRAY && u->insert_index < RDB_NO_INDEX - 1) {
+        one(u, "ARSEEK");
+        arg_u64(u, u->insert_index + 1);
+    }
+    bool was_guarded = u->guarded;
+    u->guarded = true; // no guard from here on, it would replace the expiry
+    if (u->expire_ms >= 0) {
+        one(u, "PEXPIREAT");
         arg_i64(u, u->expire_ms);
+    } else if (was_guarded) {
+        one(u, "PERSIST");
+    }
     one(u, u->no_replace ? "RENAMENX" : "RENAME");
     arg(u, buf_slice(&u->key));
     struct outq *q = batcher_out(u->b);

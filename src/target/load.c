@@ -16,16 +16,9 @@
 enum {
     STRING_LIMIT = 1 << 20,  // longer strings go by RESTORE or in pieces
     PIECE_LIMIT = 256 << 10, // of a string that is built
+    LOWEST_DUMP_VERSION = 6,
     UNIT_KEYS = 32,
 };
-
-static void take_stream_db(struct load *l, const struct rdb_item *item)
-{
-    int64_t v;
-    if (slice_eq(item->key, SLICE("repl-stream-db")) && slice_i64(item->value, &v) && v >= 0 &&
-        v <= INT32_MAX)
-        l->stream_db = (int)v;
-}
 
 // A load that goes on in the middle needs what the file's head says.
 static void read_head(struct load *l)
@@ -36,19 +29,20 @@ static void read_head(struct load *l)
     size_t n;
     if (journal_snapshot_view(l->reader, 0, &p, &n, NULL) == 0) {
         rdb_feed(r, p, 0, n);
-        while (rdb_next(r, &item, NULL) == RDB_ITEM && item.kind == RDB_KIND_AUX)
-            take_stream_db(l, &item);
+        while (rdb_next(r, &item, NULL) == RDB_ITEM && item.kind != RDB_KIND_KEY)
+            if (item.kind == RDB_KIND_AUX)
+                load_take_stream_db(l, &item);
     }
+    rdb_reader_share_templates(l->main.rdb, r);
     rdb_reader_free(r);
 }
 
-// A value that is restored must lie in the journal as a whole, beside what is in flight.
-static uint64_t restore_limit(const struct load_options *o)
+// What has to lie in the journal as a whole may be so long, beside what is in flight.
+static uint64_t quarter_of_journal(const struct load_options *o)
 {
     struct journal_info ji;
     journal_get_info(o->journal, &ji);
-    uint64_t quarter = ji.max_size > 0 ? (uint64_t)ji.max_size / 4 : UINT64_MAX;
-    return o->max_restore < quarter ? o->max_restore : quarter;
+    return ji.max_size > 0 ? (uint64_t)ji.max_size / 4 : UINT64_MAX;
 }
 
 struct load *load_new(const struct load_options *o, uint64_t rdb_index, int db, int version,
@@ -56,7 +50,13 @@ struct load *load_new(const struct load_options *o, uint64_t rdb_index, int db, 
 {
     struct load *l = xcalloc(1, sizeof(*l));
     l->o = *o;
-    l->o.max_restore = restore_limit(o);
+    l->rewind = quarter_of_journal(o);
+    if (l->o.max_restore > l->rewind)
+        l->o.max_restore = l->rewind;
+    ability_of(&l->can, o->target_version, o->target_is_valkey);
+    ability_without(&l->can, o->target_missing);
+    l->o.restore_enabled = o->restore_enabled && l->can.restore;
+    ability_name(&l->can, l->target_name, sizeof(l->target_name));
     l->reader = journal_reader_open(o->journal);
     l->main.rdb = rdb_reader_new(rdb_index == 0);
     if (rdb_index) {
@@ -64,7 +64,7 @@ struct load *load_new(const struct load_options *o, uint64_t rdb_index, int db, 
         read_head(l);
         l->in_data = true;
     }
-    l->main.from = l->acked = l->stats.index = rdb_index;
+    l->main.from = l->acked = l->released = l->stats.index = rdb_index;
     l->again_until = again_until;
     l->dbs = xmalloc(sizeof(*l->dbs));
     l->dbs[0] = (struct db_start){rdb_index, db};
@@ -110,7 +110,7 @@ static void note_db(struct load *l, uint64_t index, int db)
 
 // ---- commands ----
 
-static void unit_begin(struct load *l)
+void load_unit_begin(struct load *l)
 {
     if (!l->unit_open)
         must(batcher_unit_begin(l->o.batcher, false, false));
@@ -130,105 +130,90 @@ static void unit_close(struct load *l)
 }
 
 // Small keys share a unit; its bookkeeping would cost as much as they do.
-static void unit_end(struct load *l)
+void load_unit_end(struct load *l)
 {
     if (++l->unit_keys >= UNIT_KEYS)
         unit_close(l);
 }
 
-static void send_scratch(struct load *l, uint64_t ref)
+void load_send_scratch(struct load *l, uint64_t ref)
 {
     outq_put(batcher_out(l->o.batcher), l->scratch.p, l->scratch.n);
     batcher_cmd(l->o.batcher, ref);
     buf_clear(&l->scratch);
 }
 
-static void load_function(struct load *l, const struct rdb_item *item)
-{
-    if (l->o.target_version < 70000 && !l->o.target_is_valkey) {
-        l->stats.degraded++;
-        log_warn(NULL, "a function library is left out: the target is older than Redis 7.0");
-        return;
-    }
-    unit_begin(l);
-    buf_clear(&l->scratch);
-    if (l->o.functions == LOAD_FUNCTIONS_FLUSH && !l->functions_flushed) {
-        l->functions_flushed = true;
-        resp_put_cmd(&l->scratch, "FUNCTION FLUSH SYNC");
-        send_scratch(l, BUILD_REF | item->start);
-    }
-    if (l->o.functions == LOAD_FUNCTIONS_APPEND)
-        resp_put_cmd(&l->scratch, "FUNCTION LOAD %b", &item->value);
-    else
-        resp_put_cmd(&l->scratch, "FUNCTION LOAD REPLACE %b", &item->value);
-    send_scratch(l, BUILD_REF | item->start);
-    unit_end(l);
-    l->stats.functions++;
-}
-
-static void take_aux(struct load *l, const struct rdb_item *item)
-{
-    take_stream_db(l, item);
-    if (slice_eq(item->key, SLICE("lua"))) {
-        unit_begin(l);
-        buf_clear(&l->scratch);
-        resp_put_cmd(&l->scratch, "SCRIPT LOAD %b", &item->value);
-        send_scratch(l, BUILD_REF | item->start);
-        unit_end(l);
-    }
-}
-
 // ---- items ----
 
-// The RDB version whose types the target reads.
-static int target_rdb_version(const struct load_options *o)
+static enum stage first_stage(const struct load *l, struct pass *p)
 {
-    static const struct {
-        int server, rdb;
-    } versions[] = {{70400, 12}, {70200, 11}, {70000, 10}, {50000, 9}, {40000, 8}, {30200, 7}};
-    if (o->target_is_valkey)
-        return 11;
-    if (o->target_version <= 0) // unknown: it will say so
-        return RDB_VERSION_MAX;
-    for (size_t i = 0; i < sizeof(versions) / sizeof(*versions); i++)
-        if (o->target_version >= versions[i].server)
-            return versions[i].rdb;
-    return 6;
-}
-
-static enum stage first_stage(const struct load *l, const struct rdb_item *it)
-{
+    const struct rdb_item *it = &p->item;
+    bool from_valkey = rdb_is_valkey(p->rdb);
+    const struct rdb_type *t = rdb_type_find(it->type, from_valkey);
+    // A server takes any number up to its own and goes by the type byte: the lowest that has the
+    // type is taken by all that know it.
+    p->dump_version = t && t->since > LOWEST_DUMP_VERSION ? t->since : LOWEST_DUMP_VERSION;
     if (it->object == RDB_OBJ_MODULE)
         return STAGE_RAW;
     bool ranked = it->idle_s >= 0 || it->freq >= 0;
     if (it->object == RDB_OBJ_STRING)
         return ranked && l->o.restore_enabled ? STAGE_RAW : STAGE_VALUE;
-    const struct rdb_type *t = rdb_type_find(it->type, rdb_is_valkey(l->main.rdb));
-    bool readable = !t || t->since <= target_rdb_version(&l->o);
-    // RESTORE would set near expiries of fields at once; each must be asked for.
-    bool field_expiries = it->object == RDB_OBJ_HASH && t && t->since >= 12;
-    return l->o.restore_enabled && readable && !field_expiries ? STAGE_RAW : STAGE_BUILD;
+    bool known = rdb_type_known_to(it->type, from_valkey, l->can.rdb_version, l->can.is_valkey);
+    // RESTORE would set near expiries of fields at once; each must be asked for. The types 22 to 25
+    // have them, whoever wrote them.
+    bool field_expiries = it->object == RDB_OBJ_HASH && it->type >= 22 && it->type <= 25;
+    return l->o.restore_enabled && known && !field_expiries ? STAGE_RAW : STAGE_BUILD;
+}
+
+// What values of this kind need beyond what every server has; LOSSES: nothing.
+static enum loss need_of(enum rdb_object o)
+{
+    switch (o) {
+    case RDB_OBJ_STREAM:
+        return LOSS_STREAM;
+    case RDB_OBJ_ARRAY:
+        return LOSS_ARRAY;
+    case RDB_OBJ_PATH_HASH:
+        return LOSS_PATH_HASH;
+    case RDB_OBJ_MODULE:
+        return LOSS_MODULE;
+    case RDB_OBJ_STRING:
+    case RDB_OBJ_LIST:
+    case RDB_OBJ_SET:
+    case RDB_OBJ_ZSET:
+    case RDB_OBJ_HASH:
+        break;
+    }
+    return LOSSES;
 }
 
 static int begin_key(struct load *l, struct pass *p, struct err *e)
 {
     struct rdb_item *it = &p->item;
     p->key_copied = false;
-    if (l->o.filter && !filter_key(l->o.filter, it->db, it->key)) {
+    p->lost = 0;
+    if ((l->o.filter && !filter_key(l->o.filter, it->db, it->key)) ||
+        (l->o.wants && !l->o.wants(l->o.ctx, it))) {
         l->stats.keys_filtered++;
         p->stage = STAGE_SKIP;
         return 0;
     }
     p->db = l->o.map_db(l->o.ctx, it->db);
     if (p->db < 0)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "the source uses db %d, which the target does not have; map it with "
-                       "output.replay.targetDbMap or raise \"databases\" there",
-                       it->db);
+        return load_no_such_db(it->db, e);
+    enum loss need = need_of(it->object);
+    if (need != LOSSES && ability_lacks(&l->can, need)) {
+        p->stage = STAGE_SKIP;
+        return load_lose_item(l, p, it->key, need, e);
+    }
+    int rc = it->key_meta ? load_lose_item(l, p, it->key, LOSS_KEY_META, e) : 0;
+    if (rc)
+        return rc;
     p->expire_ms = it->expire_ms;
     if (it->expire_ms >= 0)
         p->expire_ms = l->o.hold_expiry(l->o.ctx, p->db, it->key, (struct slice){0}, it->expire_ms);
-    p->stage = first_stage(l, it);
+    p->stage = first_stage(l, p);
+    p->read = false;
     p->build.started = false;
     p->build.object = (enum rdb_object) - 1;
     return 0;
@@ -236,27 +221,30 @@ static int begin_key(struct load *l, struct pass *p, struct err *e)
 
 static int take_item(struct load *l, struct pass *p, struct err *e)
 {
+    if (!l->announced)
+        load_announce(l);
+    p->lost = 0;
     l->in_data |= p->item.kind == RDB_KIND_KEY || p->item.kind == RDB_KIND_SELECTDB;
     switch (p->item.kind) {
     case RDB_KIND_AUX:
-        take_aux(l, &p->item);
+        load_aux(l, &p->item);
         break;
     case RDB_KIND_FUNCTION:
-        load_function(l, &p->item);
-        break;
+        return load_function(l, p, e);
     case RDB_KIND_MODULE_AUX:
-        if (!l->o.skip_module_aux)
-            return err_set(e, ERR_UNSUPPORTED,
-                           "the snapshot holds auxiliary data of module \"%s\", which no command "
-                           "can restore; set output.replay.moduleAuxPolicy to skip to go on "
-                           "without it",
-                           p->item.module_name);
-        l->stats.degraded++;
-        break;
+        return load_module_aux(l, p, e);
     case RDB_KIND_SELECTDB:
         note_db(l, p->item.start, p->item.db);
         break;
+    case RDB_KIND_COMMAND:
+        return load_command(l, &p->item, e);
+    case RDB_KIND_SLOT_IMPORT:
+        log_warn(l->o.tag, "the source imports slots %.*s: their keys are loaded as they are",
+                 (int)p->item.value.n, p->item.value.p);
+        break;
     case RDB_KIND_RESIZEDB:
+    case RDB_KIND_TEMPLATE:
+    case RDB_KIND_SKIPPED:
         break;
     case RDB_KIND_KEY:
         return begin_key(l, p, e);
@@ -281,36 +269,86 @@ static void keep_key(struct pass *p)
 static void sent(struct load *l, struct pass *p)
 {
     l->stats.keys_sent++;
-    unit_end(l);
+    load_unit_end(l);
     p->stage = STAGE_ITEM;
     fault_point("load.key");
 }
 
+// field_ms: the expiry to set. gone: the element is not to be there at all.
+static int check_element(struct load *l, struct pass *p, const struct rdb_element *el, int64_t *ms,
+                         bool *gone, struct err *e)
+{
+    *gone = false;
+    *ms = -1;
+    if (p->item.object == RDB_OBJ_STREAM) {
+        int step = el->stream_step;
+        bool idmp = step == RDB_STREAM_IDMP || step == RDB_STREAM_IDMP_ENTRY;
+        *gone = idmp && ability_lacks(&l->can, LOSS_IDMP);
+        if (*gone && step == RDB_STREAM_IDMP_ENTRY)
+            return load_lose_item(l, p, pass_key(p), LOSS_IDMP, e);
+        // No command makes a pending entry that nobody owns.
+        return step == RDB_STREAM_NACKED ? load_lose_item(l, p, pass_key(p), LOSS_NACK, e) : 0;
+    }
+    if (p->item.object != RDB_OBJ_HASH || el->expire_ms < 0)
+        return 0;
+    if (ability_lacks(&l->can, LOSS_FIELD_EXPIRY)) {
+        // Nothing would ever remove it there.
+        *gone = el->expire_ms <= clock_unix_ms();
+        return load_lose_item(l, p, pass_key(p), LOSS_FIELD_EXPIRY, e);
+    }
+    *ms = l->o.hold_expiry(l->o.ctx, p->db, pass_key(p), el->field, el->expire_ms);
+    return 0;
+}
+
+// A stream that cannot be read a second time must not get its name before its claims are answered,
+// if one that is refused is to stop the load.
+static bool claims_must_hold(const struct load *l, const struct pass *p)
+{
+    return p->item.object == RDB_OBJ_STREAM && !l->o.degrade && l->released > p->item.start &&
+           !batcher_idle(l->o.batcher);
+}
+
 static int step_build(struct load *l, struct pass *p, struct err *e)
 {
-    if (p->build.object != p->item.object)
-        build_begin(&p->build, l->o.batcher,
-                    (struct build_target){l->o.target_version, l->o.target_is_valkey},
-                    l->o.temp_tag, &p->item, pass_key(p), p->expire_ms, load_must_be_new(l, p));
+    if (p->item.object == RDB_OBJ_MODULE || p->item.object == RDB_OBJ_PATH_HASH) {
+        // Only RESTORE could set it.
+        p->stage = STAGE_SKIP;
+        int rc = load_lose_item(l, p, pass_key(p), need_of(p->item.object), e);
+        return rc ? rc : RDB_ITEM;
+    }
+    if (p->build.object != p->item.object) {
+        p->build.part = p->part;
+        build_begin(&p->build, l->o.batcher, &l->can, l->o.temp_tag, &p->item, pass_key(p),
+                    p->expire_ms, load_must_be_new(l, p));
+    }
     struct rdb_element el;
-    int rc = rdb_value_element(p->rdb, PIECE_LIMIT, &el, e);
+    int64_t field_ms;
+    bool gone;
+    int rc = p->read ? RDB_DONE : rdb_value_element(p->rdb, PIECE_LIMIT, &el, e);
     if (rc == RDB_MORE || rc < 0)
         return rc;
-    unit_begin(l);
+    if (rc == RDB_DONE && claims_must_hold(l, p)) {
+        p->read = true;
+        return RDB_MORE;
+    }
+    int bad = rc == RDB_ITEM ? check_element(l, p, &el, &field_ms, &gone, e) : 0;
+    if (bad)
+        return bad;
+    load_unit_begin(l);
     batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
-    if (rc == RDB_DONE) {
+    if (rc == RDB_ITEM) {
+        if (!gone)
+            build_element(&p->build, &el, field_ms);
+        load_unit_end(l);
+    } else if (p->part == BUILD_GROUPS) {
+        build_end_groups(&p->build);
+        load_unit_end(l);
+        p->stage = STAGE_ITEM;
+    } else {
         build_finish(&p->build);
         sent(l, p);
-        return RDB_ITEM;
     }
-    int64_t field_ms = el.expire_ms;
-    if (p->item.object != RDB_OBJ_HASH)
-        field_ms = -1;
-    else if (field_ms >= 0)
-        field_ms = l->o.hold_expiry(l->o.ctx, p->db, pass_key(p), el.field, field_ms);
-    int bad = build_element(&p->build, &el, field_ms, e);
-    unit_end(l);
-    return bad ? bad : RDB_ITEM;
+    return RDB_ITEM;
 }
 
 // One step of a pass: RDB_ITEM (go on), RDB_MORE, RDB_DONE, or an error.
@@ -333,7 +371,7 @@ static int step(struct load *l, struct pass *p, struct err *e)
         }
         if (rc != RDB_ITEM)
             return rc;
-        unit_begin(l);
+        load_unit_begin(l);
         batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
         load_send_set(l, p, pass_key(p), s);
         sent(l, p);
@@ -346,7 +384,7 @@ static int step(struct load *l, struct pass *p, struct err *e)
         }
         if (rc != RDB_ITEM)
             return rc;
-        unit_begin(l);
+        load_unit_begin(l);
         batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
         load_send_restore(l, p, pass_key(p), s);
         sent(l, p);
@@ -407,12 +445,12 @@ static int run_pass(struct load *l, struct pass *p, size_t budget, struct err *e
 
 static void remove_key(struct load *l, struct pass *p)
 {
-    unit_begin(l);
+    load_unit_begin(l);
     batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
     buf_clear(&l->scratch);
     resp_put_cmd(&l->scratch, "DEL %b", &p->item.key);
-    send_scratch(l, BUILD_REF | p->item.start);
-    unit_end(l);
+    load_send_scratch(l, BUILD_REF | p->item.start);
+    load_unit_end(l);
     p->stage = STAGE_ITEM;
 }
 
@@ -420,9 +458,11 @@ static void remove_key(struct load *l, struct pass *p)
 static int run_redo(struct load *l, size_t budget, struct err *e)
 {
     struct pass *p = &l->again;
-    const struct redo *redo = &l->redo[l->redo_sent];
+    struct redo *redo = &l->redo[l->redo_sent];
     if (!p->rdb) {
+        p->part = redo->part;
         p->rdb = rdb_reader_new(false);
+        rdb_reader_share_templates(p->rdb, l->main.rdb);
         rdb_reader_resume(p->rdb, redo->index, db_of(l, redo->index), rdb_version(l->main.rdb));
         p->stage = STAGE_ITEM;
     }
@@ -445,11 +485,15 @@ static int run_redo(struct load *l, size_t budget, struct err *e)
         int rc = run_pass(l, p, budget, e);
         if (rc < 0 || p->stage != STAGE_ITEM)
             return rc;
-        l->stats.keys_sent--; // counted when its RESTORE was sent
+        if (redo->part != BUILD_GROUPS)
+            l->stats.keys_sent--; // counted when it was sent first
     }
     rdb_reader_free(p->rdb);
     p->rdb = NULL;
-    l->redo_sent++;
+    if (redo->part == BUILD_GROUPS)
+        redo->part = BUILD_MESSAGES; // over the same value
+    else
+        l->redo_sent++;
     return LOAD_MORE_NOW;
 }
 
@@ -462,51 +506,48 @@ static void redo_add(struct load *l, struct redo redo)
     l->redo[l->redo_n++] = redo;
 }
 
+static void release(struct load *l, uint64_t index)
+{
+    // The checksum is taken in steps and may lie behind what is confirmed.
+    uint64_t needed = rdb_needs_from(l->main.rdb);
+    if (index > needed)
+        index = needed;
+    if (index <= l->released)
+        return;
+    l->released = index;
+    journal_snapshot_release(l->reader, index);
+}
+
 // With everything answered nothing behind the reader is needed: a value that is bigger than the
-// journal must make room for its own rest.
+// journal must make room for its own rest. A stream may have to be read twice, if it can.
 static void release_when_idle(struct load *l)
 {
+    const struct pass *p = &l->main;
+    uint64_t index = rdb_needs_from(p->rdb);
+    if (p->stage == STAGE_BUILD && p->item.object == RDB_OBJ_STREAM &&
+        index - p->item.start <= l->rewind && l->released <= p->item.start)
+        index = p->item.start;
     if (l->redo_n == 0 && batcher_idle(l->o.batcher))
-        journal_snapshot_release(l->reader, rdb_needs_from(l->main.rdb));
+        release(l, index);
 }
 
-int load_pump(struct load *l, size_t budget, struct err *e)
+// A second attempt at the key would meet the first one under the temporary name.
+static bool main_is_at(const struct load *l, uint64_t index)
 {
-    if (l->redo_n && l->redo_sent == l->redo_n) {
-        if (!batcher_idle(l->o.batcher))
-            return LOAD_WAIT;
-        l->redo_n = l->redo_sent = 0;
-    }
-    if (l->redo_n) {
-        int rc = batcher_room(l->o.batcher) ? run_redo(l, budget, e) : LOAD_WAIT;
-        unit_close(l);
-        return rc;
-    }
-    if (l->main.stage == STAGE_DRAIN) {
-        if (!batcher_idle(l->o.batcher))
-            return LOAD_WAIT;
-        l->main.stage = STAGE_DONE;
-    }
-    if (l->main.stage == STAGE_DONE)
-        return LOAD_FINISHED;
-    int rc = run_pass(l, &l->main, budget, e);
-    l->stats.index = l->main.stage == STAGE_ITEM ? rdb_needs_from(l->main.rdb) : l->main.item.start;
-    if (rc == LOAD_WAIT)
-        release_when_idle(l);
-    if (rc != LOAD_FINISHED)
-        return rc;
-    l->main.stage = STAGE_DRAIN;
-    return LOAD_MORE_NOW;
+    return l->main.stage == STAGE_BUILD && l->main.item.start == index;
 }
 
-int load_stream_db(const struct load *l)
+static bool redo_may_run(const struct load *l)
 {
-    return l->stream_db;
+    // Only the answer to the first attempt's RENAMENX tells whose the key is that stands there.
+    bool settled =
+        l->redo[l->redo_sent].part != BUILD_GROUPS || l->again.rdb || batcher_idle(l->o.batcher);
+    return settled && batcher_room(l->o.batcher);
 }
 
-int load_rdb_version(const struct load *l)
+static bool last_redo_is_of(const struct load *l, uint64_t index)
 {
-    return rdb_version(l->main.rdb);
+    return l->redo_n > l->redo_sent && l->redo[l->redo_n - 1].index == index;
 }
 
 static bool contains(struct slice text, const char *what)
@@ -537,6 +578,76 @@ static void describe(struct load *l, uint64_t index, char *dst, size_t cap)
     rdb_reader_free(r);
 }
 
+static bool was_lost(const struct load *l, uint64_t index, enum loss what)
+{
+    return l->lost_of == index && l->lost_there == what;
+}
+
+// Once for each stream.
+static int lose_of_stream(struct load *l, uint64_t index, enum loss what, struct err *e)
+{
+    char name[160];
+    if (was_lost(l, index, what))
+        return 0;
+    l->lost_of = index;
+    l->lost_there = what;
+    describe(l, index, name, sizeof(name));
+    return load_lose(l, index, name, what, e);
+}
+
+// The journal cannot keep all of a stream to read it twice, and needs the room for its end.
+static int give_up_rewind(struct load *l, struct err *e)
+{
+    uint64_t index = l->main.item.start;
+    if (!last_redo_is_of(l, index) || !main_is_at(l, index) ||
+        (rdb_needs_from(l->main.rdb) - index) / 2 <= l->rewind)
+        return 0;
+    l->redo_n--;
+    return lose_of_stream(l, index, LOSS_PENDING, e);
+}
+
+int load_pump(struct load *l, size_t budget, struct err *e)
+{
+    if (l->redo_n && l->redo_sent == l->redo_n) {
+        if (!batcher_idle(l->o.batcher))
+            return LOAD_WAIT;
+        l->redo_n = l->redo_sent = 0;
+    }
+    int lost = give_up_rewind(l, e);
+    if (lost)
+        return lost;
+    if (l->redo_n && !main_is_at(l, l->redo[l->redo_sent].index)) {
+        int rc = redo_may_run(l) ? run_redo(l, budget, e) : LOAD_WAIT;
+        unit_close(l);
+        return rc;
+    }
+    if (l->main.stage == STAGE_DRAIN) {
+        if (!batcher_idle(l->o.batcher))
+            return LOAD_WAIT;
+        l->main.stage = STAGE_DONE;
+    }
+    if (l->main.stage == STAGE_DONE)
+        return LOAD_FINISHED;
+    int rc = run_pass(l, &l->main, budget, e);
+    l->stats.index = l->main.stage == STAGE_ITEM ? rdb_needs_from(l->main.rdb) : l->main.item.start;
+    if (rc == LOAD_WAIT)
+        release_when_idle(l);
+    if (rc != LOAD_FINISHED)
+        return rc;
+    l->main.stage = STAGE_DRAIN;
+    return LOAD_MORE_NOW;
+}
+
+int load_stream_db(const struct load *l)
+{
+    return l->stream_db;
+}
+
+int load_rdb_version(const struct load *l)
+{
+    return rdb_version(l->main.rdb);
+}
+
 static int existed(struct load *l, uint64_t index, struct err *e)
 {
     bool maybe_ours = index < l->again_until;
@@ -549,9 +660,12 @@ static int existed(struct load *l, uint64_t index, struct err *e)
         l->stats.keys_replaced += !maybe_ours;
         if (!maybe_ours)
             log_info(l->o.tag, "replacing %s, which the target has", what);
-        redo_add(l, (struct redo){.index = index, .there = true});
+        if (!last_redo_is_of(l, index))
+            redo_add(l, (struct redo){.index = index, .there = true});
         return 0;
     }
+    if (last_redo_is_of(l, index))
+        l->redo_n--;
     if (l->o.exists == LOAD_IGNORE) {
         l->stats.keys_ignored++;
         l->stats.keys_sent--;
@@ -580,6 +694,8 @@ int load_cmd_failed(struct load *l, uint64_t ref, struct slice text, struct err 
             redo_add(l, (struct redo){.index = index, .expired = true});
         return 0;
     }
+    if (build && contains(text, "No such message in stream")) // whose ID of a producer is kept
+        return lose_of_stream(l, index, LOSS_IDMP, e);
     if (build && l->o.functions == LOAD_FUNCTIONS_APPEND && contains(text, "already exists")) {
         if (index >= l->again_until)
             log_warn(l->o.tag, "a function library is left out: %.*s",
@@ -592,12 +708,25 @@ int load_cmd_failed(struct load *l, uint64_t ref, struct slice text, struct err 
                    (int)(text.n < 200 ? text.n : 200), text.p);
 }
 
+// A pending entry was not taken, since the stream does not hold its message.
+static int claim_refused(struct load *l, uint64_t index, struct err *e)
+{
+    if (last_redo_is_of(l, index) || was_lost(l, index, LOSS_PENDING))
+        return 0;
+    if (index < l->released)
+        return lose_of_stream(l, index, LOSS_PENDING, e);
+    redo_add(l, (struct redo){.index = index, .part = BUILD_GROUPS});
+    return 0;
+}
+
 int load_cmd_empty(struct load *l, uint64_t ref, struct err *e)
 {
+    uint64_t index = ref & BUILD_REF_INDEX;
+    if (ref & BUILD_REF_CLAIM)
+        return claim_refused(l, index, e);
     if ((ref & BUILD_REF) && !(ref & BUILD_REF_RENAME))
         return 0;
-    return l->o.exists == LOAD_REPLACE && !l->o.exists_log ? 0
-                                                           : existed(l, ref & BUILD_REF_INDEX, e);
+    return l->o.exists == LOAD_REPLACE && !l->o.exists_log ? 0 : existed(l, index, e);
 }
 
 uint64_t load_safe_index(const struct load *l, uint64_t index, int *db)
@@ -615,7 +744,7 @@ void load_acked(struct load *l, uint64_t rdb_index)
     rdb_index = load_safe_index(l, rdb_index, &db);
     if (rdb_index > l->acked) {
         l->acked = rdb_index;
-        journal_snapshot_release(l->reader, rdb_index);
+        release(l, rdb_index);
     }
 }
 

@@ -11,6 +11,7 @@
 #include "codec/rdb.h"
 #include "flow/filter.h"
 #include "journal/journal.h"
+#include "target/ability.h"
 #include "target/batcher.h"
 
 #define LOAD_TEMP_PREFIX "gunyu:tmp:"
@@ -29,21 +30,26 @@ struct load_options {
     bool restore_enabled; // false: every value by native commands
     bool skip_module_aux; // false: MODULE_AUX is an error
     uint64_t max_restore; // bytes of a payload; above: by elements
-    int target_version;   // 70015; decides ABSTTL, PXAT, IDLETIME, FUNCTION
+    bool degrade;         // what the target cannot hold is left out; false: it is an error
+    int target_version;   // 70015; with the family decides what commands are used. 0: newest
     bool target_is_valkey;
-    const char *temp_tag; // makes temporary names unique among lanes into one target
+    unsigned target_missing; // commands, as in struct redis_server
+    const char *temp_tag;    // makes temporary names unique among lanes into one target
     // Target db of a source db; -1 when the target has no such db.
     int (*map_db)(void *ctx, int db);
     // An expiry before this is replaced by a far one; asked for each key that has one. Returns the
     // time to set.
     int64_t (*hold_expiry)(void *ctx, int target_db, struct slice key, struct slice field,
                            int64_t expire_ms);
+    // Whether a key that the filter lets pass is loaded; it has the source's db. NULL: all are.
+    bool (*wants)(void *ctx, const struct rdb_item *item);
     void *ctx;
 };
 
 struct load_stats {
-    uint64_t keys_sent, keys_filtered, keys_ignored, keys_replaced, functions, degraded;
-    uint64_t index; // parsed up to here
+    uint64_t keys_sent, keys_filtered, keys_ignored, keys_replaced, functions;
+    uint64_t degraded[LOSSES]; // keys and libraries that came over incomplete or not at all
+    uint64_t index;            // parsed up to here
 };
 
 enum load_result { LOAD_WAIT, LOAD_MORE_NOW, LOAD_FINISHED }; // errors negative
@@ -64,12 +70,14 @@ int load_rdb_version(const struct load *l);
 // To be called from the batcher's events while loading. Returns 0 when dealt with; an error that
 // ends the load otherwise.
 int load_cmd_failed(struct load *l, uint64_t ref, struct slice text, struct err *e) must_check;
-// A nil or a zero where one means "the key was there already".
+// A nil, a zero or an empty array where one means "the key was there already".
 int load_cmd_empty(struct load *l, uint64_t ref, struct err *e) must_check;
 // How far the load may be said to have come when the target confirmed everything below `index`:
 // keys that must be built a second time hold it back.
 uint64_t load_safe_index(const struct load *l, uint64_t index, int *db);
 void load_acked(struct load *l, uint64_t rdb_index);
 void load_get_stats(const struct load *l, struct load_stats *out);
+// What the target lacks and a snapshot of this version may hold, for people; "" when nothing.
+const char *load_unsupported(const struct load *l);
 
 #endif

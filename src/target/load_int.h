@@ -31,6 +31,10 @@ struct pass {
     struct buf key; // copy, once a turn ends within the item
     bool key_copied;
     enum stage stage;
+    enum build_part part;
+    bool read;         // all elements of the value are taken
+    int dump_version;  // for the payload of a RESTORE
+    unsigned lost;     // bits 1 << enum loss: dealt with for this key
     int64_t expire_ms; // to be set
     int db;            // target's
     struct build build;
@@ -41,11 +45,20 @@ struct redo {
     uint64_t index;
     bool expired; // before its name was set: an older value may stand there; else to be built
     bool there;   // the target has the key, which has been logged: it is replaced now
+    enum build_part part;
 };
 
 struct load {
     struct load_options o;
+    struct ability can;
+    char target_name[40];
+    bool announced;
+    char unsupported[300];
     struct journal_reader *reader;
+    uint64_t lost_of;     // index of the last stream that lost something by an answer; 0: none
+    enum loss lost_there; // and what
+    uint64_t released;    // the journal may have given up what lies before
+    uint64_t rewind; // a stream's bytes are kept until it is read, if it is not longer than this
     struct pass main, again;
     struct redo *redo; // those before redo_sent have been sent and wait for their replies
     size_t redo_n, redo_sent, redo_cap;
@@ -64,6 +77,25 @@ struct load {
 
 // An existing key is to be left alone.
 bool load_must_be_new(const struct load *l, const struct pass *p);
+// load.c: what is sent between the two belongs together.
+void load_unit_begin(struct load *l);
+void load_unit_end(struct load *l);
+void load_send_scratch(struct load *l, uint64_t ref);
+// load_items.c.
+void load_take_stream_db(struct load *l, const struct rdb_item *item);
+void load_aux(struct load *l, const struct rdb_item *item);
+int load_function(struct load *l, struct pass *p, struct err *e) must_check;
+int load_module_aux(struct load *l, struct pass *p, struct err *e) must_check;
+int load_command(struct load *l, const struct rdb_item *item, struct err *e) must_check;
+int load_no_such_db(int db, struct err *e);
+// load_loss.c.
+void load_announce(struct load *l);
+// What is named, at that index, needs what the target lacks: an error, or counted and 0, by policy.
+int load_lose(struct load *l, uint64_t index, const char *name, enum loss what,
+              struct err *e) must_check;
+// The same for the pass's item, once each. key: where the item is one.
+int load_lose_item(struct load *l, struct pass *p, struct slice key, enum loss what,
+                   struct err *e) must_check;
 // load_send.c: one key in one command. Between batcher_unit_begin and batcher_unit_end.
 void load_send_set(struct load *l, const struct pass *p, struct slice key, struct slice value);
 void load_send_restore(struct load *l, const struct pass *p, struct slice key, struct slice raw);

@@ -9,9 +9,6 @@
 
 enum {
     COPY_LIMIT = 1024, // longer spans are sent from where they lie
-    // Target servers accept any older number and read values by their type byte alone; a low one
-    // is accepted by all of them.
-    DUMP_VERSION = 6,
 };
 
 static char *put_bulk_header(char *p, size_t n)
@@ -45,11 +42,6 @@ static char *put_number(char *p, int64_t v)
     return put_bulk(p, slice_make(tmp, i64_format(tmp, v)));
 }
 
-static bool has_pxat(const struct load *l)
-{
-    return l->o.target_version >= 60200 || l->o.target_is_valkey;
-}
-
 // For targets that take relative expiries only.
 static int64_t time_left(const struct pass *p)
 {
@@ -60,6 +52,8 @@ static int64_t time_left(const struct pass *p)
 // The command has to fail where the key exists.
 bool load_must_be_new(const struct load *l, const struct pass *p)
 {
+    if (p->part != BUILD_WHOLE) // the first attempt's key stands there
+        return false;
     return l->o.exists != LOAD_REPLACE || (l->o.exists_log && p == &l->main);
 }
 
@@ -67,7 +61,7 @@ void load_send_set(struct load *l, const struct pass *p, struct slice key, struc
 {
     struct outq *q = batcher_out(l->o.batcher);
     bool nx = load_must_be_new(l, p);
-    bool pxat = p->expire_ms >= 0 && has_pxat(l);
+    bool pxat = p->expire_ms >= 0 && l->can.set_pxat;
     // A separate PEXPIREAT would hit the key that NX spares.
     bool px = p->expire_ms >= 0 && !pxat && nx;
     bool borrow = value.n > COPY_LIMIT && value.p >= p->window.p &&
@@ -112,14 +106,14 @@ static int64_t restore_ttl(const struct load *l, const struct pass *p)
 {
     if (p->expire_ms < 0)
         return 0;
-    if (l->o.target_version >= 50000 || l->o.target_is_valkey)
+    if (l->can.restore_times)
         return p->expire_ms;
     return time_left(p);
 }
 
 void load_send_restore(struct load *l, const struct pass *p, struct slice key, struct slice raw)
 {
-    bool modern = l->o.target_version >= 50000 || l->o.target_is_valkey;
+    bool modern = l->can.restore_times;
     bool replace = !load_must_be_new(l, p);
     bool absttl = p->expire_ms >= 0 && modern;
     bool idle = p->item.idle_s >= 0 && modern, freq = p->item.freq >= 0 && modern && !idle;
@@ -142,7 +136,7 @@ void load_send_restore(struct load *l, const struct pass *p, struct slice key, s
         at = put_literal(at, raw);
     }
     uint8_t trailer[DUMP_TRAILER];
-    dump_trailer(p->item.type, raw, DUMP_VERSION, trailer);
+    dump_trailer(p->item.type, raw, (uint16_t)p->dump_version, trailer);
     at = put_literal(at, slice_make((const char *)trailer, DUMP_TRAILER));
     at = put_literal(at, SLICE("\r\n"));
     if (replace)

@@ -45,7 +45,7 @@ static int take_header(struct replies *r, char type, struct slice num, bool top,
         if (r->nested > MAX_LENGTH)
             return ERR_PROTOCOL;
         if (r->nested == 0)
-            *out = (struct reply){.kind = REPLY_OK, .count = 1};
+            *out = (struct reply){.kind = REPLY_OK, .count = 1, .empty = top};
     }
     return 0;
 }

@@ -26,6 +26,7 @@ struct reply {
     enum reply_kind kind;
     int64_t num;
     uint32_t count;    // REPLY_QUEUED and REPLY_OK: so many at once, at least 1
+    bool empty;        // REPLY_OK: an array without elements
     struct slice text; // borrowed until the next call
 };
 

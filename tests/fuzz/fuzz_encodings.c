@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// One bare value (first byte its type, second one the step), in elements, raw and skipped; and the
-// same bytes as an LZF stream.
+// One bare value (first byte its type, second one the step and the dialect), in elements, raw and
+// skipped; and the same bytes as an LZF stream.
 #include "codec/lzf.h"
 #include "rdb_drive.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static int drive_bare(struct drive *d, uint8_t type, enum drive_way way, size_t limit)
+static int drive_bare(struct drive *d, uint8_t type, int version, enum drive_way way, size_t limit)
 {
     struct err e;
-    int rc = rdb_reader_open_value(d->r, type, 12, &e);
+    int rc = rdb_reader_open_value(d->r, type, version, &e);
     if (rc < 0)
         return rc;
     drive_more(d);
@@ -53,7 +53,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         static const enum drive_way ways[] = {DRIVE_ELEMENTS, DRIVE_ELEMENTS, DRIVE_RAW, DRIVE_SKIP,
                                               DRIVE_SKIP};
         d[i] = (struct drive){.r = rdb_reader_new(false), .p = p, .n = n, .step = i & 1 ? step : n};
-        rc[i] = drive_bare(&d[i], data[0], ways[i], i < 2 ? 100 : SIZE_MAX);
+        rc[i] =
+            drive_bare(&d[i], data[0], data[1] & 0x80 ? 80 : 12, ways[i], i < 2 ? 100 : SIZE_MAX);
     }
     // A failure may be seen earlier or later, depending on how much is decompressed at once.
     bool same = rc[0] == rc[1] && (rc[0] < 0 || d[0].digest == d[1].digest) && rc[2] == rc[3] &&

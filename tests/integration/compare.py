@@ -15,7 +15,10 @@ STREAM_LOCAL = {b"radix-tree-keys", b"radix-tree-nodes", b"seen-time", b"active-
                 b"idmp-maxsize", b"pids-tracked", b"iids-tracked", b"iids-added", b"iids-duplicates"}
 # Servers do not replicate every change of a group's entries-read, nor a consumer that was created by a
 # read that found nothing: a native replica differs as well.
-STREAM_LIVE = STREAM_LOCAL | {b"entries-read"}
+IDLE_CONSUMERS = b"(idle consumers)"
+STREAM_LIVE = STREAM_LOCAL | {b"entries-read", IDLE_CONSUMERS}
+# Redis 8.6 on; a replica tells the same, but not how much of it was ever added.
+STREAM_PRODUCERS = {b"idmp-duration", b"idmp-maxsize", b"pids-tracked", b"iids-tracked"}
 # Redis 6 does not tell these.
 STREAM_SINCE_7 = {b"max-deleted-entry-id", b"entries-added", b"recorded-first-entry-id", b"entries-read"}
 PTTL_TOLERANCE_MS = 250
@@ -32,7 +35,7 @@ def stream_form(node, local):
                 any(k in (b"length", b"pel-count", b"name") for k in node[::2]):
             return {k: stream_form(v, local) for k, v in pairs(node) if k not in local}
         items = [stream_form(v, local) for v in node]
-        if b"entries-read" in local:
+        if IDLE_CONSUMERS in local:
             items = [i for i in items if not (isinstance(i, dict) and i.get(b"pel-count") == 0 and b"pending" in i and b"consumers" not in i)]
         return items
     return node
@@ -144,9 +147,11 @@ def compare(source, target, db_map=None, ignore=(), functions=True, static=False
     A key that differs is read twice more, so that one which expires between two reads is no difference.
     """
     db_map = db_map or {}
-    optional = {c for c in ("pexpiretime", "hpexpiretime", "function") if source.has(c) and target.has(c)}
+    optional = {c for c in ("pexpiretime", "hpexpiretime", "function", "xcfgset") if source.has(c) and target.has(c)}
     absolute = "pexpiretime" in optional
     local = STREAM_LOCAL if static else STREAM_LIVE
+    if static and "xcfgset" in optional:
+        local = local - STREAM_PRODUCERS
     if not absolute:
         local = local | STREAM_SINCE_7
     a, b = Side(source, optional, local), Side(target, optional, local)

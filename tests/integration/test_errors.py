@@ -177,8 +177,12 @@ def test_dead_letters_are_listed_retried_and_dropped(world, pair):
     assert target.client().get("one") == b"2", run.stdout + run.stderr
     [left] = listed(tool)
     assert "two" in json.dumps(left)
+    wait_until(lambda: tool.status()[0]["DeadLetters"] == 1, "the status knows what the command line did")
+    tool.restart()
+    wait_until(lambda: tool.status()[0]["DeadLetters"] == 1, "letters of an earlier process count")
     run = cli("drop", dead_letters(tool))
     assert run.returncode == 0 and listed(tool) == []
+    wait_until(lambda: tool.status()[0]["DeadLetters"] == 0, "nothing is kept")
 
 
 @pytest.mark.parametrize("args", [[], ["list"], ["drop"], ["retry", "FILE"], ["eat", "FILE"], ["list", "FILE", "x"],

@@ -12,8 +12,7 @@ from harness import wait_until
 # Writers and readers of the file formats that differ most. A version that cannot be had is skipped.
 VERSIONS = [("redis-6", "redis-6"), ("redis-6", "valkey-9"), ("redis-7", "redis-8"), ("redis-7", "valkey-8"), ("redis-8", "redis-8"),
             ("valkey-8.0", "valkey-8"), ("valkey-8", "valkey-9"),
-            pytest.param("valkey-9", "valkey-9", marks=pytest.mark.xfail(
-                strict=True, reason="RDB 11, all that a replica gets that names no version, holds no field expiries"))]
+            ("valkey-9", "valkey-9"), ("redis-next", "redis-next")]
 
 
 def test_every_type_and_live_writes_end_equal(world, pair):

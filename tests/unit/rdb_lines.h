@@ -38,6 +38,8 @@ static inline void lines_free(struct lines *l)
 static inline void lines_stream(struct lines *l, const struct rdb_element *el)
 {
     struct buf *b = &l->out;
+    if (el->stream_step == RDB_STREAM_IDMP_ENTRY) // no server lists them
+        return;
     if (l->entry_open && el->stream_step != RDB_STREAM_FIELD) {
         buf_append_char(b, '\n');
         l->entry_open = false;
@@ -81,6 +83,21 @@ static inline void lines_stream(struct lines *l, const struct rdb_element *el)
                        (unsigned long long)el->id_seq, (long long)el->delivery_time_ms,
                        (unsigned long long)el->delivery_count);
         break;
+    case RDB_STREAM_NACKED:
+        buf_append_cstr(b, " nacked ");
+        lines_show(b, el->field);
+        buf_printf(b, " %llu-%llu time=%lld count=%llu", (unsigned long long)el->id_ms,
+                   (unsigned long long)el->id_seq, (long long)el->delivery_time_ms,
+                   (unsigned long long)el->delivery_count);
+        break;
+    case RDB_STREAM_IDMP:
+        buf_printf(b, " idmp duration=%llu max=%llu", (unsigned long long)el->idmp_duration_s,
+                   (unsigned long long)el->idmp_max);
+        break;
+    case RDB_STREAM_IDMP_TOTALS:
+        buf_printf(b, " idmp-totals added=%llu duplicates=%llu", (unsigned long long)el->idmp_added,
+                   (unsigned long long)el->idmp_duplicates);
+        break;
     default:
         break;
     }
@@ -104,7 +121,14 @@ static inline void lines_element(struct lines *l, enum rdb_object object,
     buf_printf(b, " %s ", rdb_object_name(object));
     if (object == RDB_OBJ_LIST)
         buf_printf(b, "%llu ", (unsigned long long)l->index++);
-    if (object == RDB_OBJ_HASH) {
+    if (object == RDB_OBJ_ARRAY)
+        buf_printf(b, "%llu/%llu %lld ", (unsigned long long)el->at, (unsigned long long)el->total,
+                   (long long)el->insert_index);
+    if (object == RDB_OBJ_PATH_HASH) {
+        lines_show(b, el->path);
+        buf_append_char(b, ' ');
+    }
+    if (object == RDB_OBJ_HASH || object == RDB_OBJ_PATH_HASH) {
         lines_show(b, el->field);
         buf_append_char(b, ' ');
     }
@@ -121,6 +145,18 @@ static inline void lines_item(struct lines *l, const struct rdb_item *item)
     if (item->kind == RDB_KIND_FUNCTION) {
         buf_append_cstr(&l->out, "function ");
         lines_show(&l->out, item->value);
+        buf_append_char(&l->out, '\n');
+    }
+    if (item->kind == RDB_KIND_COMMAND) {
+        buf_printf(&l->out, "%d command ", item->db);
+        lines_show(&l->out, item->value);
+        buf_append_char(&l->out, '\n');
+    }
+    if (item->kind == RDB_KIND_SLOT_IMPORT) {
+        buf_append_cstr(&l->out, "import ");
+        lines_show(&l->out, item->key);
+        buf_append_char(&l->out, ' ');
+        buf_append_slice(&l->out, item->value);
         buf_append_char(&l->out, '\n');
     }
     if (item->kind != RDB_KIND_KEY)

@@ -364,6 +364,9 @@ static void a_probe_finds_what_the_server_says(void **state)
     assert_true(s.used_memory > 0);
     assert_string_equal(s.maxmemory_policy, "noeviction");
     assert_int_equal(s.repl_offset, 0);
+    // A Redis 7.0 at least, of any newer version.
+    assert_false(s.missing & (1u << REDIS_CMD_RESTORE | 1u << REDIS_CMD_FUNCTION));
+    assert_int_equal(!(s.missing & 1u << REDIS_CMD_HPEXPIREAT), s.version >= 70400);
     assert_alive(r);
     redis_close(r);
 }

@@ -287,6 +287,30 @@ static void the_questions_are_asked_in_order(void **state)
     outcome_free(&o);
 }
 
+static void the_version_is_told_to_those_who_choose_the_format_by_it(void **state)
+{
+    (void)state;
+    static const struct {
+        struct slice script;
+        bool told;
+    } cases[] = {
+        {S("+PONG\r\n$41\r\nvalkey_version:9.1.2\r\nredis_version:7.2.4\r\n+OK\r\n+OK\r\n+"
+           "CONTINUE\r\n"),
+         true},
+        {S("+PONG\r\n$41\r\nvalkey_version:8.1.3\r\nredis_version:7.2.4\r\n+OK\r\n+CONTINUE\r\n"),
+         false},
+        {S("+PONG\r\n$19\r\nredis_version:9.0.0\r\n+OK\r\n+CONTINUE\r\n"), false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct outcome o;
+        run(&plain, &known, cases[i].script, 0, 1, &o);
+        assert_int_equal(memmem(o.sent.p, o.sent.n, "version\r\n$5\r\n9.0.0", 18) != NULL,
+                         cases[i].told);
+        assert_non_null(memmem(o.sent.p, o.sent.n, "PSYNC", 5));
+        outcome_free(&o);
+    }
+}
+
 static void bug_43_the_eof_capability_is_announced(void **state)
 {
     (void)state;
@@ -361,6 +385,7 @@ int main(void)
         cmocka_unit_test(every_answer_is_understood_however_it_is_split),
         cmocka_unit_test(the_marker_is_found_in_large_data_at_every_split),
         cmocka_unit_test(the_questions_are_asked_in_order),
+        cmocka_unit_test(the_version_is_told_to_those_who_choose_the_format_by_it),
         cmocka_unit_test(bug_43_the_eof_capability_is_announced),
         cmocka_unit_test(a_refused_password_is_named_but_not_shown),
         cmocka_unit_test(a_source_that_only_talks_is_refused),

@@ -10,7 +10,8 @@
 #include "codec/lzf.h"
 #include "rdb_lines.h"
 
-static const char *const assets[] = {"packed", "tables", "no-checksum", "idle", "old"};
+static const char *const assets[] = {"packed", "tables",     "no-checksum", "idle",
+                                     "old",    "redis-next", "valkey-9"};
 #define ASSETS (sizeof(assets) / sizeof(*assets))
 
 static struct buf load(const char *name, const char *suffix)
@@ -434,11 +435,16 @@ static void what_cannot_be_read_is_named_with_its_place(void **state)
         {"REDIS00x9", "", 0, ERR_CORRUPT, "not a number"},
         {"REDIS0000", "", 0, ERR_UNSUPPORTED, "version 0"},
         {"REDIS0099", "", 0, ERR_UNSUPPORTED, "version 99"},
-        {"VALKEY080", "", 0, ERR_UNSUPPORTED, "Valkey"},
-        {"REDIS0012", "\x1a\x03key\x01", 6, ERR_UNSUPPORTED,
-         "RDB version 12, byte 9, db 0, key 'key': value type 26"},
+        {"REDIS0016", "", 0, ERR_UNSUPPORTED, "1 to 15 of Redis and 80 to 81 of Valkey"},
+        {"REDIS0080", "", 0, ERR_UNSUPPORTED, "Redis RDB version"},
+        {"VALKEY082", "", 0, ERR_UNSUPPORTED, "Valkey RDB version"},
+        {"VALKEY011", "", 0, ERR_UNSUPPORTED, "Valkey RDB version"},
+        {"REDIS0012", "\x22\x03key\x01", 6, ERR_UNSUPPORTED,
+         "RDB version 12, byte 9, db 0, key 'key': value type 34"},
+        {"VALKEY080", "\x18\x03key\x01", 6, ERR_UNSUPPORTED,
+         "RDB version 80, byte 9, db 0, key 'key': value type 24"},
         {"REDIS0012", "\x06\x03key\x01", 6, ERR_UNSUPPORTED, "key 'key'"},
-        {"REDIS0012", "\xfe\x07\xf2", 3, ERR_UNSUPPORTED, "byte 11, db 7: opcode 242"},
+        {"REDIS0012", "\xfe\x07\xf1", 3, ERR_UNSUPPORTED, "byte 11, db 7: opcode 241"},
         {"REDIS0012", "\x00\xbf\x00\x00\x00\x00", 6, ERR_CORRUPT, "length of a key"},
         {"REDIS0012", "\x00\x01k\x81\xff\xff\xff\xff\xff\xff\xff\xff", 12, ERR_CORRUPT,
          "length of a string"},

@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the target does not know: other commands are used, or it is refused or left out by policy.
+#include "load_world.h"
+
+// A file of one hash with two fields, the second of which expires.
+static void hash_with_field_expiry(struct buf *b, uint64_t lowest)
+{
+    // Type 24: lowest expiry, count, then for each field: expiry above it, field, value.
+    buf_append_slice(b, SLICE("REDIS0012\xfe"));
+    buf_append(b, "\0\x18\1h", 4);
+    buf_append(b, &lowest, 8);
+    buf_append(b, "\2\0\1f\1v\1\1g\1w\xff\0\0\0\0\0\0\0\0", 20);
+}
+
+static void degrading(struct run *r)
+{
+    r->o.degrade = true;
+}
+
+static void run_whole(struct run *r, struct slice rdb, void (*change)(struct run *r),
+                      struct load_stats *stats)
+{
+    run_init(r, rdb);
+    if (change)
+        change(r);
+    if (run_from(r, 0, 0, 0, 0) != LOAD_FINISHED)
+        fail_msg("%s", r->error.msg);
+    load_get_stats(r->load, stats);
+}
+
+static void field_expiries_are_refused_by_an_older_target(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    hash_with_field_expiry(&b, 33000000000000);
+    struct run r;
+    run_init(&r, buf_slice(&b));
+    assert_int_equal(run_from(&r, 0, 0, 0, 0), ERR_UNSUPPORTED);
+    assert_string_equal(r.error.msg,
+                        "key \"h\" of db 0: the target (Redis 7.0.15) cannot hold expiries of hash "
+                        "fields; set output.replay.onUnsupported to degrade to go on without");
+    assert_string_equal(load_unsupported(r.load), "expiries of hash fields");
+    run_free(&r);
+    is(to, ":0\r\n", "EXISTS h");
+    buf_free(&b);
+}
+
+static void field_expiries_are_left_out_by_policy(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct load_stats stats;
+    struct run r;
+    hash_with_field_expiry(&b, 33000000000000);
+    run_whole(&r, buf_slice(&b), degrading, &stats);
+    run_free(&r);
+    is(to, "*4\r\n$1\r\nf\r\n$1\r\nv\r\n$1\r\ng\r\n$1\r\nw\r\n", "HGETALL h");
+    assert_int_equal(stats.degraded[LOSS_FIELD_EXPIRY], 1);
+    assert_int_equal(stats.keys_sent, 1);
+    // A field that has expired would stay for good.
+    buf_clear(&b);
+    hash_with_field_expiry(&b, 1000);
+    run_whole(&r, buf_slice(&b), degrading, &stats);
+    run_free(&r);
+    is(to, "*2\r\n$1\r\nf\r\n$1\r\nv\r\n", "HGETALL h");
+    buf_free(&b);
+}
+
+static void functions_are_refused_or_left_out_by_policy(void **state)
+{
+    (void)state;
+    struct slice lib =
+        SLICE("#!lua name=mine\nredis.register_function('f', function() return 1 end)");
+    struct buf rdb = {0};
+    struct load_stats stats;
+    struct run r;
+    ask(from, "FUNCTION LOAD %b", &lib);
+    ask(from, "SET a b");
+    snapshot_of_source(&rdb);
+    run_init(&r, buf_slice(&rdb));
+    r.o.target_version = 60016;
+    assert_int_equal(run_from(&r, 0, 0, 0, 0), ERR_UNSUPPORTED);
+    assert_string_equal(r.error.msg,
+                        "function library \"mine\": the target (Redis 6.0.16) cannot hold function "
+                        "libraries; set output.replay.onUnsupported to degrade to go on without");
+    run_free(&r);
+    is(to, ":0\r\n", "EXISTS a");
+    run_init(&r, buf_slice(&rdb));
+    r.o.target_version = 60016;
+    r.o.degrade = true;
+    assert_int_equal(run_from(&r, 0, 0, 0, 0), LOAD_FINISHED);
+    load_get_stats(r.load, &stats);
+    assert_int_equal(stats.degraded[LOSS_FUNCTION], 1);
+    run_free(&r);
+    is(to, "*0\r\n", "FUNCTION LIST");
+    is(to, "$1\r\nb\r\n", "GET a");
+    buf_free(&rdb);
+}
+
+static void before_streams(struct run *r)
+{
+    r->o.target_version = 40014;
+    r->o.degrade = true;
+}
+
+static void streams_are_left_out_before_5_0(void **state)
+{
+    (void)state;
+    struct buf rdb = {0};
+    struct load_stats stats;
+    struct run r;
+    ask(from, "XADD x 1-1 a b");
+    ask(from, "HSET h f v");
+    ask(from, "PEXPIREAT h 33000000000000");
+    snapshot_of_source(&rdb);
+    run_whole(&r, buf_slice(&rdb), before_streams, &stats);
+    run_free(&r);
+    assert_int_equal(stats.degraded[LOSS_STREAM], 1);
+    is(to, ":0\r\n", "EXISTS x");
+    is(to, "$1\r\nv\r\n", "HGET h f");
+    buf_free(&rdb);
+}
+
+// Type 7 with the ID of no module that the target has, an integer, the end mark.
+static void module_values_that_the_target_refuses_follow_the_policy(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct load_stats stats;
+    struct run r;
+    buf_append_slice(&b, SLICE("REDIS0010\xfe"));
+    buf_append(&b, "\0\7\1m\x81\x45\x45\x45\x45\x45\x45\x44\x01\2\5\0\0\1a\1b", 21);
+    buf_append(&b, "\xff\0\0\0\0\0\0\0\0", 9);
+    run_init(&r, buf_slice(&b));
+    int rc = run_from(&r, 0, 0, 0, 0);
+    if (rc != ERR_UNSUPPORTED || !strstr(r.error.msg, "key \"m\" of db 0: the target"))
+        fail_msg("%d: %s", rc, r.error.msg);
+    run_free(&r);
+    run_whole(&r, buf_slice(&b), degrading, &stats);
+    run_free(&r);
+    assert_int_equal(stats.degraded[LOSS_MODULE], 1);
+    assert_int_equal(stats.keys_sent, 1);
+    is(to, "*1\r\n$1\r\na\r\n", "KEYS *");
+    buf_free(&b);
+}
+
+// ---- pending entries of deleted messages ----
+
+static void fill_streams(void)
+{
+    for (int i = 1; i <= 9; i++) {
+        ask(from, "XADD holes %d-1 f %d", i, i);
+        ask(from, "XADD gone %d-1 f %d", i, i);
+    }
+    ask(from, "XADD full 1-1 f v");
+    static const char *const names[] = {"holes", "gone", "full"};
+    for (int i = 0; i < 3; i++) {
+        ask(from, "XGROUP CREATE %s g 0", names[i]);
+        ask(from, "XGROUP CREATE %s h 2-1", names[i]);
+        ask(from, "XGROUP CREATECONSUMER %s g lazy", names[i]);
+        ask(from, "XREADGROUP GROUP g a COUNT 3 STREAMS %s >", names[i]);
+        ask(from, "XREADGROUP GROUP g b COUNT 4 STREAMS %s >", names[i]);
+        ask(from, "XREADGROUP GROUP h a COUNT 9 STREAMS %s >", names[i]);
+        ask(from, "XCLAIM %s g b 0 1-1 RETRYCOUNT 7 TIME 1000 JUSTID", names[i]);
+    }
+    ask(from, "XDEL holes 2-1 5-1 9-1");
+    ask(from, "XTRIM gone MAXLEN 0");
+}
+
+static void same_pending(void)
+{
+    static const char *const streams[] = {"holes", "gone", "full"};
+    for (int i = 0; i < 3; i++) {
+        struct slice key = slice_cstr(streams[i]);
+        same_answer("groups", key, "XINFO GROUPS %b");
+        same_answer("entries", key, "XRANGE %b - +");
+        same_answer("pending of g", key, "XPENDING %b g");
+        same_answer("pending of h", key, "XPENDING %b h");
+        same_answer("acked", key, "XACK %b g 2-1 3-1 9-1");
+    }
+}
+
+static void by_elements(struct run *r)
+{
+    r->o.restore_enabled = false;
+}
+
+static void by_elements_beside(struct run *r)
+{
+    r->o.restore_enabled = false;
+    r->o.exists = LOAD_IGNORE;
+}
+
+static void by_elements_logging(struct run *r)
+{
+    r->o.restore_enabled = false;
+    r->o.exists_log = true;
+}
+
+static void by_elements_as_6_0(struct run *r)
+{
+    r->o.restore_enabled = false;
+    r->o.target_version = 60016;
+}
+
+static void pending_entries_of_deleted_messages_stay(void **state)
+{
+    (void)state;
+    void (*const ways[])(struct run *) = {by_elements, by_elements_beside, by_elements_logging};
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        struct buf rdb = {0};
+        struct load_stats stats;
+        struct run r;
+        clean(NULL);
+        fill_streams();
+        snapshot_of_source(&rdb);
+        run_whole(&r, buf_slice(&rdb), ways[i], &stats);
+        run_free(&r);
+        assert_int_equal(stats.keys_sent, 3);
+        assert_int_equal(stats.keys_ignored, 0);
+        is(to, ":3\r\n", "DBSIZE");
+        same_data();
+        same_pending();
+        buf_free(&rdb);
+    }
+}
+
+static void a_stream_that_the_target_keeps_is_not_built_a_second_time(void **state)
+{
+    (void)state;
+    struct buf rdb = {0};
+    struct load_stats stats;
+    struct run r;
+    fill_streams();
+    snapshot_of_source(&rdb);
+    ask(to, "XADD holes 77-1 mine 1");
+    run_whole(&r, buf_slice(&rdb), by_elements_beside, &stats);
+    run_free(&r);
+    assert_int_equal(stats.keys_ignored, 1);
+    is(to, ":1\r\n", "XLEN holes");
+    is(to, ":3\r\n", "DBSIZE");
+    buf_free(&rdb);
+}
+
+static void consumers_come_to_be_without_createconsumer(void **state)
+{
+    (void)state;
+    struct buf rdb = {0};
+    struct load_stats stats;
+    struct run r;
+    fill_streams();
+    snapshot_of_source(&rdb);
+    ask(to, "CONFIG RESETSTAT");
+    run_whole(&r, buf_slice(&rdb), by_elements_as_6_0, &stats);
+    run_free(&r);
+    struct slice used = ask(to, "INFO commandstats");
+    assert_null(memmem(used.p, used.n, "createconsumer", 14));
+    struct slice consumers = ask(to, "XINFO CONSUMERS full g");
+    assert_non_null(memmem(consumers.p, consumers.n, "lazy", 4));
+    buf_free(&rdb);
+}
+
+static void small_journal(struct run *r)
+{
+    r->o.restore_enabled = false;
+    r->jo.max_size = 8 << 20;
+    r->step = 100000;
+}
+
+static void small_journal_degrading(struct run *r)
+{
+    small_journal(r);
+    r->o.degrade = true;
+}
+
+static void a_stream_too_long_to_read_twice_follows_the_policy(void **state)
+{
+    (void)state;
+    struct buf rdb = {0};
+    struct load_stats stats;
+    struct run r;
+    char *text = malloc(100000);
+    uint32_t seed = 7;
+    for (int i = 0; i < 120; i++) {
+        for (size_t at = 0; at < 100000; at++)
+            text[at] = (char)((seed = seed * 1664525 + 1013904223) >> 24);
+        struct slice value = slice_make(text, 100000);
+        ask(from, "XADD long %d-1 f %b", i + 1, &value);
+    }
+    free(text);
+    ask(from, "XGROUP CREATE long g 0");
+    ask(from, "XREADGROUP GROUP g c COUNT 3 STREAMS long >");
+    ask(from, "XDEL long 2-1");
+    snapshot_of_source(&rdb);
+    run_init(&r, buf_slice(&rdb));
+    small_journal(&r);
+    int rc = run_from(&r, 0, 0, 0, 0);
+    if (rc != ERR_UNSUPPORTED)
+        fail_msg("%d: %s", rc, r.error.msg);
+    run_free(&r);
+    is(to, ":0\r\n", "EXISTS long");
+    run_whole(&r, buf_slice(&rdb), small_journal_degrading, &stats);
+    run_free(&r);
+    assert_int_equal(stats.degraded[LOSS_PENDING], 1);
+    is(to, ":119\r\n", "XLEN long");
+    buf_free(&rdb);
+}
+
+// ---- items between the keys ----
+
+static void commands_in_a_snapshot_are_carried_out_in_order(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct load_stats stats;
+    struct run r;
+    buf_append_slice(&b, SLICE("VALKEY081\xfe\3"));
+    buf_append(&b, "\0\1a\1b", 5);
+    buf_append_slice(&b, SLICE("\xf2*3\r\n$6\r\nAPPEND\r\n$1\r\na\r\n$1\r\nc\r\n"));
+    buf_append(&b, "\0\1d\1e\xff\0\0\0\0\0\0\0\0", 14);
+    run_whole(&r, buf_slice(&b), NULL, &stats);
+    run_free(&r);
+    ask(to, "SELECT 3");
+    is(to, "$2\r\nbc\r\n", "GET a");
+    is(to, "$1\r\ne\r\n", "GET d");
+    ask(to, "SELECT 0");
+    buf_free(&b);
+}
+
+// ---- other commands ----
+
+static void older_than_its_types(struct run *r)
+{
+    r->o.target_version = 60200;
+}
+
+static void a_target_older_than_the_types_is_given_elements(void **state)
+{
+    (void)state;
+    struct buf rdb = {0};
+    ask(from, "HSET h a 1 b 2");
+    ask(from, "RPUSH l a b");
+    ask(from, "ZADD z 1 a");
+    snapshot_of_source(&rdb);
+    ask(to, "CONFIG RESETSTAT");
+    load_whole(buf_slice(&rdb), older_than_its_types);
+    same_data();
+    struct slice stats = ask(to, "INFO commandstats");
+    assert_null(memmem(stats.p, stats.n, "cmdstat_restore:", 16));
+    buf_free(&rdb);
+}
+
+static void a_refused_restore_stops_with_the_key_and_the_reason(void **state)
+{
+    (void)state;
+    struct buf rdb = {0};
+    ask(from, "HSET h a 1 b 2");
+    snapshot_of_source(&rdb);
+    struct run r;
+    run_init(&r, buf_slice(&rdb));
+    ask(to, "ACL SETUSER default -restore");
+    int rc = run_from(&r, 0, 0, 0, 0);
+    ask(to, "ACL SETUSER default +restore");
+    assert_int_equal(rc, ERR_REPLY);
+    assert_non_null(strstr(r.error.msg, "loading key \"h\" of db 0: the target answered NOPERM"));
+    run_free(&r);
+    buf_free(&rdb);
+}
+
+static bool as_bad_format(void *ctx, uint64_t ref, struct slice text)
+{
+    struct run *r = ctx;
+    if (memmem(text.p, text.n, "NOPERM", 6))
+        text = SLICE("ERR Bad data format");
+    return on_failed(r, ref, text);
+}
+
+static void bug_11_bad_data_format_falls_back_to_elements(void **state)
+{
+    (void)state;
+    struct buf rdb = {0};
+    for (int i = 0; i < 3000; i++) {
+        ask(from, "HSET h:%d a 1 b %d", i, i);
+        ask(from, "PEXPIREAT h:%d 33000000000000", i);
+        ask(to, "HSET h:%d a 0 old 0", i);
+        ask(from, "SET s:%d x", i);
+    }
+    snapshot_of_source(&rdb);
+    struct run r;
+    run_init(&r, buf_slice(&rdb));
+    r.step = 3000;
+    r.w.failed_hook = as_bad_format;
+    ask(to, "ACL SETUSER default -restore");
+    int rc = run_from(&r, 0, 0, 0, 0);
+    ask(to, "ACL SETUSER default +restore");
+    if (rc != LOAD_FINISHED)
+        fail_msg("%s", r.error.msg);
+    struct load_stats stats;
+    load_get_stats(r.load, &stats);
+    assert_int_equal(stats.keys_sent, 6000);
+    run_free(&r);
+    same_data();
+    buf_free(&rdb);
+}
+
+int main(void)
+{
+#define LOAD_TEST(f) cmocka_unit_test_setup(f, clean)
+    const struct CMUnitTest tests[] = {
+        LOAD_TEST(field_expiries_are_refused_by_an_older_target),
+        LOAD_TEST(field_expiries_are_left_out_by_policy),
+        LOAD_TEST(functions_are_refused_or_left_out_by_policy),
+        LOAD_TEST(streams_are_left_out_before_5_0),
+        LOAD_TEST(module_values_that_the_target_refuses_follow_the_policy),
+        LOAD_TEST(pending_entries_of_deleted_messages_stay),
+        LOAD_TEST(a_stream_that_the_target_keeps_is_not_built_a_second_time),
+        LOAD_TEST(consumers_come_to_be_without_createconsumer),
+        LOAD_TEST(a_stream_too_long_to_read_twice_follows_the_policy),
+        LOAD_TEST(commands_in_a_snapshot_are_carried_out_in_order),
+        LOAD_TEST(a_target_older_than_the_types_is_given_elements),
+        LOAD_TEST(a_refused_restore_stops_with_the_key_and_the_reason),
+        LOAD_TEST(bug_11_bad_data_format_falls_back_to_elements),
+    };
+    return cmocka_run_group_tests(tests, start_servers, stop_servers);
+}
