@@ -188,13 +188,13 @@ static void on_cmd_failed(void *ctx, uint64_t ref, struct slice text, bool in_ex
     struct lane *l = ctx;
     struct err e;
     if (l->load) {
-        if (load_cmd_failed(l->load, ref, text, &e) == 0)
-            return;
         if (target_error_is_transient(text)) {
             err_set(&e, ERR_REPLY, "%.*s", (int)(text.n < 300 ? text.n : 300), text.p);
             on_failed(l, UINT64_MAX, &e);
             return;
         }
+        if (load_cmd_failed(l->load, ref, text, &e) == 0)
+            return;
         l->counters.cmds_failed++;
         lane_latch_error(l, ref, &e);
         lane_drop_target(l);
@@ -334,6 +334,7 @@ void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, ui
         .filter = l->o.filter,
         .exists = l->o.exists,
         .exists_log = l->o.exists_log,
+        .multi_key = true,
         .tag = l->o.tag,
         .functions = l->o.functions,
         .restore_enabled = l->o.restore_enabled,

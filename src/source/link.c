@@ -158,23 +158,14 @@ static void give_up(struct link *l, const struct err *why)
     set_state(l, LINK_CONNECTING, &e);
 }
 
-// Valkey from 9 on breaks off a snapshot that the RDB version asked for cannot hold, and tells the
-// reason to its own log only.
-static bool breaks_off_snapshots(const struct link *l, int code)
-{
-    const struct psync *p = &l->psync;
-    return code == ERR_CLOSED && l->attempt > 0 && p->server.is_valkey &&
-           p->server.version >= 90000 && (p->state == PSYNC_RDB_HEADER || p->state == PSYNC_RDB);
-}
-
 static void io_failed(struct link *l, const char *what, int code)
 {
     struct err e = {0};
+    enum psync_state state = l->psync.state;
+    // What a source cannot write into the file it tells to its own log only.
+    bool broken_off = code == ERR_CLOSED && (state == PSYNC_RDB_HEADER || state == PSYNC_RDB);
     err_set(&e, code, "%s %s: %s%s", what, l->peer, conn_error_text(l->conn, code),
-            breaks_off_snapshots(l, code)
-                ? " during its snapshot again; Valkey does so for a value that RDB version 80 "
-                  "cannot hold (a path hash of 9.2): see its log"
-                : "");
+            broken_off ? " during its snapshot; its log may say why" : "");
     give_up(l, &e);
 }
 

@@ -20,9 +20,9 @@ enum {
     GOOD_SIZE = 1000,
     REFS_LIMIT = 1 << 16, // unanswered commands before units have to wait
     // A target answers a pipeline in small pieces, and a wake-up for each costs more than reading
-    // it. While it has this many bare commands to do, its replies are taken once in REST_MS; no
-    // target does them in less.
-    REST_CMDS = 4096,
+    // it. While so many bytes of bare commands are unanswered, its replies are taken once in
+    // REST_MS; no target does them in less.
+    REST_BYTES = 512 << 10,
     REST_MS = 1,
 };
 
@@ -614,7 +614,7 @@ static void rested(uv_timer_t *t)
 // An EXEC's reply is waited for: it lets the next one go.
 static void rest_if_busy(struct batcher *b)
 {
-    if (b->resting || b->execs || b->refs_end - b->refs_first < REST_CMDS)
+    if (b->resting || b->execs || !b->count || b->out.total - b->batches[b->head].from < REST_BYTES)
         return;
     b->resting = true;
     uv_timer_start(b->rest, rested, REST_MS, 0);

@@ -87,6 +87,7 @@ void load_free(struct load *l)
     pass_free(&l->main);
     pass_free(&l->again);
     buf_free(&l->scratch);
+    buf_free(&l->gather.args);
     free(l->redo);
     free(l->dbs);
     free(l);
@@ -110,11 +111,18 @@ static void note_db(struct load *l, uint64_t index, int db)
 
 // ---- commands ----
 
-void load_unit_begin(struct load *l)
+static void unit_open(struct load *l)
 {
     if (!l->unit_open)
         must(batcher_unit_begin(l->o.batcher, false, false));
     l->unit_open = true;
+}
+
+void load_unit_begin(struct load *l)
+{
+    unit_open(l);
+    // Keys that go together follow each other in the file; and a command keeps its place.
+    load_send_gathered(l);
 }
 
 // Everything before the main pass's item has been sent; a second look at a key proves nothing more.
@@ -123,8 +131,10 @@ static void unit_close(struct load *l)
     struct batch_mark mark = {.loading = true,
                               .rdb_index = l->in_data ? l->main.item.start : 0,
                               .rdb_db = l->main.item.db};
-    if (l->unit_open)
+    if (l->unit_open) {
+        load_send_gathered(l);
         batcher_unit_end(l->o.batcher, &mark);
+    }
     l->unit_open = false;
     l->unit_keys = 0;
 }
@@ -355,6 +365,7 @@ static int step_build(struct load *l, struct pass *p, struct err *e)
 static int step(struct load *l, struct pass *p, struct err *e)
 {
     struct slice s;
+    bool gathers;
     int rc;
     switch (p->stage) {
     case STAGE_ITEM:
@@ -371,9 +382,10 @@ static int step(struct load *l, struct pass *p, struct err *e)
         }
         if (rc != RDB_ITEM)
             return rc;
-        load_unit_begin(l);
+        gathers = load_may_gather(l, p, s);
+        (gathers && p->db == l->gather.db ? unit_open : load_unit_begin)(l);
         batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
-        load_send_set(l, p, pass_key(p), s);
+        (gathers ? load_gather : load_send_set)(l, p, pass_key(p), s);
         sent(l, p);
         return RDB_ITEM;
     case STAGE_RAW:
@@ -475,18 +487,20 @@ static int run_redo(struct load *l, size_t budget, struct err *e)
             return rc < 0 ? rc : LOAD_WAIT;
         if (p->stage == STAGE_ITEM)
             return LOAD_MORE_NOW;
-        if (!redo->there)
+        if (!redo->there && !redo->keys)
             p->stage = STAGE_BUILD;
         keep_key(p);
     }
     if (redo->expired) {
         remove_key(l, p);
     } else {
+        bool counts = p->stage != STAGE_SKIP && redo->part != BUILD_GROUPS;
         int rc = run_pass(l, p, budget, e);
         if (rc < 0 || p->stage != STAGE_ITEM)
             return rc;
-        if (redo->part != BUILD_GROUPS)
-            l->stats.keys_sent--; // counted when it was sent first
+        l->stats.keys_sent -= counts; // counted when it was sent first
+        if (redo->keys && (!counts || --redo->keys))
+            return LOAD_MORE_NOW;
     }
     rdb_reader_free(p->rdb);
     p->rdb = NULL;
@@ -678,8 +692,23 @@ static int existed(struct load *l, uint64_t index, struct err *e)
                    what);
 }
 
+// One of the keys may not be set, or MSET not used: each by itself tells.
+static void many_refused(struct load *l, uint64_t ref, struct slice text)
+{
+    if (!l->one_by_one)
+        log_info(l->o.tag, "keys go one by one: the target answered MSET with %.*s",
+                 (int)(text.n < 200 ? text.n : 200), text.p);
+    l->one_by_one = true;
+    redo_add(l, (struct redo){.index = ref & LOAD_REF_MANY_INDEX,
+                              .keys = (uint32_t)((ref & ~LOAD_REF_MANY) >> LOAD_REF_MANY_SHIFT)});
+}
+
 int load_cmd_failed(struct load *l, uint64_t ref, struct slice text, struct err *e)
 {
+    if (!(ref & BUILD_REF) && ref & LOAD_REF_MANY) {
+        many_refused(l, ref, text);
+        return 0;
+    }
     uint64_t index = ref & BUILD_REF_INDEX;
     bool build = ref & BUILD_REF;
     if (!build && (contains(text, "BUSYKEY") || contains(text, "Target key name")))

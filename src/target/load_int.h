@@ -46,6 +46,21 @@ struct redo {
     bool expired; // before its name was set: an older value may stand there; else to be built
     bool there;   // the target has the key, which has been logged: it is replaced now
     enum build_part part;
+    uint32_t keys; // so many, each as it was sent first; 0: one, by elements
+};
+
+// A ref of one MSET of several keys of the file, the first at that index.
+#define LOAD_REF_MANY ((uint64_t)1 << 60)
+#define LOAD_REF_MANY_SHIFT 52
+#define LOAD_REF_MANY_INDEX (((uint64_t)1 << LOAD_REF_MANY_SHIFT) - 1)
+
+// Strings in a row that are to go in one MSET: a command for each costs the target half as much
+// again, and a reply.
+struct gather {
+    struct buf args; // of keys and values in turn
+    uint32_t keys;
+    uint64_t first; // index of the first
+    int db;         // target's
 };
 
 struct load {
@@ -71,6 +86,8 @@ struct load {
     uint64_t acked;
     bool unit_open;
     int unit_keys;
+    struct gather gather;
+    bool one_by_one; // the target has refused an MSET
     struct buf scratch;
     struct load_stats stats;
 };
@@ -98,6 +115,10 @@ int load_lose_item(struct load *l, struct pass *p, struct slice key, enum loss w
                    struct err *e) must_check;
 // load_send.c: one key in one command. Between batcher_unit_begin and batcher_unit_end.
 void load_send_set(struct load *l, const struct pass *p, struct slice key, struct slice value);
+// Whether load_gather may take it: nothing but a value is to be set.
+bool load_may_gather(const struct load *l, const struct pass *p, struct slice value);
+void load_gather(struct load *l, const struct pass *p, struct slice key, struct slice value);
+void load_send_gathered(struct load *l);
 void load_send_restore(struct load *l, const struct pass *p, struct slice key, struct slice raw);
 
 #endif

@@ -102,6 +102,43 @@ void load_send_set(struct load *l, const struct pass *p, struct slice key, struc
     }
 }
 
+bool load_may_gather(const struct load *l, const struct pass *p, struct slice value)
+{
+    return l->o.multi_key && !l->one_by_one && p == &l->main && p->expire_ms < 0 &&
+           value.n <= COPY_LIMIT && !load_must_be_new(l, p);
+}
+
+void load_gather(struct load *l, const struct pass *p, struct slice key, struct slice value)
+{
+    struct gather *g = &l->gather;
+    if (g->keys++ == 0)
+        g->first = p->item.start;
+    g->db = p->db;
+    char *start = buf_reserve(&g->args, key.n + value.n + 64);
+    char *at = put_bulk(put_bulk(start, key), value);
+    g->args.n += (size_t)(at - start);
+}
+
+void load_send_gathered(struct load *l)
+{
+    struct gather *g = &l->gather;
+    if (g->keys == 0)
+        return;
+    struct outq *q = batcher_out(l->o.batcher);
+    char *start = outq_reserve(q, g->args.n + 64);
+    char *at = start;
+    bool one = g->keys == 1;
+    *at++ = '*';
+    at += u64_format(at, 1 + 2 * (uint64_t)g->keys);
+    at = put_literal(at, one ? SLICE("\r\n$3\r\nSET\r\n") : SLICE("\r\n$4\r\nMSET\r\n"));
+    at = put_literal(at, buf_slice(&g->args));
+    outq_commit(q, (size_t)(at - start));
+    uint64_t many = LOAD_REF_MANY | (uint64_t)g->keys << LOAD_REF_MANY_SHIFT;
+    batcher_cmd(l->o.batcher, g->first | (one ? 0 : many));
+    buf_clear(&g->args);
+    g->keys = 0;
+}
+
 static int64_t restore_ttl(const struct load *l, const struct pass *p)
 {
     if (p->expire_ms < 0)

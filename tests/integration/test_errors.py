@@ -210,3 +210,44 @@ def test_what_cannot_be_kept_is_not_skipped(world, pair, transaction):
     source.raw().call("INCR", "spoilt")
     tool.wait_state("error")
     assert "no/such/file" in tool.status()[0]["Error"]
+
+
+def strings(source, n=500):
+    for db in (0, 3):
+        raw = source.raw(db)
+        raw.many([("SET", f"s:{i}", f"value {i}") for i in range(n)] + [("SET", f"t:{i}", i, "PX", 10 ** 8) for i in range(20)])
+        raw.close()
+
+
+def calls(server, command):
+    return server.client().info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
+
+
+def test_a_snapshots_strings_go_many_in_a_command(world, pair):
+    source, target = pair
+    strings(source)
+    world.gunyu(source, target)
+    wait_equal(source, target)
+    assert 1000 / 32 <= calls(target, "mset") <= 150 and calls(target, "set") < 200
+
+
+def test_where_mset_is_refused_keys_go_one_by_one(world, pair):
+    source = pair[0]
+    strings(source)
+    target = refusing(world, "MSET")
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    assert "keys go one by one" in tool.text()
+
+
+def test_a_key_that_may_not_be_set_is_named_though_it_came_with_others(world, pair):
+    source, target = pair
+    strings(source, 100)
+    source.client().set("other", 1)
+    target.raw().call("ACL", "SETUSER", "sync", "on", ">pw", "+@all", "allchannels", "~s:*", "~t:*", "~gunyu:*")
+    tool = world.gunyu(source, target, start=False, config={"output": {"redis": {"userName": "sync", "password": "pw"}}})
+    tool.start(wait=False)
+    wait_until(lambda: 'key "other" of db 0' in tool.status()[0]["Error"], "the error names it")
+    target.raw().call("ACL", "SETUSER", "sync", "~*")
+    tool.act("restart")
+    wait_equal(source, target)

@@ -550,3 +550,16 @@ def test_unix_sockets_on_both_sides(world, tmp_path):
         for path in paths:
             if os.path.exists(path):
                 os.unlink(path)
+
+
+def test_a_snapshot_that_the_source_breaks_off_points_to_its_log_and_is_asked_for_again(world, pair):
+    source, target = pair
+    some_data(source)
+    source.client().config_set("rdb-key-save-delay", 20_000)
+    tool = world.gunyu(source, target, wait=False)
+    wait_until(lambda: tool.status()[0]["SnapshotLoadedBytes"] > 0 or source.info("persistence")["rdb_bgsave_in_progress"], "a snapshot")
+    for child in subprocess.run(["pgrep", "-P", str(source.child.pid)], capture_output=True, text=True, check=False).stdout.split():
+        os.kill(int(child), 9)
+    wait_until(lambda: "its log may say why" in tool.text(), "the reason")
+    source.client().config_set("rdb-key-save-delay", 0)
+    wait_equal(source, target, timeout=PATIENT)
