@@ -66,4 +66,4 @@ install: all $(BUILD)/build.ninja
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
 
 clean:
-	rm -rf $(BUILD) build-test build-asan build-tsan build-clang build-fuzz
+	rm -rf $(BUILD) build-test build-asan build-tsan build-clang build-fuzz build-afl

@@ -14,7 +14,9 @@ complete -c gunyu -n "not __fish_seen_subcommand_from $commands" -a help -d "pri
 complete -c gunyu -n "__fish_seen_subcommand_from sync settle retry" -o conf -rF -d "configuration file"
 complete -c gunyu -n "__fish_seen_subcommand_from sync" -l from -x -a "redis:// rediss:// unix://" -d source
 complete -c gunyu -n "__fish_seen_subcommand_from sync settle retry" -l to -x -a "redis:// rediss:// unix://" -d target
-complete -c gunyu -n "__fish_seen_subcommand_from rdb" -F -a "(gunyu rdb --help | string match -rg -- '^  ([a-z]+)')"
+complete -c gunyu -n "__fish_seen_subcommand_from rdb; and test (count (commandline -opc)) -eq 2" -a "(gunyu rdb --help | string match -rg -- '^  ([a-z]+)')"
+# Files, and the options of the command after "rdb" by its own help.
+complete -c gunyu -n "__fish_seen_subcommand_from rdb; and test (count (commandline -opc)) -gt 2" -F -a "(gunyu rdb (commandline -opc)[3] --help 2>/dev/null | string match -ra -- '--[a-z][a-z-]+' | sort -u)"
 # The names come from the program itself, so that they are those of its version.
 complete -c gunyu -n "__fish_seen_subcommand_from sync" -a "(gunyu -h 2>&1 | string match -ra -- '--sync\.[A-Za-z.]+' | string replace -r '\$' '=')"
 complete -c gunyu -n "__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from check show docs" -a "check show docs"

@@ -70,10 +70,10 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
     return code;
 }
 
-int err_wrap(struct err *e, const char *fmt, ...)
+void err_wrap(struct err *e, const char *fmt, ...)
 {
     if (!e)
-        return 0;
+        return;
     char old[sizeof(e->msg)];
     memcpy(old, e->msg, sizeof(old));
     e->msg[0] = 0;
@@ -82,7 +82,6 @@ int err_wrap(struct err *e, const char *fmt, ...)
     append(e->msg, sizeof(e->msg), fmt, ap);
     va_end(ap);
     append_text(e->msg, sizeof(e->msg), ": %s", old);
-    return e->code;
 }
 
 void must_failed(const char *cond, const char *file, int line)

@@ -44,8 +44,8 @@ int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format
 // As err_set with ": <text of the code>" appended.
 int err_sys(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-// Puts "<prefix>: " in front of the message and returns e->code.
-int err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+// Puts "<prefix>: " in front of the message; e may be NULL.
+void err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 // An analyzer sees one file at a time; this shows it what holds everywhere: these return errors.
 #if defined(__clang_analyzer__) && !defined(ERR_DEFINES)
@@ -57,7 +57,6 @@ static inline int err_negative(int code)
 }
 #define err_set(...) err_negative(err_set(__VA_ARGS__))
 #define err_sys(...) err_negative(err_sys(__VA_ARGS__))
-#define err_wrap(...) err_negative(err_wrap(__VA_ARGS__))
 #endif
 
 // A condition that only a bug of ours can break; stays on in release. Never for peer input.

@@ -67,14 +67,20 @@ bool slice_i64(struct slice s, int64_t *out)
 
 size_t u64_format(char *dst, uint64_t v)
 {
-    char tmp[20];
-    size_t n = 0;
-    do {
-        tmp[n++] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    for (size_t i = 0; i < n; i++)
-        dst[i] = tmp[n - 1 - i];
+    // Two digits a division.
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
+    char text[20], *end = text + sizeof(text), *p = end;
+    for (; v >= 100; v /= 100)
+        memcpy(p -= 2, pairs + v % 100 * 2, 2);
+    if (v >= 10)
+        memcpy(p -= 2, pairs + v * 2, 2);
+    else
+        *--p = (char)('0' + v);
+    size_t n = (size_t)(end - p);
+    memcpy(dst, p, n);
     return n;
 }
 

@@ -38,8 +38,10 @@ static int refuse_lanes(struct redis_client *c, const char *name, struct err *e)
 {
     struct redis_reply reply;
     int rc = redis_call(c, &reply, e, "CLIENT LIST");
-    if (rc)
-        return err_wrap(e, "whether a gunyu is connected cannot be seen");
+    if (rc) {
+        err_wrap(e, "whether a gunyu is connected cannot be seen");
+        return rc;
+    }
     if (memmem(reply.root.text.p, reply.root.text.n, " name=gunyu:", 12))
         return err_set(
             e, ERR_LOCKED,

@@ -27,13 +27,19 @@ static uint64_t load_le(const uint8_t *p, unsigned n)
     return v;
 }
 
-// The entry's length again, 7 bits a byte, the most significant first; it is what walks backwards.
-static unsigned backlen(uint64_t len, uint8_t out[5])
+// Behind an entry stands its length again, 7 bits a byte, the most significant first; it is what
+// walks backwards.
+static unsigned backlen_size(uint64_t len)
 {
-    unsigned n = len <= 127 ? 1 : len < 16383 ? 2 : len < 2097151 ? 3 : len < 268435455 ? 4 : 5;
+    return len <= 127 ? 1 : len < 16383 ? 2 : len < 2097151 ? 3 : len < 268435455 ? 4 : 5;
+}
+
+static bool backlen_is(const uint8_t *p, unsigned n, uint64_t len)
+{
     for (unsigned i = n; i-- > 0; len >>= 7)
-        out[i] = (uint8_t)((len & 127) | (i > 0 ? 128 : 0));
-    return n;
+        if (p[i] != ((len & 127) | (i > 0 ? 128 : 0)))
+            return false;
+    return true;
 }
 
 // Entries that start with 0xf0 .. 0xf4: bytes that follow, which are a length or an integer.
@@ -74,15 +80,14 @@ static int64_t entry(struct packed *k, const uint8_t *p, size_t n, struct packed
     else
         out->num = sign_extend(load_le(p + 1, wide[b - 0xf0]), 8u * wide[b - 0xf0]);
 
-    uint8_t back[5];
-    unsigned back_len = backlen(head_len + body, back);
+    unsigned back_len = backlen_size(head_len + body);
     uint64_t size = head_len + body + back_len;
     // The terminator stands behind every entry.
     if (size >= k->left)
         return -1;
     if (n < size)
         return 0;
-    if (memcmp(p + head_len + body, back, back_len) != 0)
+    if (!backlen_is(p + head_len + body, back_len, head_len + body))
         return -1;
     out->str = slice_make((const char *)p + head_len, (size_t)body);
     return (int64_t)size;

@@ -24,11 +24,7 @@ static inline enum run literal(struct cursor *c)
         return RUN_SHORT;
     if ((size_t)(c->oend - c->op) < n)
         return RUN_CORRUPT;
-    // A copy of a fixed size is a few instructions; what it writes too much is written over.
-    if (c->iend - c->ip > LZF_MAX_LITERAL && c->oend - c->op >= LZF_MAX_LITERAL)
-        memcpy(c->op, c->ip + 1, LZF_MAX_LITERAL);
-    else
-        memcpy(c->op, c->ip + 1, n);
+    memcpy(c->op, c->ip + 1, n);
     c->op += n;
     c->ip += n + 1;
     return RUN_OK;
@@ -63,15 +59,42 @@ static inline enum run reference(struct cursor *c)
     return RUN_OK;
 }
 
+// Most instructions by far: literals, and references to 3 to 8 bytes, that are not near an end. A
+// copy of a fixed size is a few instructions; what it writes too much is written over.
+static void run_inside(struct cursor *c, const uint8_t *stop)
+{
+    const uint8_t *ip = c->ip, *iend = c->iend, *oend = c->oend;
+    uint8_t *base = c->base, *op = c->op;
+    while (op < stop && iend - ip > LZF_MAX_LITERAL && oend - op >= LZF_MAX_LITERAL) {
+        size_t n = *ip;
+        if (n < 32) {
+            memcpy(op, ip + 1, LZF_MAX_LITERAL);
+            op += n + 1;
+            ip += n + 2;
+            continue;
+        }
+        size_t back = ((n & 31) << 8 | ip[1]) + 1;
+        if (n >= 7 << 5 || back < 8 || back > (size_t)(op - base))
+            break;
+        memcpy(op, op - back, 8);
+        op += (n >> 5) + 2;
+        ip += 2;
+    }
+    c->ip = ip;
+    c->op = op;
+}
+
 // Whole instructions only, until `stop` is reached or the input ends.
 static enum run run(struct cursor *c, const uint8_t *stop)
 {
-    while (c->op < stop && c->ip < c->iend) {
+    for (;;) {
+        run_inside(c, stop);
+        if (c->op >= stop || c->ip >= c->iend)
+            return RUN_OK;
         enum run r = *c->ip < 32 ? literal(c) : reference(c);
         if (r != RUN_OK)
             return r;
     }
-    return RUN_OK;
 }
 
 bool lzf_plausible(uint64_t n, uint64_t total)

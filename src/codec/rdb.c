@@ -130,7 +130,14 @@ int rdb_fail(struct rdb_reader *r, struct err *e, int code, const char *fmt, ...
         key[n] = isprint((unsigned char)r->key.p[n]) ? r->key.p[n] : '?';
     key[n] = '\0';
     bool in_key = r->stage == STAGE_VALUE && !r->bare;
+    bool in_header = r->stage == STAGE_HEADER;
     r->stage = STAGE_FAILED;
+    if (in_header) { // nothing of it is known yet, but what the text says
+        err_set(&r->failure, code, "%s", what);
+        if (e)
+            *e = r->failure;
+        return code;
+    }
     err_set(&r->failure, code, "RDB version %d, byte %llu, db %d%s%s%s: %s", r->version,
             (unsigned long long)r->pos, r->db, in_key ? ", key '" : "", in_key ? key : "",
             in_key ? "'" : "", what);
@@ -189,8 +196,7 @@ static int read_header(struct rdb_reader *r, struct rdb_item *item, struct err *
     bool valkey = memcmp(p, "VALKEY", 6) == 0;
     if (!valkey && memcmp(p, "REDIS", 5) != 0)
         return rdb_fail(r, e, ERR_CORRUPT,
-                        "this is no RDB file: it starts with neither REDIS nor "
-                        "VALKEY");
+                        "this is no RDB file: it starts with neither REDIS nor VALKEY");
     int version = 0;
     for (int i = valkey ? 6 : 5; i < 9; i++) {
         if (p[i] < '0' || p[i] > '9')
@@ -202,9 +208,9 @@ static int read_header(struct rdb_reader *r, struct rdb_item *item, struct err *
     bool known = rdb_version_known(version, valkey);
     if (!known && !(r->skip_unknown && version_is_newer(version, valkey)))
         return rdb_fail(r, e, ERR_UNSUPPORTED,
-                        "this %s RDB version is not supported, this build reads 1 to %d of Redis "
+                        "RDB version %d of %s is not supported, this build reads 1 to %d of Redis "
                         "and %d to %d of Valkey",
-                        valkey ? "Valkey" : "Redis", RDB_VERSION_MAX, RDB_VALKEY_MIN,
+                        version, valkey ? "Valkey" : "Redis", RDB_VERSION_MAX, RDB_VALKEY_MIN,
                         RDB_VALKEY_VERSION_MAX);
     r->pos += 9;
     r->stage = STAGE_NEXT;
@@ -430,7 +436,7 @@ static int op_expire_s(struct rdb_reader *r, struct rdb_scan *s, struct rdb_item
     const uint8_t *p;
     int rc = scan_bytes(s, 4, &p);
     if (rc > 0)
-        r->expire_ms = (int64_t)(int32_t)load_le32(p) * 1000;
+        r->expire_ms = (int64_t)load_le32(p) * 1000;
     return rc;
 }
 

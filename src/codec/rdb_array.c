@@ -48,7 +48,7 @@ static int shortest_digits(double v, char digits[20], int *power)
         char *e = strchr(text, 'e');
         if (n < 17 && strtod(text, NULL) != fabs(v))
             continue;
-        *power = atoi(e + 1) - (n - 1);
+        *power = (int)strtol(e + 1, NULL, 10) - (n - 1);
         digits[0] = text[0];
         if (n > 1)
             memcpy(digits + 1, text + 2, (size_t)n - 1);

@@ -268,7 +268,18 @@ static inline bool scan_plain(struct rdb_scan *s, const char **bytes, size_t *n)
     return true;
 }
 // Reads a whole string; *bytes is its serialized form.
-int scan_str(struct rdb_scan *s, struct rdb_str *str, const char **bytes);
+static inline int scan_str(struct rdb_scan *s, struct rdb_str *str, const char **bytes)
+{
+    const uint8_t *start = s->p;
+    int rc = scan_str_head(s, str);
+    if (rc > 0 && scan_left(s) >= str->n) {
+        *bytes = (const char *)s->p;
+        s->p += str->n;
+        return SCAN_OK;
+    }
+    s->p = start;
+    return rc > 0 ? SCAN_MORE : rc;
+}
 
 // The string's text: `bytes` itself, or decoded into text. false when it cannot be decoded.
 bool rdb_str_text(const struct rdb_str *str, const char *bytes, struct buf *text,

@@ -66,15 +66,14 @@ static int decompress(struct rdb_reader *r, size_t want, struct err *e)
 int rdb_part_entries(struct rdb_reader *r, struct packed_entry *out, int n, struct err *e)
 {
     for (;;) {
-        struct packed at = r->part.packed;
+        struct packed *at = &r->part.packed, before = *at;
         size_t avail, used, sum = 0;
         const char *p = unread(r, &avail);
         enum packed_result rc = PACKED_ENTRY;
         int i = 0;
         for (; i < n && rc == PACKED_ENTRY; i++, sum += used)
-            rc = packed_next(&at, p + sum, avail - sum, &out[i], &used);
+            rc = packed_next(at, p + sum, avail - sum, &out[i], &used);
         if (rc == PACKED_ENTRY || (rc == PACKED_END && i == 1)) {
-            r->part.packed = at;
             take(r, sum);
             if (rc == PACKED_ENTRY)
                 return RDB_ITEM;
@@ -82,7 +81,8 @@ int rdb_part_entries(struct rdb_reader *r, struct packed_entry *out, int n, stru
             return RDB_DONE;
         }
         if (rc != PACKED_MORE)
-            return rdb_fail(r, e, ERR_CORRUPT, "a %s is broken", at.ops->name);
+            return rdb_fail(r, e, ERR_CORRUPT, "a %s is broken", at->ops->name);
+        *at = before; // all entries at once, or none
         if (!r->part.lzf)
             return rdb_scan_failed(r, e, SCAN_MORE, "");
         int more = decompress(r, avail * 2 + PART_READ, e);

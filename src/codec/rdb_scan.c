@@ -36,19 +36,6 @@ int scan_str_encoded(struct rdb_scan *s, struct rdb_str *str)
     return rc;
 }
 
-int scan_str(struct rdb_scan *s, struct rdb_str *str, const char **bytes)
-{
-    struct rdb_scan at = *s;
-    int rc = scan_str_head(&at, str);
-    if (rc <= 0)
-        return rc;
-    if (scan_left(&at) < str->n)
-        return SCAN_MORE;
-    *bytes = (const char *)at.p;
-    s->p = at.p + str->n;
-    return SCAN_OK;
-}
-
 bool rdb_str_text(const struct rdb_str *str, const char *bytes, struct buf *text, struct slice *out)
 {
     if (str->kind == STR_RAW) {

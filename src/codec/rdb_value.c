@@ -246,10 +246,12 @@ static int op_bytes8(struct rdb_reader *r, int64_t *v)
     return STEP_ON;
 }
 
-static bool parse_score(const char *p, size_t n, double *score)
+// Out of line, so that its text is not in the frame of who reads other elements.
+static __attribute__((noinline)) bool parse_score(const char *p, size_t n, double *score)
 {
     char text[256], *end;
-    if (n == 0 || n >= sizeof(text))
+    // No server writes spaces before a number; some read past them and some take it for 0.
+    if (n == 0 || n >= sizeof(text) || (uint8_t)*p <= ' ')
         return false;
     memcpy(text, p, n);
     text[n] = '\0';
@@ -548,6 +550,14 @@ static int value_op(struct rdb_reader *r, struct rdb_element *out, struct err *e
     }
 }
 
+static bool entry_score(const struct packed_entry *entry, double *score)
+{
+    if (!entry->is_int)
+        return parse_score(entry->str.p, entry->str.n, score);
+    *score = (double)entry->num;
+    return true;
+}
+
 // An element of a packed blob: value; value and score; field, value and perhaps an expiry.
 static int packed_element(struct rdb_reader *r, struct rdb_element *out, struct err *e)
 {
@@ -555,21 +565,17 @@ static int packed_element(struct rdb_reader *r, struct rdb_element *out, struct 
     int rc = rdb_part_entries(r, entry, r->row->tuple, e);
     if (rc != RDB_ITEM)
         return rc == RDB_DONE ? STEP_ON : rc;
-    struct slice text[3] = {0};
-    for (int i = 0; i < r->row->tuple; i++)
-        text[i] = rdb_entry_text(&entry[i], r->num_text[i]);
-    out->expire_ms = -1;
     if (r->row->object == RDB_OBJ_HASH) {
-        out->field = text[0];
-        out->value = text[1];
+        out->field = rdb_entry_text(&entry[0], r->num_text[0]);
+        out->value = rdb_entry_text(&entry[1], r->num_text[1]);
         if (r->row->tuple == 3) {
             if (!entry[2].is_int || entry[2].num < 0)
                 return rdb_fail(r, e, ERR_CORRUPT, "the expiry of a field is no time");
             out->expire_ms = entry[2].num == 0 ? -1 : entry[2].num;
         }
     } else {
-        out->value = text[0];
-        if (r->row->object == RDB_OBJ_ZSET && !parse_score(text[1].p, text[1].n, &out->score))
+        out->value = rdb_entry_text(&entry[0], r->num_text[0]);
+        if (r->row->object == RDB_OBJ_ZSET && !entry_score(&entry[1], &out->score))
             return rdb_fail(r, e, ERR_CORRUPT, "the score of a member is not a number");
     }
     out->total = out->value.n;

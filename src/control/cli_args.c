@@ -216,15 +216,14 @@ int cli_args_parse(struct cli_args *out, int argc, char *const *argv, struct err
     for (int i = 1; i < argc;) {
         const char *w = argv[i];
         int used = 1, rc = 0;
-        if (rdb_words) {
-            out->rest[out->rest_n++] = argv[i];
-        } else if (!only_words && strcmp(w, "--") == 0) {
+        bool plain = rdb_words || only_words;
+        if (!plain && strcmp(w, "--") == 0) {
             only_words = true;
-        } else if (!only_words && w[0] == '-' && w[1]) {
+        } else if (!plain && w[0] == '-' && w[1]) {
             used = take_flag(out, argc - i, argv + i, e);
             if (used < 0)
                 return used;
-        } else if (!named && out->command == CLI_SYNC && !only_words) {
+        } else if (!named && out->command == CLI_SYNC && !plain) {
             named = true;
             rc = set_command(out, w, false, e);
             // A command of the rdb family takes its own options.

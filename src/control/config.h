@@ -80,6 +80,7 @@ struct input_config {
 enum key_exists { KEY_REPLACE, KEY_IGNORE, KEY_ERROR };
 enum function_exists { FUNCTION_REPLACE, FUNCTION_FLUSH, FUNCTION_APPEND };
 enum module_aux { MODULE_AUX_FAIL, MODULE_AUX_SKIP };
+enum on_unknown { ON_UNKNOWN_FAIL, ON_UNKNOWN_SKIP };
 enum on_unsupported { ON_UNSUPPORTED_FAIL, ON_UNSUPPORTED_DEGRADE };
 enum replay_mode { REPLAY_SYNC, REPLAY_PIPELINE, REPLAY_PARALLEL };
 enum on_error { ON_ERROR_STOP, ON_ERROR_SKIP };
@@ -93,6 +94,7 @@ struct replay_config {
     enum function_exists function_exists;
     enum module_aux module_aux;
     enum on_unsupported on_unsupported;
+    enum on_unknown on_unknown;
     int64_t max_proto_bulk_len; // bytes; a larger payload is not sent by RESTORE
     int target_db;              // -1: the source's; wins over target_db_map
     struct db_map target_db_map;

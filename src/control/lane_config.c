@@ -91,6 +91,7 @@ static void fill_replay(struct lane_options *o, const struct config *c)
     o->exists_log = r->key_exists_log;
     o->restore_enabled = r->enable_restore;
     o->degrade = r->on_unsupported == ON_UNSUPPORTED_DEGRADE;
+    o->skip_unknown = r->on_unknown == ON_UNKNOWN_SKIP;
     o->skip_module_aux = r->module_aux == MODULE_AUX_SKIP;
     // Above this a value is built in pieces: a payload costs the target its size twice.
     int64_t restore_limit = 16 << 20;

@@ -59,6 +59,8 @@ static const struct schema_word module_aux[] = {
 static const struct schema_word on_unsupporteds[] = {{"fail", ON_UNSUPPORTED_FAIL, false},
                                                      {"degrade", ON_UNSUPPORTED_DEGRADE, false},
                                                      {NULL, 0, false}};
+static const struct schema_word on_unknowns[] = {
+    {"fail", ON_UNKNOWN_FAIL, false}, {"skip", ON_UNKNOWN_SKIP, false}, {NULL, 0, false}};
 static const struct schema_word replay_modes[] = {
     {"sync", REPLAY_SYNC, false},
     {"pipeline", REPLAY_PIPELINE, false},
@@ -160,6 +162,11 @@ static const struct schema_word rdb_actions[] = {
              "of hash fields before Redis 7.4 and Valkey 9, streams before 5.0, module values. " \
              "fail: the lane stops at the key, of which nothing is written; degrade: the closest " \
              "that the target can hold is written, counted and logged."}, \
+    {.path = P ".onUnknown", .scope = S, .type = T_ENUM, AT(M.on_unknown), .ours = true, \
+     .def = "fail", .words = on_unknowns, \
+     .help = "What only a source newer than this build can have put into a snapshot. skip: it is " \
+             "passed over where that is safe, which is a newer version of the format as a whole, " \
+             "and logged; a value of an unknown type always stops the load."}, \
     {.path = P ".maxProtoBulkLen", .scope = S, .type = T_SIZE, AT(M.max_proto_bulk_len), \
      .def = "512MiB", RANGE(1, INT64_MAX, OUT_DEFAULT), \
      .help = "The target's proto-max-bulk-len. Bigger values are rebuilt element by element."}, \

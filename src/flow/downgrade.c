@@ -14,6 +14,7 @@ enum {
     VALKEY_TAKES_REDIS_MAX = 11,
     RESTORE_MAX = 64 << 20, // a payload that is not copied: the target says what it thinks of it
     TEMP_KEPT = 64 << 10,
+    MODULES_ARE_SAFE_SINCE = 60200,
 };
 
 // ---- shapes that many rows share ----
@@ -392,6 +393,39 @@ static enum rewrite_result zpop(const struct downgrade_call *c)
     return rewrite_done(w);
 }
 
+// A source that is gone leaves nothing to store. Servers before 6.2.6 keep the destination then.
+static void put_del_first(const struct downgrade_call *c, struct slice to, struct slice from)
+{
+    if (slice_eq(to, from))
+        return;
+    rewrite_name(&c->d->out, SLICE("DEL"));
+    rewrite_arg(&c->d->out, to);
+}
+
+static enum rewrite_result geo_as_is(const struct downgrade_call *c, struct slice to,
+                                     struct slice from)
+{
+    struct rewrite *w = &c->d->out;
+    if (slice_eq(to, from))
+        return REWRITE_AS_IS;
+    rewrite_begin(w, 2, c->argc + 2, 0);
+    put_del_first(c, to, from);
+    rewrite_name(w, c->argv[0]);
+    rewrite_args(w, c->argv + 1, c->argc - 1);
+    return rewrite_done(w);
+}
+
+// GEORADIUS key lon lat radius unit, GEORADIUSBYMEMBER key member radius unit: ... [STORE key]
+// [STOREDIST key], the last of which counts
+static enum rewrite_result georadius(const struct downgrade_call *c)
+{
+    int to = 0;
+    for (int i = 5; i + 1 < c->argc; i++)
+        if (arg_is(c, i, "STORE") || arg_is(c, i, "STOREDIST"))
+            to = ++i;
+    return to ? geo_as_is(c, c->argv[to], c->argv[1]) : REWRITE_AS_IS;
+}
+
 // GEOSEARCHSTORE destination source FROMMEMBER m|FROMLONLAT lon lat BYRADIUS r unit|BYBOX w h unit
 // [ASC|DESC] [COUNT n [ANY]] [STOREDIST]
 static enum rewrite_result geosearchstore(const struct downgrade_call *c)
@@ -399,6 +433,8 @@ static enum rewrite_result geosearchstore(const struct downgrade_call *c)
     struct rewrite *w = &c->d->out;
     int member = 0, center = 0, radius = 0, count = 0, order = 0;
     bool distances = false;
+    if (!lacks(c, DOWN_GEOSEARCHSTORE))
+        return c->argc > 2 ? geo_as_is(c, c->argv[1], c->argv[2]) : REWRITE_AS_IS;
     for (int i = 3; i < c->argc; i++) {
         int left = c->argc - i - 1;
         if (arg_is(c, i, "FROMMEMBER") && left >= 1) {
@@ -423,7 +459,8 @@ static enum rewrite_result geosearchstore(const struct downgrade_call *c)
     }
     if (!radius || !member == !center)
         return REWRITE_AS_IS;
-    rewrite_begin(w, 1, 11, 0);
+    rewrite_begin(w, 2, 13, 0);
+    put_del_first(c, c->argv[1], c->argv[2]);
     rewrite_name(w, member ? SLICE("GEORADIUSBYMEMBER") : SLICE("GEORADIUS"));
     rewrite_arg(w, c->argv[2]);
     rewrite_args(w, c->argv + (member ? member : center), member ? 1 : 2);
@@ -454,11 +491,16 @@ static enum rewrite_result restore(const struct downgrade_call *c)
     uint16_t version;
     struct slice raw;
     if (c->argc < 4 || c->argv[3].n > RESTORE_MAX ||
-        dump_parse(c->argv[3], &type, &raw, &version, NULL) || takes_version(d, version))
+        dump_parse(c->argv[3], &type, &raw, &version, NULL))
         return REWRITE_AS_IS;
     bool of_valkey = version >= RDB_VALKEY_MIN;
     const struct rdb_type *t = rdb_type_find(type, of_valkey);
-    if (!rdb_type_known_to(type, of_valkey, d->rdb_version, d->is_valkey))
+    if (t && t->object == RDB_OBJ_MODULE && !d->is_valkey && d->version < MODULES_ARE_SAFE_SINCE)
+        return rewrite_not(&d->out, REWRITE_REFUSED,
+                           "a target before Redis 6.2 may exit at the value of a module");
+    if (takes_version(d, version))
+        return REWRITE_AS_IS;
+    if (!t || !rdb_type_known_to(type, of_valkey, d->rdb_version, d->is_valkey))
         return rewrite_not(&d->out, REWRITE_REFUSED,
                            "the target cannot read the encoding of the value that RESTORE brings");
     dump_trailer(type, raw, t->since > LOWEST_DUMP_VERSION ? t->since : LOWEST_DUMP_VERSION,
@@ -501,6 +543,9 @@ const struct downgrade_row downgrade_rows[DOWN_ROWS] = {
     [DOWN_ZDIFFSTORE] = {"zdiffstore", "", 60200, VALKEY_ALWAYS, downgrade_zdiffstore, "script"},
     [DOWN_GEOSEARCHSTORE] = {"geosearchstore", "", 60200, VALKEY_ALWAYS, geosearchstore,
         "GEORADIUS, GEORADIUSBYMEMBER; BYBOX and COUNT ANY are refused"},
+    [DOWN_GEO_GONE] = {"georadius georadiusbymember", "STORE, STOREDIST", 60206, VALKEY_ALWAYS, georadius, "DEL before it"},
+    [DOWN_GEOSEARCH_GONE] = {"geosearchstore", "of a key that is gone", 60206, VALKEY_ALWAYS, geosearchstore,
+        "DEL before it"},
     [DOWN_NOMKSTREAM] = {"xadd", "NOMKSTREAM", 60200, VALKEY_ALWAYS, downgrade_stream_trim, "left out"},
     [DOWN_MINID] = {"xadd xtrim", "MINID", 60200, VALKEY_ALWAYS, downgrade_stream_trim, "script: XRANGE, XDEL"},
     [DOWN_CREATECONSUMER] = {"xgroup|createconsumer", "", 60200, VALKEY_ALWAYS, downgrade_xgroup_consumer,
@@ -538,7 +583,8 @@ const struct downgrade_row downgrade_rows[DOWN_ROWS] = {
         "XADD, and in a script XIDMPRECORD where there is one; nothing if it was a repetition"},
     [DOWN_TRIM_LIMIT] = {"xadd xtrim", "LIMIT of an exact trimming", NEVER, NEVER, downgrade_stream_trim, "left out"},
     [DOWN_RESTORE] = {"restore", "a value of a newer or foreign server", 81000, NEVER, restore,
-        "RESTORE under an older number; refused where the target does not know the encoding"},
+        "RESTORE under an older number; refused where the target does not know the encoding, "
+        "and for values of modules before Redis 6.2, which may exit at them"},
 };
 // clang-format on
 

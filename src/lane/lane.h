@@ -33,7 +33,7 @@ struct lane_options {
     int64_t position_ms, keepalive_ms;
     enum load_exists exists;
     enum load_functions functions;
-    bool exists_log, restore_enabled, skip_module_aux, degrade;
+    bool exists_log, restore_enabled, skip_module_aux, skip_unknown, degrade;
     uint64_t max_restore;
     bool stop_on_error; // onError: stop
     const char *dead_letter_path;

@@ -339,6 +339,7 @@ void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, ui
         .functions = l->o.functions,
         .restore_enabled = l->o.restore_enabled,
         .skip_module_aux = l->o.skip_module_aux,
+        .skip_unknown = l->o.skip_unknown,
         .degrade = l->o.degrade,
         .max_restore = l->o.max_restore,
         .target_version = l->server.version,

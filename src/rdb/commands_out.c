@@ -28,7 +28,7 @@ struct commands_out {
     size_t argc, elements;
     struct buf ttls;    // HPEXPIREAT commands to follow the fields
     int64_t pairs_left; // of the stream entry being collected
-    unsigned lost;
+    uint64_t lost[LOSSES];
 };
 
 struct commands_out *commands_out_new(struct rdb_out *out, const struct commands_out_options *o)
@@ -286,18 +286,19 @@ static void element(struct commands_out *c, enum rdb_object object, const struct
 }
 
 // 0 when the loss is accepted.
-static int lose(struct commands_out *c, enum loss what, struct err *e)
+static int lose(struct commands_out *c, bool of_key, enum loss what, struct err *e)
 {
     if (c->o.degrade) {
-        if (what != LOSSES)
-            c->lost |= 1u << what;
+        c->lost[what]++;
         return 0;
     }
-    char server[64];
+    char server[64], key[120] = "";
     ability_name(&c->can, server, sizeof(server));
-    return err_set(e, ERR_UNSUPPORTED, "key \"%.*s\": %s cannot hold %s, or has no command for it",
-                   (int)(c->key.n < 100 ? c->key.n : 100), c->key.n ? c->key.p : "", server,
-                   what == LOSSES ? "a value of this type" : loss_words(what));
+    if (of_key)
+        snprintf(key, sizeof(key), "key \"%.*s\": ", (int)(c->key.n < 100 ? c->key.n : 100),
+                 c->key.n ? c->key.p : "");
+    return err_set(e, ERR_UNSUPPORTED, "%s%s cannot hold %s, or has no command for it", key, server,
+                   loss_words(what));
 }
 
 static int restore(struct commands_out *c, struct rdb_input *in, const struct rdb_item *item,
@@ -391,7 +392,7 @@ static int elements(struct commands_out *c, struct rdb_input *in, const struct r
         bool lost = what == LOSS_NACK || what == LOSS_IDMP ||
                     (what != LOSSES && ability_lacks(&c->can, what));
         if (lost) {
-            rc = lose(c, what, e);
+            rc = lose(c, true, what, e);
             if (rc)
                 return rc;
             el.expire_ms = -1;
@@ -402,12 +403,21 @@ static int elements(struct commands_out *c, struct rdb_input *in, const struct r
     return rc;
 }
 
+// Of the value as a whole; LOSSES: every server can hold it.
 static enum loss loss_of(enum rdb_object object)
 {
-    return object == RDB_OBJ_STREAM   ? LOSS_STREAM
-           : object == RDB_OBJ_MODULE ? LOSS_MODULE
-           : object == RDB_OBJ_ARRAY  ? LOSS_ARRAY
-                                      : LOSSES;
+    switch (object) {
+    case RDB_OBJ_STREAM:
+        return LOSS_STREAM;
+    case RDB_OBJ_MODULE:
+        return LOSS_MODULE;
+    case RDB_OBJ_ARRAY:
+        return LOSS_ARRAY;
+    case RDB_OBJ_PATH_HASH:
+        return LOSS_PATH_HASH;
+    default:
+        return LOSSES;
+    }
 }
 
 int commands_out_key(struct commands_out *c, struct rdb_input *in, const struct rdb_item *item,
@@ -422,13 +432,13 @@ int commands_out_key(struct commands_out *c, struct rdb_input *in, const struct 
     bool as_bytes = !has_commands(item) && can_restore(c, in, item);
     bool lost = what != LOSSES && ability_lacks(&c->can, what);
     if (lost || (item->object > RDB_OBJ_STREAM && !as_bytes))
-        return lose(c, what, e);
+        return lose(c, true, what, e);
     if (item->db != c->db) {
         command(c, "SELECT %L", (int64_t)item->db);
         c->db = item->db;
     }
-    int rc = 0;
-    if (item->object == RDB_OBJ_STREAM && !as_bytes && can_restore(c, in, item))
+    int rc = item->key_meta ? lose(c, true, LOSS_KEY_META, e) : 0;
+    if (rc == 0 && item->object == RDB_OBJ_STREAM && !as_bytes && can_restore(c, in, item))
         rc = stream_as_bytes(in, item, &as_bytes, e);
     if (rc < 0)
         return rc;
@@ -443,26 +453,29 @@ int commands_out_key(struct commands_out *c, struct rdb_input *in, const struct 
     return 0;
 }
 
-int commands_out_function(struct commands_out *c, struct slice code, struct err *e)
+int commands_out_other(struct commands_out *c, const struct rdb_item *item, struct err *e)
 {
-    if (ability_lacks(&c->can, LOSS_FUNCTION)) {
-        buf_clear(&c->key);
-        return lose(c, LOSS_FUNCTION, e);
+    switch (item->kind) {
+    case RDB_KIND_FUNCTION:
+        if (ability_lacks(&c->can, LOSS_FUNCTION))
+            return lose(c, false, LOSS_FUNCTION, e);
+        command(c, "FUNCTION LOAD REPLACE %b", &item->value);
+        return 0;
+    case RDB_KIND_MODULE_AUX:
+        return lose(c, false, LOSS_MODULE_AUX, e);
+    case RDB_KIND_COMMAND:
+        if (item->db != c->db) {
+            command(c, "SELECT %L", (int64_t)item->db);
+            c->db = item->db;
+        }
+        put(c, item->value.p, item->value.n);
+        return 0;
+    default:
+        return 0;
     }
-    command(c, "FUNCTION LOAD REPLACE %b", &code);
-    return 0;
 }
 
-void commands_out_command(struct commands_out *c, const struct rdb_item *item)
+uint64_t commands_out_lost(const struct commands_out *c, enum loss what)
 {
-    if (item->db != c->db) {
-        command(c, "SELECT %L", (int64_t)item->db);
-        c->db = item->db;
-    }
-    put(c, item->value.p, item->value.n);
-}
-
-unsigned commands_out_lost(const struct commands_out *c)
-{
-    return c->lost;
+    return c->lost[what];
 }

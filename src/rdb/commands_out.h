@@ -28,11 +28,10 @@ void commands_out_free(struct commands_out *c);
 // cannot hold; what was written is then not to be used. Failures of out are left to rdb_out_commit.
 int commands_out_key(struct commands_out *c, struct rdb_input *in, const struct rdb_item *item,
                      struct err *e) must_check;
-// FUNCTION LOAD REPLACE.
-int commands_out_function(struct commands_out *c, struct slice code, struct err *e) must_check;
-// RDB_KIND_COMMAND.
-void commands_out_command(struct commands_out *c, const struct rdb_item *item);
-// What degrade has left out: bits 1 << enum loss.
-unsigned commands_out_lost(const struct commands_out *c);
+// What is no key: functions, commands; the global data of modules is lost. The rest needs none.
+int commands_out_other(struct commands_out *c, const struct rdb_item *item,
+                       struct err *e) must_check;
+// How many of them degrade has left out.
+uint64_t commands_out_lost(const struct commands_out *c, enum loss what);
 
 #endif

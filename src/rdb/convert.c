@@ -31,18 +31,15 @@ struct convert_job {
     struct commands_out_options commands_options;
 };
 
-static void help(void)
-{
-    printf("usage: gunyu rdb convert --to VERSION [OPTIONS] -o OUTPUT FILE\n\n"
-           "Writes an RDB file as another version of the format, for another server.\n\n"
-           "      --to VERSION    a server, from redis-2.6 and valkey-7.2 on (redis-8 is for every "
-           "8.x);\n                      or aof, resp: commands instead of an RDB file\n"
-           "      --rdb-version N the version of the format instead\n"
-           "      --valkey        N is one of Valkey's (80 and above are by themselves)\n"
-           "      --for VERSION   the server that aof and resp are written for\n"
-           "%s%s\nWhich keys:\n%s",
-           OUTPUT_HELP, DEGRADE_HELP, selection_help);
-}
+static const char help[] =
+    "usage: gunyu rdb convert --to VERSION [OPTIONS] -o OUTPUT FILE\n\n"
+    "Writes an RDB file as another version of the format, for another server.\n\n"
+    "      --to VERSION    a server, from redis-2.6 and valkey-7.2 on (redis-8 is for every "
+    "8.x);\n                      or aof, resp: commands instead of an RDB file\n"
+    "      --rdb-version N the version of the format instead\n"
+    "      --valkey        N is one of Valkey's (80 and above are by themselves)\n"
+    "      --for VERSION   the server that aof and resp are written for\n" OUTPUT_HELP DEGRADE_HELP
+    "\n";
 
 // ---- into an RDB file ----
 
@@ -53,7 +50,7 @@ static int convert_items(const struct convert_job *job, struct rdb_input *in, st
     cli_progress_start(&progress, "convert", &job->output);
     for (; rc == RDB_ITEM; rc = rdb_input_next(in, item, e)) {
         int done = 0;
-        if (item->kind == RDB_KIND_RESIZEDB)
+        if (item->kind == RDB_KIND_RESIZEDB && t->whole)
             rdb_write_resizedb(w, item->db, item->db_size, item->expires_size);
         else if (item->kind != RDB_KIND_KEY)
             done = transfer_other(t, &w, 1, in, item, e);
@@ -87,12 +84,10 @@ static int to_rdb(const struct convert_job *job, struct rdb_input *in, struct rd
 static int command_item(const struct convert_job *job, struct rdb_input *in, struct rdb_item *item,
                         struct transfer *t, struct commands_out *c, struct err *e)
 {
-    if (item->kind == RDB_KIND_FUNCTION)
-        return commands_out_function(c, item->value, e);
-    if (item->kind == RDB_KIND_COMMAND)
-        commands_out_command(c, item);
+    if (item->kind == RDB_KIND_COMMAND && !t->whole)
+        return transfer_other(t, NULL, 0, in, item, e); // which says why not
     if (item->kind != RDB_KIND_KEY)
-        return 0;
+        return commands_out_other(c, item, e);
     t->items++;
     if (!selection_wants(job->wanted, item, t->now_ms))
         return 0;
@@ -115,9 +110,8 @@ static int to_commands(const struct convert_job *job, struct rdb_input *in, stru
         cli_progress_step(&progress, in, t->items);
     }
     cli_progress_end(&progress);
-    t->lost_uncounted = true;
     for (int i = 0; i < LOSSES; i++)
-        t->lost[i] = commands_out_lost(c) >> i & 1;
+        t->lost[i] = commands_out_lost(c, (enum loss)i);
     commands_out_free(c);
     return rc == RDB_DONE ? 0 : rc;
 }
@@ -129,14 +123,14 @@ static int run(const struct convert_job *job, struct err *e)
     struct rdb_input *in;
     struct rdb_item item;
     struct rdb_out *out;
-    int first = cli_input_open(&in, job->path, &item, e);
+    int first = cli_input_open(&in, job->path, &job->output, &item, e);
     if (first < 0)
         return first;
     char *dir = cli_output_dir(&job->output);
     struct transfer t = {
         .now_ms = clock_unix_ms(),
         .degrade = job->output.degrade,
-        .whole = true,
+        .whole = !selection_given(job->wanted),
         .size = selection_has_size(job->wanted) ? job->wanted : NULL,
         .spool.dir = dir,
     };
@@ -179,56 +173,46 @@ static int settle_target(struct convert_job *job, struct err *e)
     return rc;
 }
 
-static int take_option(struct convert_job *job, int c, struct err *e)
+static int take_option(void *arg, int c, const char *value)
 {
-    int rc = 0;
+    struct convert_job *job = arg;
     switch (c) {
     case OPTION_TO:
-        job->to = optarg;
+        job->to = value;
         break;
     case OPTION_RDB_VERSION:
-        job->number = optarg;
+        job->number = value;
         break;
     case OPTION_VALKEY:
         job->valkey = true;
         break;
     case OPTION_FOR:
-        job->server = optarg;
+        job->server = value;
         break;
     default:
-        if (!cli_output_option(&job->output, c, optarg))
-            selection_option(job->wanted, c, optarg, &rc, e);
+        cli_output_option(&job->output, c, value);
     }
-    return rc;
+    return EXIT_FINE;
 }
 
 int rdb_convert_main(int argc, char **argv)
 {
-    struct convert_job job = {.wanted = selection_new()};
-    struct option *options = verb_options(own_options, true);
+    struct rdb_unknown unknown = {0};
+    struct convert_job job = {.output.unknown = &unknown, .wanted = selection_new()};
+    const struct verb_syntax syntax = {.own = own_options,
+                                       .take = take_option,
+                                       .help = help,
+                                       .wanted = job.wanted,
+                                       .unknown = &unknown};
     struct err e = {0};
-    int c, status = -1;
-    while (status < 0 && (c = verb_option(argc, argv, options)) != -1) {
-        if (c == '?') {
-            status = EXIT_USAGE;
-        } else if (c == 'h') {
-            help();
-            status = EXIT_FINE;
-        } else if (take_option(&job, c, &e)) {
-            status = verb_usage("convert", "%s", e.msg);
-        }
-    }
-    job.path = optind < argc ? argv[optind] : NULL;
-    if (status < 0 && (!job.path || optind + 1 != argc))
-        status = verb_usage("convert", "name one RDB file");
-    if (status < 0 && !job.output.path)
-        status =
-            verb_usage("convert", "say where to write: --output FILE, or - for standard output");
-    if (status < 0 && settle_target(&job, &e))
-        status = verb_usage("convert", "%s", e.msg);
-    if (status < 0)
-        status = run(&job, &e) ? verb_failed("convert", &e) : EXIT_FINE;
+    int code = verb_parse(&syntax, &job, argc, argv);
+    if (code < 0)
+        code = cli_one_file("convert", &job.output, argc, argv, &job.path);
+    if (code < 0 && settle_target(&job, &e))
+        code = verb_usage("convert", "%s", e.msg);
+    if (code < 0)
+        code = run(&job, &e) ? verb_failed("convert", &e) : EXIT_FINE;
+    verb_skipped("convert", &unknown);
     selection_free(job.wanted);
-    free(options);
-    return status;
+    return code;
 }

@@ -73,6 +73,17 @@ int cli_login_endpoint(const struct cli_login *l, const char *uri, struct endpoi
     return 0;
 }
 
+int cli_one_file(const char *verb, const struct cli_output *o, int argc, char **argv,
+                 const char **path)
+{
+    if (argc - optind != 1)
+        return verb_usage(verb, "name one RDB file");
+    if (!o->path)
+        return verb_usage(verb, "say where to write: --output FILE, or - for standard output");
+    *path = argv[optind];
+    return -1;
+}
+
 void cli_progress_start(struct cli_progress *p, const char *verb, const struct cli_output *o)
 {
     p->verb = verb;
@@ -126,10 +137,11 @@ struct rdb_target cli_same_version(struct rdb_input *in)
                                rdb_is_valkey(rdb_input_reader(in))};
 }
 
-int cli_input_open(struct rdb_input **in, const char *path, struct rdb_item *first, struct err *e)
+int cli_input_open(struct rdb_input **in, const char *path, const struct cli_output *o,
+                   struct rdb_item *first, struct err *e)
 {
-    struct rdb_input_options o = {.check_crc = true};
-    int rc = rdb_input_open(in, path, &o, e);
+    struct rdb_input_options options = {.check_crc = true, .unknown = o->unknown};
+    int rc = rdb_input_open(in, path, &options, e);
     if (rc)
         return rc;
     rdb_reader_give_aux(rdb_input_reader(*in));

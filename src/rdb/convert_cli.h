@@ -18,8 +18,8 @@ enum {
 };
 
 #define OUTPUT_OPTIONS                                                                             \
-    {"help", no_argument, NULL, 'h'}, {"output", required_argument, NULL, 'o'},                    \
-        {"zstd", no_argument, NULL, OPTION_ZSTD}, {"gzip", no_argument, NULL, OPTION_GZIP},        \
+    {"output", required_argument, NULL, 'o'}, {"zstd", no_argument, NULL, OPTION_ZSTD},            \
+        {"gzip", no_argument, NULL, OPTION_GZIP},                                                  \
     {                                                                                              \
         "quiet", no_argument, NULL, OPTION_QUIET                                                   \
     }
@@ -33,6 +33,7 @@ struct cli_output {
     enum rdb_out_format format;
     bool quiet;
     bool degrade;
+    struct rdb_unknown *unknown; // policy for the input
 };
 
 // True when the option was one of OUTPUT_OPTIONS.
@@ -72,6 +73,11 @@ bool cli_login_option(struct cli_login *l, int option, const char *arg);
 int cli_login_endpoint(const struct cli_login *l, const char *uri, struct endpoint *out,
                        struct err *e) must_check;
 
+// The words after the options: one file; and there is an output. -1, or the exit code of what was
+// printed.
+int cli_one_file(const char *verb, const struct cli_output *o, int argc, char **argv,
+                 const char **path);
+
 // Progress over one input, on a terminal only.
 struct cli_progress {
     struct meter meter;
@@ -89,9 +95,9 @@ void cli_summary(const char *verb, const struct cli_output *o, const struct tran
 
 // The version to write what an input holds without converting it.
 struct rdb_target cli_same_version(struct rdb_input *in);
-// Opens an input and reads up to its first item, so that its version is known. *rc is RDB_ITEM,
+// Opens an input and reads up to its first item, so that its version is known. Returns RDB_ITEM,
 // RDB_DONE or an error (then *in is NULL).
-int cli_input_open(struct rdb_input **in, const char *path, struct rdb_item *first,
-                   struct err *e) must_check;
+int cli_input_open(struct rdb_input **in, const char *path, const struct cli_output *o,
+                   struct rdb_item *first, struct err *e) must_check;
 
 #endif

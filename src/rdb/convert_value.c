@@ -173,7 +173,7 @@ struct stream_walk {
 };
 
 // An ID that nobody owns has to have a consumer in older versions.
-static const char unowned_name[] = "gunyu-unowned";
+static const char unowned_name[] = "gunyu:nacked";
 
 static void put_fixed_len(char dst[9], uint64_t v)
 {
@@ -508,7 +508,7 @@ static int transfer_module_aux(struct transfer *t, struct rdb_writer *const *w, 
 }
 
 // Commands change keys that stand before them, wherever these went.
-static int transfer_command(struct transfer *t, struct rdb_writer *w, struct rdb_input *in,
+static int transfer_command(struct transfer *t, struct rdb_writer *const *w, struct rdb_input *in,
                             const struct rdb_item *item, struct err *e)
 {
     if (!t->whole ||
@@ -518,7 +518,7 @@ static int transfer_command(struct transfer *t, struct rdb_writer *w, struct rdb
             "%s: was saved while its server went on, and holds commands between its keys; "
             "load it into a server and dump it from there",
             rdb_input_name(in));
-    rdb_write_command(w, item->db, item->value);
+    rdb_write_command(*w, item->db, item->value);
     return 0;
 }
 
@@ -535,8 +535,9 @@ int transfer_other(struct transfer *t, struct rdb_writer *const *w, size_t n, st
     case RDB_KIND_MODULE_AUX:
         return transfer_module_aux(t, w, n, in, item, e);
     case RDB_KIND_COMMAND:
-        return transfer_command(t, w[0], in, item, e);
+        return transfer_command(t, w, in, item, e);
     case RDB_KIND_SLOT_IMPORT:
+        t->imports++;
         if (t->degrade)
             return 0;
         return err_set(
@@ -556,8 +557,9 @@ void transfer_describe_losses(const struct transfer *t, struct buf *dst)
         if (!t->lost[i])
             continue;
         buf_append_cstr(dst, dst->n ? ", " : "");
-        if (!t->lost_uncounted)
-            buf_printf(dst, "%llu ", (unsigned long long)t->lost[i]);
-        buf_append_cstr(dst, loss_words((enum loss)i));
+        buf_printf(dst, "%llu %s", (unsigned long long)t->lost[i], loss_words((enum loss)i));
     }
+    if (t->imports)
+        buf_printf(dst, "%s%llu imports of slots", dst->n ? ", " : "",
+                   (unsigned long long)t->imports);
 }

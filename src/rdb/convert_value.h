@@ -23,7 +23,7 @@ struct transfer {
     uint64_t keys;         // written
     uint64_t items;        // keys seen
     uint64_t lost[LOSSES]; // what could not be kept, under degrade
-    bool lost_uncounted;   // these are 0 and 1 only
+    uint64_t imports;      // slots that were being taken over, and are no more, under degrade
 };
 
 void transfer_free(struct transfer *t);

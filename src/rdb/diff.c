@@ -34,7 +34,6 @@ static const struct option own_options[] = {
     {"tmpdir", required_argument, NULL, OPT_TMPDIR},
     {"memory", required_argument, NULL, OPT_MEMORY},
     {"output", required_argument, NULL, 'o'},
-    {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
@@ -53,7 +52,8 @@ static const char usage_text[] =
     "                       server cannot tell them exactly)\n"
     "  --ignore-ttl         do not compare expiries\n"
     "  --tmpdir DIR         for temporary files ($TMPDIR, else /tmp)\n"
-    "  --memory SIZE        for comparing (64m)\n";
+    "  --memory SIZE        for comparing (64m)\n"
+    "\n";
 
 enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_JSONL };
 
@@ -90,48 +90,42 @@ static int trouble(const char *verb, const struct err *e)
 }
 
 // 0, or EXIT_USAGE after the line is printed.
-static int take_option(struct diff *d, const char *verb, int c, struct selection *s)
+static int take_option(void *job, int c, const char *arg)
 {
     static const char *const formats[] = {"text", "json", "jsonl"};
-    struct err e = {0};
+    static const char verb[] = "diff";
+    struct diff *d = job;
     uint64_t v;
-    int rc = 0;
     switch (c) {
     case OPT_FORMAT:
         for (int i = 0; i < 3; i++) {
-            if (strcmp(optarg, formats[i]) == 0) {
+            if (strcmp(arg, formats[i]) == 0) {
                 d->format = (enum format)i;
                 return 0;
             }
         }
-        return verb_usage(verb, "--format: expected text, json or jsonl, not \"%.40s\"", optarg);
+        return verb_usage(verb, "--format: expected text, json or jsonl, not \"%.40s\"", arg);
     case OPT_LIMIT:
-        if (!slice_u64(slice_cstr(optarg), &d->limit))
-            return verb_usage(verb, "--limit: expected a number, not \"%.40s\"", optarg);
+        if (!slice_u64(slice_cstr(arg), &d->limit))
+            return verb_usage(verb, "--limit: expected a number, not \"%.40s\"", arg);
         return 0;
     case OPT_TOLERANCE:
-        if (!slice_i64(slice_cstr(optarg), &d->tolerance) || d->tolerance < 0)
-            return verb_usage(verb, "--ttl-tolerance: expected milliseconds, not \"%.40s\"",
-                              optarg);
+        if (!slice_i64(slice_cstr(arg), &d->tolerance) || d->tolerance < 0)
+            return verb_usage(verb, "--ttl-tolerance: expected milliseconds, not \"%.40s\"", arg);
         return 0;
     case OPT_IGNORE_TTL:
         d->rules.ignore_ttl = true;
         return 0;
     case OPT_TMPDIR:
-        d->tmpdir = optarg;
+        d->tmpdir = arg;
         return 0;
     case 'o':
-        d->output = optarg;
-        return 0;
-    case OPT_MEMORY:
-        if (!verb_size(optarg, &v) || v < MIN_MEMORY || v > SIZE_MAX / 4)
-            return verb_usage(verb, "--memory: expected a size of at least 1m, not \"%.40s\"",
-                              optarg);
-        d->rules.memory = (size_t)v;
+        d->output = arg;
         return 0;
     default:
-        if (selection_option(s, c, optarg, &rc, &e) && rc)
-            return verb_usage(verb, "%s", e.msg);
+        if (!verb_size(arg, &v) || v < MIN_MEMORY || v > SIZE_MAX / 4)
+            return verb_usage(verb, "--memory: expected a size of at least 1m, not \"%.40s\"", arg);
+        d->rules.memory = (size_t)v;
         return 0;
     }
 }
@@ -157,22 +151,16 @@ static int take_side(struct diff_side *s, const char *verb, const char *name)
 // -1: go on; else the exit code.
 static int take_options(struct diff *d, struct selection *s, int argc, char **argv)
 {
-    struct option *all = verb_options(own_options, true);
-    int c, exit_code = -1;
-    while (exit_code < 0 && (c = verb_option(argc, argv, all)) != -1) {
-        if (c == 'h') {
-            printf("%s%s", usage_text, selection_help);
-            exit_code = EXIT_EQUAL;
-        } else if (c == '?') {
-            exit_code = EXIT_TROUBLE;
-        } else {
-            int rc = take_option(d, argv[0], c, s);
-            exit_code = rc ? rc : -1;
-        }
-    }
-    free(all);
+    struct rdb_unknown *unknown = &d->sides[0].unknown;
+    const struct verb_syntax syntax = {.own = own_options,
+                                       .take = take_option,
+                                       .help = usage_text,
+                                       .wanted = s,
+                                       .unknown = unknown};
+    int exit_code = verb_parse(&syntax, d, argc, argv);
     if (exit_code >= 0)
         return exit_code;
+    d->sides[1].unknown = *unknown;
     if (argc - optind != 2)
         return verb_usage(argv[0], "expected two things to compare, not %d", argc - optind);
     if (selection_has_size(s))
@@ -440,6 +428,7 @@ int rdb_diff_main(int argc, char **argv)
     if (exit_code < 0)
         exit_code = run(&d, argv[0]);
     for (int i = 0; i < 2; i++) {
+        verb_skipped(argv[0], &d.sides[i].unknown);
         diff_store_free(d.sides[i].store);
         endpoint_free(&d.sides[i].endpoint);
     }

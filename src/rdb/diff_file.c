@@ -44,7 +44,8 @@ static int take_key(struct diff_side *s, struct rdb_input *in, const struct rdb_
 int diff_read_file(struct diff_side *s, struct err *e)
 {
     struct rdb_input *in;
-    int rc = rdb_input_open(&in, s->name, &(struct rdb_input_options){.check_crc = true}, e);
+    struct rdb_input_options o = {.check_crc = true, .unknown = &s->unknown};
+    int rc = rdb_input_open(&in, s->name, &o, e);
     if (rc)
         return rc;
     struct diff_digest d;

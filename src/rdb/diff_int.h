@@ -85,8 +85,9 @@ struct diff_side {
     struct endpoint endpoint; // live
     char shown[300];          // name without secrets
     const struct selection *selection;
-    int64_t now_ms;    // when the comparison began
-    bool drop_expired; // by then
+    struct rdb_unknown unknown; // a file's
+    int64_t now_ms;             // when the comparison began
+    bool drop_expired;          // by then
     struct diff_store *store;
     uint64_t expired;  // left out
     bool ttl_is_rough; // a server that tells only what is left to live

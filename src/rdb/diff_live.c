@@ -203,9 +203,11 @@ static int take_dump(struct live *l, const struct live_key *k, struct err *e)
     if (r.root.type != RESP_BULK)
         return refused(l, &r, "DUMP", e);
     rc = decode(l, k, r.root.text, e);
-    if (rc)
-        return err_wrap(e, "%s: DUMP of db %d, key \"%.*s\"", l->side->shown, l->db,
-                        (int)(k->n < 80 ? k->n : 80), key_name(l, k).p);
+    if (rc) {
+        err_wrap(e, "%s: DUMP of db %d, key \"%.*s\"", l->side->shown, l->db,
+                 (int)(k->n < 80 ? k->n : 80), key_name(l, k).p);
+        return rc;
+    }
     return keep(l, k, e);
 }
 

@@ -27,14 +27,11 @@ struct dump_job {
     bool meter_on;
 };
 
-static void help(void)
-{
-    printf(
-        "usage: gunyu rdb dump --from URI [OPTIONS] -o OUTPUT\n\n"
-        "Has a server make an RDB file as it does for a replica, and writes it.\n\n"
-        "      --from URI           redis://[user[:password]@]host[:port], rediss:// or unix://\n"
-        "      --psync-command WORD where PSYNC is renamed\n" LOGIN_HELP OUTPUT_HELP);
-}
+static const char help[] =
+    "usage: gunyu rdb dump --from URI [OPTIONS] -o OUTPUT\n\n"
+    "Has a server make an RDB file as it does for a replica, and writes it.\n\n"
+    "      --from URI           redis://[user[:password]@]host[:port], rediss:// or unix://\n"
+    "      --psync-command WORD where PSYNC is renamed\n" LOGIN_HELP OUTPUT_HELP;
 
 static void on_progress(void *arg, uint64_t have, uint64_t size)
 {
@@ -88,37 +85,34 @@ static int run(struct dump_job *job, struct err *e)
     return rc;
 }
 
+static int take_option(void *arg, int c, const char *value)
+{
+    struct dump_job *job = arg;
+    if (c == OPTION_FROM)
+        job->from = value;
+    else if (c == OPTION_PSYNC)
+        job->psync_command = value;
+    else if (!cli_output_option(&job->output, c, value))
+        cli_login_option(&job->login, c, value);
+    return EXIT_FINE;
+}
+
 int rdb_dump_main(int argc, char **argv)
 {
     struct dump_job job = {.psync_command = "PSYNC"};
-    struct option *options = verb_options(own_options, false);
+    const struct verb_syntax syntax = {.own = own_options, .take = take_option, .help = help};
     struct err e = {0};
-    int c, status = -1;
-    while (status < 0 && (c = verb_option(argc, argv, options)) != -1) {
-        if (c == '?') {
-            status = EXIT_USAGE;
-        } else if (c == 'h') {
-            help();
-            status = EXIT_FINE;
-        } else if (c == OPTION_FROM) {
-            job.from = optarg;
-        } else if (c == OPTION_PSYNC) {
-            job.psync_command = optarg;
-        } else if (!cli_output_option(&job.output, c, optarg)) {
-            cli_login_option(&job.login, c, optarg);
-        }
-    }
-    if (status < 0 && optind != argc)
-        status = verb_usage("dump", "\"%.40s\" is not an option; the server is named with --from",
-                            argv[optind]);
-    if (status < 0 && !job.from)
-        status = verb_usage("dump", "say from which server: --from URI");
-    if (status < 0 && !job.output.path)
-        status = verb_usage("dump", "say where to write: --output FILE, or - for standard output");
-    if (status < 0)
-        status = run(&job, &e) == 0     ? EXIT_FINE
-                 : e.code == ERR_CONFIG ? verb_usage("dump", "%s", e.msg)
-                                        : verb_failed("dump", &e);
-    free(options);
-    return status;
+    int code = verb_parse(&syntax, &job, argc, argv);
+    if (code < 0 && optind != argc)
+        code = verb_usage("dump", "\"%.40s\" is not an option; the server is named with --from",
+                          argv[optind]);
+    if (code < 0 && !job.from)
+        code = verb_usage("dump", "say from which server: --from URI");
+    if (code < 0 && !job.output.path)
+        code = verb_usage("dump", "say where to write: --output FILE, or - for standard output");
+    if (code < 0)
+        code = run(&job, &e) == 0     ? EXIT_FINE
+               : e.code == ERR_CONFIG ? verb_usage("dump", "%s", e.msg)
+                                      : verb_failed("dump", &e);
+    return code;
 }

@@ -115,7 +115,8 @@ static int handshake_event(struct pull *p, bool *begins, bool *more, struct err 
         break;
     case PSYNC_ERROR:
         *e = p->psync.error;
-        return err_wrap(e, "%s", p->peer);
+        err_wrap(e, "%s", p->peer);
+        return e->code;
     case PSYNC_CONTINUED: // cannot be: nothing was there to go on from
         return err_set(e, ERR_PROTOCOL, "%s: no snapshot was sent", p->peer);
     default:

@@ -14,13 +14,10 @@ struct filter_job {
     const char *path;
 };
 
-static void help(void)
-{
-    printf("usage: gunyu rdb filter [OPTIONS] -o OUTPUT FILE\n\n"
-           "Writes the selected keys of an RDB file, and its functions, into another of the same "
-           "version.\n\n" OUTPUT_HELP DEGRADE_HELP "\nWhich keys:\n%s",
-           selection_help);
-}
+static const char help[] =
+    "usage: gunyu rdb filter [OPTIONS] -o OUTPUT FILE\n\n"
+    "Writes the selected keys of an RDB file, and its functions, into another of the same "
+    "version.\n\n" OUTPUT_HELP DEGRADE_HELP "\n";
 
 static int take_over(const struct filter_job *job, struct rdb_input *in, struct rdb_item *item,
                      int rc, struct transfer *t, struct rdb_writer *w, struct err *e)
@@ -49,7 +46,7 @@ static int run(const struct filter_job *job, struct err *e)
     struct rdb_item item;
     struct rdb_out *out = NULL;
     struct rdb_writer *w = NULL;
-    int rc = cli_input_open(&in, job->path, &item, e);
+    int rc = cli_input_open(&in, job->path, &job->output, &item, e);
     if (rc < 0)
         return rc;
     char *dir = cli_output_dir(&job->output);
@@ -79,32 +76,29 @@ static int run(const struct filter_job *job, struct err *e)
     return rc;
 }
 
+static int take_option(void *arg, int c, const char *value)
+{
+    struct filter_job *job = arg;
+    cli_output_option(&job->output, c, value);
+    return EXIT_FINE;
+}
+
 int rdb_filter_main(int argc, char **argv)
 {
-    struct filter_job job = {.wanted = selection_new()};
-    struct option *options = verb_options(own_options, true);
+    struct rdb_unknown unknown = {0};
+    struct filter_job job = {.output.unknown = &unknown, .wanted = selection_new()};
+    const struct verb_syntax syntax = {.own = own_options,
+                                       .take = take_option,
+                                       .help = help,
+                                       .wanted = job.wanted,
+                                       .unknown = &unknown};
     struct err e = {0};
-    int c, rc = 0, status = -1;
-    while (status < 0 && (c = verb_option(argc, argv, options)) != -1) {
-        if (c == '?') {
-            status = EXIT_USAGE;
-        } else if (c == 'h') {
-            help();
-            status = EXIT_FINE;
-        } else if (!cli_output_option(&job.output, c, optarg) &&
-                   selection_option(job.wanted, c, optarg, &rc, &e) && rc) {
-            status = verb_usage("filter", "%s", e.msg);
-        }
-    }
-    job.path = optind < argc ? argv[optind] : NULL;
-    if (status < 0 && (!job.path || optind + 1 != argc))
-        status = verb_usage("filter", "name one RDB file");
-    if (status < 0 && !job.output.path)
-        status =
-            verb_usage("filter", "say where to write: --output FILE, or - for standard output");
-    if (status < 0)
-        status = run(&job, &e) ? verb_failed("filter", &e) : EXIT_FINE;
+    int code = verb_parse(&syntax, &job, argc, argv);
+    if (code < 0)
+        code = cli_one_file("filter", &job.output, argc, argv, &job.path);
+    if (code < 0)
+        code = run(&job, &e) ? verb_failed("filter", &e) : EXIT_FINE;
+    verb_skipped("filter", &unknown);
     selection_free(job.wanted);
-    free(options);
-    return status;
+    return code;
 }

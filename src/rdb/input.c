@@ -12,6 +12,8 @@
 // The window: big enough that reads are few, small enough to stay in the cache.
 #define WINDOW ((size_t)512 << 10)
 
+enum { SKIPPED_LISTED = 20, SKIPPED_TEXT = 300 };
+
 struct rdb_input {
     struct unpack *file;
     struct rdb_reader *r;
@@ -21,6 +23,7 @@ struct rdb_input {
     bool in_value; // the item last given was a key
     int db;
     struct slice key; // of it
+    struct rdb_unknown *unknown;
 };
 
 int rdb_input_open(struct rdb_input **out, const char *path, const struct rdb_input_options *o,
@@ -34,7 +37,8 @@ int rdb_input_open(struct rdb_input **out, const char *path, const struct rdb_in
     struct rdb_input *in = xcalloc(1, sizeof(*in));
     in->file = file;
     in->r = rdb_reader_new(o->check_crc);
-    rdb_reader_skip_unknown(in->r, o->skip_unknown);
+    in->unknown = o->unknown;
+    rdb_reader_skip_unknown(in->r, o->unknown && o->unknown->skip);
     in->cap = WINDOW;
     in->win = xmalloc(in->cap);
     *out = in;
@@ -154,6 +158,20 @@ static int said(struct rdb_input *in, int rc, struct err *e)
     return rc;
 }
 
+// A file that is read twice is noted once.
+static void note_skipped(struct rdb_input *in, const struct rdb_item *item)
+{
+    struct rdb_unknown *u = in->unknown;
+    char *line = xasprintf(
+        "%s: byte %llu: %.*s\n", rdb_input_name(in), (unsigned long long)item->start,
+        (int)(item->value.n < SKIPPED_TEXT ? item->value.n : SKIPPED_TEXT), item->value.p);
+    bool noted = u->list.n && strstr(buf_cstr(&u->list), line);
+    u->n += !noted;
+    if (!noted && u->n <= SKIPPED_LISTED)
+        buf_append_cstr(&u->list, line);
+    free(line);
+}
+
 int rdb_input_next(struct rdb_input *in, struct rdb_item *item, struct err *e)
 {
     // In a step of its own, so that a file that ends in the value is reported with the key.
@@ -166,6 +184,8 @@ int rdb_input_next(struct rdb_input *in, struct rdb_item *item, struct err *e)
         if (rc)
             return rc;
     }
+    if (rc == RDB_ITEM && item->kind == RDB_KIND_SKIPPED)
+        note_skipped(in, item);
     in->in_value = rc == RDB_ITEM && item->kind == RDB_KIND_KEY;
     in->key = item->key;
     in->db = item->db;

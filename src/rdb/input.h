@@ -11,9 +11,16 @@
 
 struct rdb_input;
 
+// Policy for what only a server newer than this build can have written, and what came of it.
+struct rdb_unknown {
+    bool skip;       // as far as that is safe; else it is an error
+    uint64_t n;      // things skipped
+    struct buf list; // the first of them, a line each; free with buf_free
+};
+
 struct rdb_input_options {
     bool check_crc;
-    bool skip_unknown; // policy for what a future version may bring: skip, count and list
+    struct rdb_unknown *unknown; // NULL: an error
 };
 
 // Fails for what is missing, unreadable, a directory or empty, with a text that names the path.

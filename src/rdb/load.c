@@ -53,17 +53,22 @@ static const struct option own_options[] = {
     {"module-aux", required_argument, NULL, OPT_REPLAY + 4},
     {"max-restore", required_argument, NULL, OPT_REPLAY + 5},
     {"on-unsupported", required_argument, NULL, OPT_REPLAY + 6},
-    {"no-restore", no_argument, NULL, OPT_REPLAY + 7},
-    {"help", no_argument, NULL, 'h'},
+    {"unknown", required_argument, NULL, OPT_REPLAY + 7},
+    {"no-restore", no_argument, NULL, OPT_REPLAY + 8},
     {NULL, 0, NULL, 0},
 };
 
 // The keys of the configuration that OPT_REPLAY + n sets; the value follows.
 static const char *const replay_options[] = {
-    "--rdb.load.replay.keyExists=",       "--rdb.load.replay.targetDb=",
-    "--rdb.load.replay.targetDbMap=",     "--rdb.load.replay.functionExists=",
-    "--rdb.load.replay.moduleAuxPolicy=", "--rdb.load.replay.maxProtoBulkLen=",
-    "--rdb.load.replay.onUnsupported=",   "--rdb.load.replay.replayRdbEnableRestore=false",
+    "--rdb.load.replay.keyExists=",
+    "--rdb.load.replay.targetDb=",
+    "--rdb.load.replay.targetDbMap=",
+    "--rdb.load.replay.functionExists=",
+    "--rdb.load.replay.moduleAuxPolicy=",
+    "--rdb.load.replay.maxProtoBulkLen=",
+    "--rdb.load.replay.onUnsupported=",
+    "--rdb.load.replay.onUnknown=",
+    "--rdb.load.replay.replayRdbEnableRestore=false",
 };
 
 static const char usage_text[] =
@@ -89,6 +94,7 @@ static const char usage_text[] =
     "  --functions WHAT     replace (default), flush, append\n"
     "  --module-aux WHAT    fail (default), skip\n"
     "  --on-unsupported WHAT what the target cannot hold: fail (default), degrade\n"
+    "  --unknown WHAT       what only a newer server can have written: fail (default), skip\n"
     "  --max-restore SIZE   bigger values are rebuilt by commands, a piece at a time\n"
     "  --no-restore         all values are\n";
 
@@ -157,18 +163,18 @@ static bool take_rate(struct load_rate *rate, const char *text)
 }
 
 // 0, or an exit code after the line is printed.
-static int take_option(struct job *j, const char *verb, int c, struct selection *s)
+static int take_option(void *arg, int c, const char *value)
 {
-    struct err e = {0};
+    static const char verb[] = "load";
+    struct job *j = arg;
     uint64_t v;
     int64_t n;
-    int rc = 0;
     switch (c) {
     case OPT_TO:
-        j->to = optarg;
+        j->to = value;
         return 0;
     case OPT_CONF:
-        j->conf = optarg;
+        j->conf = value;
         return 0;
     case OPT_RESUME:
         j->plan.resume = true;
@@ -177,27 +183,24 @@ static int take_option(struct job *j, const char *verb, int c, struct selection 
         j->quiet = true;
         return 0;
     case OPT_PARALLEL:
-        if (!slice_i64(slice_cstr(optarg), &n) || n < 1 || n > MAX_PARALLEL)
+        if (!slice_i64(slice_cstr(value), &n) || n < 1 || n > MAX_PARALLEL)
             return verb_usage(verb, "--parallel: expected 1 to %d, not \"%.40s\"", MAX_PARALLEL,
-                              optarg);
+                              value);
         j->parallel = (size_t)n;
         return 0;
     case OPT_KEYS_RATE:
     case OPT_BYTES_RATE:
-        if (!take_rate(c == OPT_KEYS_RATE ? &j->plan.keys : &j->plan.bytes, optarg))
-            return verb_usage(verb, "a rate is a number above 0, not \"%.40s\"", optarg);
+        if (!take_rate(c == OPT_KEYS_RATE ? &j->plan.keys : &j->plan.bytes, value))
+            return verb_usage(verb, "a rate is a number above 0, not \"%.40s\"", value);
         return 0;
     case OPT_WINDOW:
-        if (!verb_size(optarg, &v) || v < MIN_WINDOW || v > INT64_MAX / 2)
+        if (!verb_size(value, &v) || v < MIN_WINDOW || v > INT64_MAX / 2)
             return verb_usage(verb, "--window: expected a size of at least 4m, not \"%.40s\"",
-                              optarg);
+                              value);
         j->plan.window = (int64_t)v;
         return 0;
     default:
-        if (c >= OPT_REPLAY && c < OPT_REPLAY + (int)(sizeof(replay_options) / sizeof(char *)))
-            add_flag(j, xasprintf("%s%s", replay_options[c - OPT_REPLAY], optarg ? optarg : ""));
-        else if (selection_option(s, c, optarg, &rc, &e) && rc)
-            return verb_usage(verb, "%s", e.msg);
+        add_flag(j, xasprintf("%s%s", replay_options[c - OPT_REPLAY], value ? value : ""));
         return 0;
     }
 }
@@ -205,20 +208,9 @@ static int take_option(struct job *j, const char *verb, int c, struct selection 
 // -1: go on; else the exit code.
 static int take_options(struct job *j, struct selection *s, int argc, char **argv)
 {
-    struct option *all = verb_options(own_options, true);
-    int c, exit_code = -1;
-    while (exit_code < 0 && (c = verb_option(argc, argv, all)) != -1) {
-        if (c == 'h') {
-            printf("%s%s", usage_text, selection_help);
-            exit_code = EXIT_FINE;
-        } else if (c == '?') {
-            exit_code = EXIT_USAGE;
-        } else {
-            int rc = take_option(j, argv[0], c, s);
-            exit_code = rc ? rc : -1;
-        }
-    }
-    free(all);
+    const struct verb_syntax syntax = {
+        .own = own_options, .take = take_option, .help = usage_text, .wanted = s};
+    int exit_code = verb_parse(&syntax, j, argc, argv);
     j->files = argv + optind;
     j->files_n = (size_t)(argc - optind);
     if (exit_code >= 0)
@@ -431,6 +423,7 @@ static void summarize(const struct job *j, size_t i)
     add_count(line, sizeof(line), r->ignored, "left as the target has them");
     add_count(line, sizeof(line), r->replaced, "replaced");
     add_count(line, sizeof(line), r->functions, "function libraries");
+    add_count(line, sizeof(line), r->unknown, "unknown things skipped");
     for (int w = 0; w < LOSSES; w++)
         if (r->degraded[w]) {
             char what[80];
@@ -457,8 +450,10 @@ static int finish(struct job *j, const char *verb)
     if (j->rc) {
         struct err e = j->err;
         size_t n = strlen(e.msg);
-        snprintf(e.msg + n, sizeof(e.msg) - n, " (%llu keys were sent before%s)",
-                 (unsigned long long)keys, j->plan.resume ? "; run the same command to go on" : "");
+        if (keys)
+            snprintf(e.msg + n, sizeof(e.msg) - n, " (%llu keys were sent before%s)",
+                     (unsigned long long)keys,
+                     j->plan.resume ? "; run the same command to go on" : "");
         verb_failed(verb, &e);
     }
     fflush(NULL);

@@ -396,10 +396,12 @@ static void start_load(struct loading *l)
         .functions = r->functions,
         .restore_enabled = r->restore_enabled,
         .skip_module_aux = r->skip_module_aux,
+        .skip_unknown = r->skip_unknown,
         .degrade = r->degrade,
         .max_restore = r->max_restore,
         .target_version = l->server.version,
         .target_is_valkey = l->server.is_valkey,
+        .target_missing = l->server.missing,
         .temp_tag = l->temp_tag,
         .map_db = map_db,
         .hold_expiry = keep_expiry,
@@ -580,6 +582,7 @@ static void take_stats(struct loading *l)
     l->r->ignored = s.keys_ignored;
     l->r->replaced = s.keys_replaced;
     l->r->functions = s.functions;
+    l->r->unknown = s.unknown;
     for (int i = 0; i < LOSSES; i++)
         l->r->degraded[i] = s.degraded[i];
     show_progress(l, &s);

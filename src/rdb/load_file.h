@@ -42,7 +42,7 @@ struct load_outcome {
     char id[41]; // of the file; "" before its head was read
     bool was_done, resumed;
     uint64_t from; // byte of the RDB that the load went on at
-    uint64_t keys, filtered, expired, ignored, replaced, functions;
+    uint64_t keys, filtered, expired, ignored, replaced, functions, unknown;
     uint64_t degraded[LOSSES];
     bool abandoned; // a read of standard input is still under way: the process must end by _exit
 };

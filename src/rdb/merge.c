@@ -38,16 +38,12 @@ struct merge {
     struct cli_progress progress;
 };
 
-static void help(void)
-{
-    printf("usage: gunyu rdb merge [OPTIONS] -o OUTPUT FILE FILE...\n\n"
-           "Writes the keys of several RDB files into one, of the newest version among them.\n\n"
-           "      --on-conflict WHAT  a key that stands in several files: error (default), first, "
-           "last,\n"
-           "                          or none: do not look, for files that cannot share one\n%s%s\n"
-           "Which keys:\n%s",
-           OUTPUT_HELP, DEGRADE_HELP, selection_help);
-}
+static const char help[] =
+    "usage: gunyu rdb merge [OPTIONS] -o OUTPUT FILE FILE...\n\n"
+    "Writes the keys of several RDB files into one, of the newest version among them.\n\n"
+    "      --on-conflict WHAT  a key that stands in several files: error (default), first, last,\n"
+    "                          or none: do not look, for files that cannot share one\n" OUTPUT_HELP
+        DEGRADE_HELP "\n";
 
 // Each item of each file; ends at the first result of fn that is not 0.
 typedef int item_fn(struct merge *m, struct rdb_input *in, struct rdb_item *item, struct err *e);
@@ -57,7 +53,7 @@ static int each_item(struct merge *m, item_fn *fn, struct err *e)
     for (int i = 0; i < m->job->n; i++) {
         struct rdb_input *in;
         struct rdb_item item;
-        int rc = cli_input_open(&in, m->job->paths[i], &item, e);
+        int rc = cli_input_open(&in, m->job->paths[i], &m->job->output, &item, e);
         if (rc < 0)
             return rc;
         merge_functions_next_file(&m->functions);
@@ -83,7 +79,7 @@ static int settle_version(struct merge *m, struct err *e)
     for (int i = 0; i < m->job->n; i++) {
         struct rdb_input *in;
         struct rdb_item item;
-        int rc = cli_input_open(&in, m->job->paths[i], &item, e);
+        int rc = cli_input_open(&in, m->job->paths[i], &m->job->output, &item, e);
         if (rc < 0)
             return rc;
         struct rdb_target of = cli_same_version(in);
@@ -160,8 +156,8 @@ static int take(struct merge *m, struct rdb_input *in, struct rdb_item *item, st
         if (rc || !keep)
             return rc;
     }
-    // What the files say of themselves is true of the first one at most.
-    if (item->kind == RDB_KIND_AUX && m->functions.file > 1)
+    // What the files say of themselves is true of the first one at most; scripts add up.
+    if (item->kind == RDB_KIND_AUX && m->functions.file > 1 && !slice_eq(item->key, SLICE("lua")))
         return 0;
     if (item->kind != RDB_KIND_KEY)
         return transfer_other(&m->t, &m->w, 1, in, item, e);
@@ -230,7 +226,7 @@ static int run(const struct merge_job *job, struct err *e)
     return rc;
 }
 
-static int take_option(struct merge_job *job, int c, struct err *e)
+static int take_option(void *arg, int c, const char *value)
 {
     static const char *const words[] = {
         [CONFLICT_ERROR] = "error",
@@ -238,20 +234,19 @@ static int take_option(struct merge_job *job, int c, struct err *e)
         [CONFLICT_LAST] = "last",
         [CONFLICT_NONE] = "none",
     };
-    int rc = 0;
+    struct merge_job *job = arg;
     if (c != OPTION_CONFLICT) {
-        if (!cli_output_option(&job->output, c, optarg))
-            selection_option(job->wanted, c, optarg, &rc, e);
-        return rc;
+        cli_output_option(&job->output, c, value);
+        return EXIT_FINE;
     }
     for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
-        if (strcmp(words[i], optarg) == 0) {
+        if (strcmp(words[i], value) == 0) {
             job->conflict = (enum conflict)i;
-            return 0;
+            return EXIT_FINE;
         }
     }
-    return err_set(e, ERR_CONFIG, "--on-conflict is error, first, last or none, not \"%.20s\"",
-                   optarg);
+    return verb_usage("merge", "--on-conflict: expected error, first, last or none, not \"%.20s\"",
+                      value);
 }
 
 static int checked(const struct merge_job *job)
@@ -269,27 +264,22 @@ static int checked(const struct merge_job *job)
 
 int rdb_merge_main(int argc, char **argv)
 {
-    struct merge_job job = {.wanted = selection_new()};
-    struct option *options = verb_options(own_options, true);
+    struct rdb_unknown unknown = {0};
+    struct merge_job job = {.output.unknown = &unknown, .wanted = selection_new()};
+    const struct verb_syntax syntax = {.own = own_options,
+                                       .take = take_option,
+                                       .help = help,
+                                       .wanted = job.wanted,
+                                       .unknown = &unknown};
     struct err e = {0};
-    int c, status = -1;
-    while (status < 0 && (c = verb_option(argc, argv, options)) != -1) {
-        if (c == '?') {
-            status = EXIT_USAGE;
-        } else if (c == 'h') {
-            help();
-            status = EXIT_FINE;
-        } else if (take_option(&job, c, &e)) {
-            status = verb_usage("merge", "%s", e.msg);
-        }
-    }
+    int code = verb_parse(&syntax, &job, argc, argv);
     job.paths = argv + optind;
     job.n = argc - optind;
-    if (status < 0)
-        status = checked(&job);
-    if (status < 0)
-        status = run(&job, &e) ? verb_failed("merge", &e) : EXIT_FINE;
+    if (code < 0)
+        code = checked(&job);
+    if (code < 0)
+        code = run(&job, &e) ? verb_failed("merge", &e) : EXIT_FINE;
+    verb_skipped("merge", &unknown);
     selection_free(job.wanted);
-    free(options);
-    return status;
+    return code;
 }

@@ -23,11 +23,8 @@ static struct commands_out *commands(struct print *p)
 
 static int resp_other(struct print *p, const struct rdb_item *item, struct err *e)
 {
-    if (item->kind == RDB_KIND_FUNCTION)
-        return commands_out_function(commands(p), item->value, e);
-    if (item->kind == RDB_KIND_COMMAND)
-        commands_out_command(commands(p), item);
-    return 0;
+    // Whether the global data of modules may be left out is told by --module-aux.
+    return item->kind == RDB_KIND_MODULE_AUX ? 0 : commands_out_other(commands(p), item, e);
 }
 
 static int resp_key(struct print *p, const struct rdb_item *item, struct err *e)
@@ -43,9 +40,9 @@ static const struct print_format *const formats[] = {&print_line, &print_json, &
 struct arguments {
     const char *file, *output;
     const struct print_format *format;
-    bool no_key, no_value, module_aux_fails, skip_unknown;
-    bool selected; // an option of the selection was given
+    bool no_key, no_value, module_aux_fails;
     struct selection *selection;
+    struct rdb_unknown unknown;
 };
 
 static const char help[] =
@@ -60,11 +57,9 @@ static const char help[] =
     "  -o, --output FILE    instead of standard output; appears when it is complete\n"
     "  --no-key             leave out the keys\n"
     "  --no-value           leave out the values\n"
-    "  --module-aux POLICY  data that modules keep beside the keys: skip (default), fail\n"
-    "  --skip-unknown       pass over what a newer server may have written, as far as possible\n"
-    "\n";
+    "  --module-aux POLICY  data that modules keep beside the keys: skip (default), fail\n";
 
-enum { OPT_FORMAT = 256, OPT_NO_KEY, OPT_NO_VALUE, OPT_MODULE_AUX, OPT_SKIP_UNKNOWN };
+enum { OPT_FORMAT = 256, OPT_NO_KEY, OPT_NO_VALUE, OPT_MODULE_AUX };
 
 static const struct option options[] = {
     {"format", required_argument, NULL, OPT_FORMAT},
@@ -72,8 +67,6 @@ static const struct option options[] = {
     {"no-key", no_argument, NULL, OPT_NO_KEY},
     {"no-value", no_argument, NULL, OPT_NO_VALUE},
     {"module-aux", required_argument, NULL, OPT_MODULE_AUX},
-    {"skip-unknown", no_argument, NULL, OPT_SKIP_UNKNOWN},
-    {"help", no_argument, NULL, 'h'},
     {0},
 };
 
@@ -88,18 +81,14 @@ static int one(struct print *p, const struct arguments *a, const struct rdb_item
     case RDB_KIND_TEMPLATE:
         return 0;
     case RDB_KIND_KEY:
-        if (a->selected && !selection_wants(a->selection, item, now_ms))
+        if (selection_given(a->selection) && !selection_wants(a->selection, item, now_ms))
             return 0;
-        if (a->selected && selection_has_size(a->selection)) {
+        if (selection_has_size(a->selection)) {
             int rc = selection_takes(a->selection, p->in, &wanted, e);
             if (rc < 0 || !wanted)
                 return rc;
         }
         return f->key(p, item, e);
-    case RDB_KIND_SKIPPED:
-        fprintf(stderr, "gunyu rdb print: %s: byte %llu: skipped: %.*s\n", rdb_input_name(p->in),
-                (unsigned long long)item->start, (int)item->value.n, item->value.p);
-        break;
     case RDB_KIND_MODULE_AUX:
         if (a->module_aux_fails)
             return err_set(e, ERR_UNSUPPORTED,
@@ -111,7 +100,7 @@ static int one(struct print *p, const struct arguments *a, const struct rdb_item
     default:
         break;
     }
-    return f->other && !a->selected ? f->other(p, item, e) : 0;
+    return f->other && !selection_given(a->selection) ? f->other(p, item, e) : 0;
 }
 
 // Leaves out what is there of an entry that could not be completed.
@@ -146,10 +135,10 @@ static int print_all(struct print *p, const struct arguments *a, struct err *e)
     return rc < 0 ? rc : 0;
 }
 
-static int run(const struct arguments *a, struct err *e)
+static int run(struct arguments *a, struct err *e)
 {
     struct print p = {.no_key = a->no_key, .no_value = a->no_value};
-    struct rdb_input_options o = {.check_crc = true, .skip_unknown = a->skip_unknown};
+    struct rdb_input_options o = {.check_crc = true, .unknown = &a->unknown};
     int rc = rdb_input_open(&p.in, a->file, &o, e);
     if (rc)
         return rc;
@@ -184,16 +173,14 @@ static int set_format(struct arguments *a, const char *name)
                       name);
 }
 
-// EXIT_FINE when the option was understood.
-static int set_option(struct arguments *a, int c)
+static int take_option(void *job, int c, const char *arg)
 {
-    struct err e = {0};
-    int rc = 0;
+    struct arguments *a = job;
     switch (c) {
     case OPT_FORMAT:
-        return set_format(a, optarg);
+        return set_format(a, arg);
     case 'o':
-        a->output = optarg;
+        a->output = arg;
         return EXIT_FINE;
     case OPT_NO_KEY:
         a->no_key = true;
@@ -201,54 +188,42 @@ static int set_option(struct arguments *a, int c)
     case OPT_NO_VALUE:
         a->no_value = true;
         return EXIT_FINE;
-    case OPT_MODULE_AUX:
-        a->module_aux_fails = strcmp(optarg, "fail") == 0;
-        if (a->module_aux_fails || strcmp(optarg, "skip") == 0)
-            return EXIT_FINE;
-        return verb_usage("print", "--module-aux: expected skip or fail, not \"%.40s\"", optarg);
-    case OPT_SKIP_UNKNOWN:
-        a->skip_unknown = true;
-        return EXIT_FINE;
     default:
-        a->selected = true;
-        if (selection_option(a->selection, c, optarg, &rc, &e) && rc == 0)
+        a->module_aux_fails = strcmp(arg, "fail") == 0;
+        if (a->module_aux_fails || strcmp(arg, "skip") == 0)
             return EXIT_FINE;
-        return rc ? verb_usage("print", "%s", e.msg) : EXIT_USAGE;
+        return verb_usage("print", "--module-aux: expected skip or fail, not \"%.40s\"", arg);
     }
 }
 
-static int parse(struct arguments *a, int argc, char **argv, const struct option *all)
+static int parse(struct arguments *a, int argc, char **argv)
 {
-    int c, rc;
-    while ((c = verb_option(argc, argv, all)) != -1) {
-        if (c == 'h') {
-            printf("%s%s", help, selection_help);
-            return -1;
-        }
-        rc = c == '?' ? EXIT_USAGE : set_option(a, c);
-        if (rc)
-            return rc;
-    }
+    const struct verb_syntax syntax = {.own = options,
+                                       .take = take_option,
+                                       .help = help,
+                                       .wanted = a->selection,
+                                       .unknown = &a->unknown};
+    int code = verb_parse(&syntax, a, argc, argv);
+    if (code >= 0)
+        return code;
     if (argc - optind != 1)
         return verb_usage("print", "%s",
                           argc > optind ? "one file at a time"
-                                        : "which file? (\"-\" is "
-                                          "standard input)");
+                                        : "which file? (\"-\" is standard input)");
     a->file = argv[optind];
     if (a->format == &print_resp && (a->no_key || a->no_value))
         return verb_usage("print", "commands without keys or values make no sense");
-    return EXIT_FINE;
+    return -1;
 }
 
 int rdb_print_main(int argc, char **argv)
 {
     struct arguments a = {.output = "-", .format = &print_line, .selection = selection_new()};
-    struct option *all = verb_options(options, true);
     struct err e = {0};
-    int rc = parse(&a, argc, argv, all);
-    if (rc == EXIT_FINE && run(&a, &e))
-        rc = verb_failed("print", &e);
+    int code = parse(&a, argc, argv);
+    if (code < 0)
+        code = run(&a, &e) ? verb_failed("print", &e) : EXIT_FINE;
+    verb_skipped("print", &a.unknown);
     selection_free(a.selection);
-    free(all);
-    return rc < 0 ? EXIT_FINE : rc;
+    return code;
 }

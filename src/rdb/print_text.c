@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
+
 #define CHUNK ((size_t)32 << 10) // of a long string: made and sent at once
 
 void text_send(struct text *t)
@@ -181,6 +183,18 @@ static inline bool word_special(uint64_t w)
             ones * 0x80) != 0;
 }
 
+// The n bytes at p, 1 to 7, then spaces.
+static inline uint64_t load_short(const uint8_t *p, size_t n)
+{
+    const uint64_t spaces = 0x2020202020202020u;
+    uint64_t w;
+    if (n >= 4) // in two halves that overlap
+        w = load_le32(p) | (uint64_t)load_le32(p + n - 4) << (n - 4) * 8;
+    else
+        w = p[0] | (uint64_t)p[n / 2] << n / 2 * 8 | (uint64_t)p[n - 1] << (n - 1) * 8;
+    return w | spaces << n * 8;
+}
+
 static char *escape(char *to, uint8_t c)
 {
     static const char hex[] = "0123456789abcdef";
@@ -203,15 +217,13 @@ static size_t json_inside(char **out, const uint8_t *p, size_t n)
     char *to = *out;
     size_t i = 0;
     while (i < n) {
-        uint64_t w;
-        if (n - i >= sizeof(w)) {
-            memcpy(&w, p + i, sizeof(w));
-            if (!word_special(w)) {
-                memcpy(to, &w, sizeof(w));
-                to += sizeof(w);
-                i += sizeof(w);
-                continue;
-            }
+        size_t some = n - i < 8 ? n - i : 8;
+        uint64_t w = some == 8 ? load_le64(p + i) : load_short(p + i, some);
+        if (!word_special(w)) {
+            store_le64(to, w); // what is too much is written over
+            to += some;
+            i += some;
+            continue;
         }
         uint8_t c = p[i];
         if (!special[c]) {

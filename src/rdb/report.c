@@ -280,9 +280,6 @@ static int read_items(struct pass *p, struct rdb_input *in, const struct selecti
         }
         if (item.kind == RDB_KIND_AUX)
             take_aux(p, &item);
-        if (item.kind == RDB_KIND_SKIPPED)
-            fprintf(stderr, "gunyu rdb report: %s: byte %llu: skipped: %.*s\n", p->file->name,
-                    (unsigned long long)item.start, (int)item.value.n, item.value.p);
         r->commands += item.kind == RDB_KIND_COMMAND;
         r->functions += item.kind == RDB_KIND_FUNCTION;
         r->module_aux += item.kind == RDB_KIND_MODULE_AUX;

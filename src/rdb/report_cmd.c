@@ -17,10 +17,8 @@ enum {
     OPT_DUPLICATES,
     OPT_MODEL,
     OPT_QUANTUM,
-    OPT_SKIP_UNKNOWN,
     OPT_NO_CRC,
     OPT_OUTPUT = 'o',
-    OPT_HELP = 'h',
 };
 
 static const struct option own[] = {
@@ -33,9 +31,7 @@ static const struct option own[] = {
     {"duplicates", required_argument, NULL, OPT_DUPLICATES},
     {"model", required_argument, NULL, OPT_MODEL},
     {"quantum", required_argument, NULL, OPT_QUANTUM},
-    {"skip-unknown", no_argument, NULL, OPT_SKIP_UNKNOWN},
     {"no-crc", no_argument, NULL, OPT_NO_CRC},
-    {"help", no_argument, NULL, OPT_HELP},
     {0},
 };
 
@@ -58,15 +54,14 @@ static const char help[] =
     "or\n"
     "                       " MEMORY_LAYOUT_NAMES "\n"
     "  --quantum N          of the server's jemalloc: 8 (default), 16 (packages of distributions)\n"
-    "  --skip-unknown       pass over what this version does not know where that is possible\n"
     "  --no-crc             do not check the checksum\n"
     "\n";
 
 struct arguments {
     struct report_options report;
     struct rdb_input_options input;
+    struct rdb_unknown unknown;
     const char *output;
-    bool help;
 };
 
 static bool choose(const char *arg, const char *const *names, int *out)
@@ -86,7 +81,7 @@ static bool whole(const char *arg, int64_t min, int64_t max, int64_t *out)
 }
 
 // What is wrong with an option's argument; NULL: nothing.
-static const char *take_option(struct arguments *a, int option, const char *arg)
+static const char *set_option(struct arguments *a, int option, const char *arg)
 {
     static const char *const formats[] = {"text", "json", "html", NULL};
     int choice = 0;
@@ -131,38 +126,16 @@ static const char *take_option(struct arguments *a, int option, const char *arg)
             return "--quantum must be 8 or 16";
         a->report.quantum = (unsigned)n;
         return NULL;
-    case OPT_SKIP_UNKNOWN:
-        a->input.skip_unknown = true;
-        return NULL;
-    case OPT_NO_CRC:
-        a->input.check_crc = false;
-        return NULL;
     default:
-        a->help = true;
+        a->input.check_crc = false;
         return NULL;
     }
 }
 
-// EXIT_FINE, or the exit code of what was printed.
-static int parse(int argc, char **argv, struct arguments *a, struct selection *wanted)
+static int take_option(void *job, int option, const char *arg)
 {
-    struct option *options = verb_options(own, true);
-    int code = EXIT_FINE, option;
-    while (code == EXIT_FINE && (option = verb_option(argc, argv, options)) != -1) {
-        struct err e = {0};
-        int rc = 0;
-        const char *wrong = NULL;
-        if (option == '?')
-            code = EXIT_USAGE;
-        else if (!selection_option(wanted, option, optarg, &rc, &e))
-            wrong = take_option(a, option, optarg);
-        if (wrong || rc)
-            code = verb_usage("report", "%s", wrong ? wrong : e.msg);
-    }
-    free(options);
-    if (code == EXIT_FINE && !a->help && optind >= argc)
-        code = verb_usage("report", "no file is named");
-    return code;
+    const char *wrong = set_option(job, option, arg);
+    return wrong ? verb_usage("report", "%s", wrong) : EXIT_FINE;
 }
 
 static int write_report(const struct report *r, const char *path, struct err *e)
@@ -203,12 +176,16 @@ int rdb_report_main(int argc, char **argv)
         .input = {.check_crc = true},
         .output = "-",
     };
+    a.input.unknown = &a.unknown;
     struct selection *wanted = selection_new();
-    int code = parse(argc, argv, &a, wanted);
-    if (code == EXIT_FINE && a.help)
-        printf("%s%s", help, selection_help);
-    else if (code == EXIT_FINE)
+    const struct verb_syntax syntax = {
+        .own = own, .take = take_option, .help = help, .wanted = wanted, .unknown = &a.unknown};
+    int code = verb_parse(&syntax, &a, argc, argv);
+    if (code < 0 && optind >= argc)
+        code = verb_usage("report", "no file is named");
+    if (code < 0)
         code = run(&a, wanted, argv + optind);
+    verb_skipped("report", &a.unknown);
     selection_free(wanted);
     return code;
 }

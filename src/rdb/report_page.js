@@ -259,7 +259,7 @@
     const place = h('div', {});
     redraws.push(() => {
       const width = place.clientWidth, height = options.height, top = 18, bottom = 22;
-      const most = Math.max(1e-9, ...bars.map((b) => b.value)), step = width / bars.length;
+      const most = Math.max(1e-9, ...bars.map((b) => b.value)), step = Math.min(64, width / bars.length);
       const every = Math.max(1, Math.ceil(options.labelWidth / step));
       const svg = s('svg', {height: height + top + bottom, role: 'img', 'aria-label': label});
       bars.forEach((b, i) => {

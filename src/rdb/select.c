@@ -24,6 +24,7 @@ struct selection {
     uint64_t min_size, max_size;
     enum ttl_wanted ttl;
     int64_t ttl_from_ms, ttl_to_ms;
+    bool given;
 };
 
 enum {
@@ -52,7 +53,8 @@ const size_t selection_options_n = sizeof(selection_options) / sizeof(*selection
 const char selection_help[] =
     "Which keys:\n"
     "  --db N[,N...]        only these dbs\n"
-    "  --type T[,T...]      string, list, set, zset, hash, stream, module\n"
+    "  --type T[,T...]      string, list, set, zset, hash, stream, array,\n"
+    "                       \"path hash\", module\n"
     "  --key PATTERN        a glob as KEYS takes it; may be given again, one must match\n"
     "  --not-key PATTERN    none of these may match\n"
     "  --slot A-B[,C...]    only keys of these cluster slots\n"
@@ -204,6 +206,7 @@ bool selection_option(struct selection *s, int option, const char *arg, int *rc,
 {
     if (option < OPT_DB || option > OPT_TTL)
         return false;
+    s->given = true;
     *rc = set_option(s, option, arg, e);
     return true;
 }
@@ -313,6 +316,11 @@ bool selection_wants_size(const struct selection *s, uint64_t bytes)
 bool selection_has_size(const struct selection *s)
 {
     return s->min_size > 0 || s->max_size < UINT64_MAX;
+}
+
+bool selection_given(const struct selection *s)
+{
+    return s->given;
 }
 
 int selection_takes(const struct selection *s, struct rdb_input *in, bool *wanted, struct err *e)

@@ -26,6 +26,7 @@ bool selection_wants(const struct selection *s, const struct rdb_item *item, int
 // By the bytes that the value takes in the file.
 bool selection_wants_size(const struct selection *s, uint64_t bytes);
 bool selection_has_size(const struct selection *s);
+bool selection_given(const struct selection *s); // one of the options was
 // The same for the value of the key that in has just given; a wanted one is left to be taken. Holds
 // up to the size named in --min-size or --max-size in memory.
 int selection_takes(const struct selection *s, struct rdb_input *in, bool *wanted,

@@ -41,21 +41,16 @@ struct split {
     uint64_t nowhere;            // keys of slots that no part has
 };
 
-static void help(void)
-{
-    printf(
-        "usage: gunyu rdb split --slots RANGES|--cluster URI|--nodes FILE [OPTIONS] -o DIR FILE\n\n"
-        "Splits an RDB file by cluster slots into one file a part, each with the functions.\n\n"
-        "  -o, --output DIR    where the parts go; it is made when it is missing\n"
-        "      --slots RANGES  one part for each: 0-5460,5461-10922,10923-16383; a part of "
-        "several\n"
-        "                      ranges is joined by '+': 0-99+200-299\n"
-        "      --cluster URI   the parts are what the masters of this cluster hold\n"
-        "      --nodes FILE    the same by a nodes.conf or the output of CLUSTER NODES\n"
-        "      --zstd, --gzip  compress the parts\n"
-        "      --quiet         no progress and no summary\n" DEGRADE_HELP "\nWhich keys:\n%s",
-        selection_help);
-}
+static const char help[] =
+    "usage: gunyu rdb split --slots RANGES|--cluster URI|--nodes FILE [OPTIONS] -o DIR FILE\n\n"
+    "Splits an RDB file by cluster slots into one file a part, each with the functions.\n\n"
+    "  -o, --output DIR    where the parts go; it is made when it is missing\n"
+    "      --slots RANGES  one part for each: 0-5460,5461-10922,10923-16383; a part of several\n"
+    "                      ranges is joined by '+': 0-99+200-299\n"
+    "      --cluster URI   the parts are what the masters of this cluster hold\n"
+    "      --nodes FILE    the same by a nodes.conf or the output of CLUSTER NODES\n"
+    "      --zstd, --gzip  compress the parts\n"
+    "      --quiet         no progress and no summary\n" DEGRADE_HELP "\n";
 
 static void split_free(struct split *s)
 {
@@ -161,7 +156,7 @@ static int run(struct split *s, const struct split_job *job, struct err *e)
 {
     struct rdb_input *in;
     struct rdb_item item;
-    int first = cli_input_open(&in, job->path, &item, e);
+    int first = cli_input_open(&in, job->path, &job->output, &item, e);
     if (first < 0)
         return first;
     struct transfer t = {
@@ -180,24 +175,23 @@ static int run(struct split *s, const struct split_job *job, struct err *e)
     return rc;
 }
 
-static int take_option(struct split_job *job, int c, struct err *e)
+static int take_option(void *arg, int c, const char *value)
 {
-    int rc = 0;
+    struct split_job *job = arg;
     switch (c) {
     case OPTION_SLOTS:
-        job->slots = optarg;
+        job->slots = value;
         break;
     case OPTION_CLUSTER:
-        job->cluster = optarg;
+        job->cluster = value;
         break;
     case OPTION_NODES:
-        job->nodes = optarg;
+        job->nodes = value;
         break;
     default:
-        if (!cli_output_option(&job->output, c, optarg))
-            selection_option(job->wanted, c, optarg, &rc, e);
+        cli_output_option(&job->output, c, value);
     }
-    return rc;
+    return EXIT_FINE;
 }
 
 static int read_layout(struct layout *l, const struct split_job *job, struct err *e)
@@ -220,30 +214,25 @@ static int checked(const struct split_job *job, int words)
 
 int rdb_split_main(int argc, char **argv)
 {
-    struct split_job job = {.wanted = selection_new()};
+    struct rdb_unknown unknown = {0};
+    struct split_job job = {.output.unknown = &unknown, .wanted = selection_new()};
     struct split s = {0};
-    struct option *options = verb_options(own_options, true);
+    const struct verb_syntax syntax = {.own = own_options,
+                                       .take = take_option,
+                                       .help = help,
+                                       .wanted = job.wanted,
+                                       .unknown = &unknown};
     struct err e = {0};
-    int c, status = -1;
-    while (status < 0 && (c = verb_option(argc, argv, options)) != -1) {
-        if (c == '?') {
-            status = EXIT_USAGE;
-        } else if (c == 'h') {
-            help();
-            status = EXIT_FINE;
-        } else if (take_option(&job, c, &e)) {
-            status = verb_usage("split", "%s", e.msg);
-        }
-    }
-    if (status < 0)
-        status = checked(&job, argc - optind);
-    job.path = status < 0 ? argv[optind] : NULL;
-    if (status < 0 && read_layout(&s.layout, &job, &e))
-        status = e.code == ERR_CONFIG ? verb_usage("split", "%s", e.msg) : verb_failed("split", &e);
-    if (status < 0)
-        status = run(&s, &job, &e) ? verb_failed("split", &e) : EXIT_FINE;
+    int code = verb_parse(&syntax, &job, argc, argv);
+    if (code < 0)
+        code = checked(&job, argc - optind);
+    job.path = code < 0 ? argv[optind] : NULL;
+    if (code < 0 && read_layout(&s.layout, &job, &e))
+        code = e.code == ERR_CONFIG ? verb_usage("split", "%s", e.msg) : verb_failed("split", &e);
+    if (code < 0)
+        code = run(&s, &job, &e) ? verb_failed("split", &e) : EXIT_FINE;
+    verb_skipped("split", &unknown);
     split_free(&s);
     selection_free(job.wanted);
-    free(options);
-    return status;
+    return code;
 }

@@ -65,7 +65,8 @@ static int gzip_step(struct unpack *u, char *dst, size_t n, size_t *got)
     uint32_t room = s->avail_out;
     int rc = isal_inflate(s);
     *got = room - s->avail_out;
-    u->at = u->n - s->avail_in;
+    if (s->avail_in <= u->n - u->at) // of broken data it may say that more is left than there was
+        u->at = u->n - s->avail_in;
     if (rc < 0 || rc == ISAL_NEED_DICT)
         return ERR_CORRUPT;
     u->inside = s->block_state != ISAL_BLOCK_FINISH;

@@ -9,20 +9,42 @@
 #include <strings.h>
 
 #include "base/mem.h"
-#include "rdb/select.h"
 
-struct option *verb_options(const struct option *own, bool with_selection)
+enum { OPT_UNKNOWN = SELECTION_OPTION - 1 };
+
+static const struct option common_options[] = {
+    {"unknown", required_argument, NULL, OPT_UNKNOWN},
+    {"help", no_argument, NULL, 'h'},
+};
+static const char unknown_help[] = "What only a newer server can have written:\n"
+                                   "  --unknown WHAT       fail (default), or skip it where that "
+                                   "is safe, and list it at the end\n";
+
+static struct option *append(struct option *all, size_t *n, const struct option *more,
+                             size_t more_n)
 {
-    size_t n = 0, more = with_selection ? selection_options_n : 0;
-    while (own[n].name)
-        n++;
-    struct option *all = xcalloc(n + more + 1, sizeof(*all));
-    memcpy(all, own, n * sizeof(*all));
-    memcpy(all + n, selection_options, more * sizeof(*all));
+    all = xrealloc(all, (*n + more_n + 1) * sizeof(*all));
+    if (more_n)
+        memcpy(all + *n, more, more_n * sizeof(*all));
+    *n += more_n;
+    all[*n] = (struct option){0};
     return all;
 }
 
-int verb_option(int argc, char **argv, const struct option *options)
+static struct option *options_of(const struct verb_syntax *s)
+{
+    struct option *all = NULL;
+    size_t own = 0, n = 0, skip = s->unknown ? 0 : 1;
+    while (s->own && s->own[own].name)
+        own++;
+    all = append(all, &n, s->own, own);
+    all = append(all, &n, common_options + skip, 2 - skip);
+    return s->wanted ? append(all, &n, selection_options, selection_options_n) : all;
+}
+
+// The next option as getopt_long gives it, -1 at the end. What is wrong is printed, and '?'
+// returned.
+static int next_option(int argc, char **argv, const struct option *options)
 {
     char letters[64] = ":";
     size_t n = 1;
@@ -42,6 +64,51 @@ int verb_option(int argc, char **argv, const struct option *options)
         return '?';
     }
     return c;
+}
+
+static int take_unknown(const char *verb, struct rdb_unknown *u, const char *arg)
+{
+    u->skip = strcmp(arg, "skip") == 0;
+    if (u->skip || strcmp(arg, "fail") == 0)
+        return EXIT_FINE;
+    return verb_usage(verb, "--unknown: expected fail or skip, not \"%.40s\"", arg);
+}
+
+static int take(const struct verb_syntax *s, void *job, const char *verb, int c)
+{
+    struct err e = {0};
+    int rc = 0;
+    if (c == OPT_UNKNOWN)
+        return take_unknown(verb, s->unknown, optarg);
+    if (!s->wanted || !selection_option(s->wanted, c, optarg, &rc, &e))
+        return s->take(job, c, optarg);
+    return rc ? verb_usage(verb, "%s", e.msg) : EXIT_FINE;
+}
+
+int verb_parse(const struct verb_syntax *s, void *job, int argc, char **argv)
+{
+    struct option *all = options_of(s);
+    int c, code = EXIT_FINE;
+    bool help = false;
+    while (code == EXIT_FINE && !help && (c = next_option(argc, argv, all)) != -1) {
+        help = c == 'h';
+        if (c == '?')
+            code = EXIT_USAGE;
+        else if (!help)
+            code = take(s, job, argv[0], c);
+    }
+    if (help)
+        printf("%s%s%s", s->help, s->wanted ? selection_help : "", s->unknown ? unknown_help : "");
+    free(all);
+    return code == EXIT_FINE && !help ? -1 : code;
+}
+
+void verb_skipped(const char *verb, struct rdb_unknown *u)
+{
+    if (u->n)
+        fprintf(stderr, "gunyu rdb %s: skipped what this build does not know: %llu\n%s", verb,
+                (unsigned long long)u->n, buf_cstr(&u->list));
+    buf_free(&u->list);
 }
 
 __attribute__((format(printf, 2, 0))) static void line(const char *verb, const char *fmt,

@@ -11,12 +11,22 @@
 
 #include "base/err.h"
 #include "control/cli_args.h"
+#include "rdb/select.h"
 
-// Own options with an end row, in one table with those of the selection. Returns new.
-struct option *verb_options(const struct option *own, bool with_selection);
-// The next option as getopt_long gives it (a letter as value is a short option, too), -1 at the
-// end. What is wrong is printed, and '?' returned. argv[0] is the command's name.
-int verb_option(int argc, char **argv, const struct option *options);
+// The options of a command; "help" is one of all of them.
+struct verb_syntax {
+    const struct option *own; // a letter as value is a short option, too
+    // Of an own option: EXIT_FINE, or the exit code after a line was printed. NULL: there are none.
+    int (*take)(void *job, int option, const char *arg);
+    const char *help;            // what --help prints first
+    struct selection *wanted;    // the options of the selection set this; NULL: there are none
+    struct rdb_unknown *unknown; // --unknown sets this; NULL: there is no such option
+};
+// Reads the options. -1: go on, words begin at optind. Else the exit code, after --help or a line
+// that says what is wrong. argv[0] is the command's name.
+int verb_parse(const struct verb_syntax *s, void *job, int argc, char **argv);
+// One line a thing that was skipped on standard error, after one with their number.
+void verb_skipped(const char *verb, struct rdb_unknown *u);
 // Print "gunyu rdb <verb>: <text>" and return the exit code.
 int verb_usage(const char *verb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int verb_failed(const char *verb, const struct err *e);

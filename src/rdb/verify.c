@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads every value to its last byte. The reader finds what is broken in the structure of the file
 // and of its encodings; what a server relies on beyond that is checked here.
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,7 @@ struct verify {
     uint64_t keys, functions, bad, unchecked;
     struct seen members;
     struct previous last; // element of the value that is read
+    struct rdb_unknown unknown;
 };
 
 static void seen_grow(struct seen *s)
@@ -180,12 +182,15 @@ static int check_elements(struct verify *v, const struct rdb_item *item, struct 
     while ((rc = rdb_input_element(v->in, PIECE, &el, e)) == RDB_ITEM) {
         n++;
         rc = check_element(v, item, type, &el, e);
-        if (rc)
-            return err_wrap(e, "%s", rdb_input_name(v->in));
+        if (rc) {
+            err_wrap(e, "%s", rdb_input_name(v->in));
+            return rc;
+        }
     }
     if (rc == RDB_DONE && n == 0 && item->object < RDB_OBJ_STREAM) {
         bad(item, e, "the value has no elements, and a server that loads the file drops it");
-        return err_wrap(e, "%s", rdb_input_name(v->in));
+        err_wrap(e, "%s", rdb_input_name(v->in));
+        return ERR_CORRUPT;
     }
     v->unchecked += v->members.n >= SEEN_MAX;
     return rc < 0 ? rc : 0;
@@ -261,7 +266,7 @@ static int verify_items(struct verify *v, struct err *e)
 
 static int verify_file(struct verify *v)
 {
-    struct rdb_input_options o = {.check_crc = true};
+    struct rdb_input_options o = {.check_crc = true, .unknown = &v->unknown};
     struct err e = {0};
     v->keys = v->functions = v->bad = v->unchecked = 0;
     int rc = rdb_input_open(&v->in, v->file, &o, &e);
@@ -283,36 +288,47 @@ static const char help[] =
     "  --all        go on behind a bad value where its end is certain (up to 4 MiB)\n"
     "  -q, --quiet  say nothing of sound files\n"
     "\n"
-    "Exit code: 0 all files are sound; 1 one is not or cannot be read; 2 usage.\n";
+    "Exit code: 0 all files are sound; 1 one is not or cannot be read; 2 usage.\n"
+    "\n";
+
+static const struct option options[] = {
+    {"all", no_argument, NULL, 'a'},
+    {"quiet", no_argument, NULL, 'q'},
+    {0},
+};
+
+static int take_option(void *job, int c, const char *arg)
+{
+    (void)arg;
+    struct verify *v = job;
+    v->all = v->all || c == 'a';
+    v->quiet = v->quiet || c == 'q';
+    return EXIT_FINE;
+}
 
 int rdb_verify_main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"all", no_argument, NULL, 'a'},
-        {"quiet", no_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
     struct verify v = {.members = {.round = 1}};
-    int c, rc = EXIT_FINE;
-    while ((c = verb_option(argc, argv, options)) != -1) {
-        if (c == 'h') {
-            fputs(help, stdout);
-            return EXIT_FINE;
-        }
-        if (c == '?')
-            return EXIT_USAGE;
-        v.all = v.all || c == 'a';
-        v.quiet = v.quiet || c == 'q';
-    }
+    const struct verb_syntax syntax = {
+        .own = options, .take = take_option, .help = help, .unknown = &v.unknown};
+    int code = verb_parse(&syntax, &v, argc, argv);
+    if (code >= 0)
+        return code;
     if (optind == argc)
         return verb_usage("verify", "which file? (\"-\" is standard input)");
+    code = EXIT_FINE;
     for (; optind < argc; optind++) {
         v.file = argv[optind];
         if (verify_file(&v) != EXIT_FINE)
-            rc = EXIT_FAILED;
+            code = EXIT_FAILED;
     }
+    if (fflush(stdout) || ferror(stdout)) {
+        struct err e;
+        err_sys(&e, -errno, "standard output: cannot write");
+        code = verb_failed("verify", &e);
+    }
+    verb_skipped("verify", &v.unknown);
     buf_free(&v.last.text);
     free(v.members.slots);
-    return rc;
+    return code;
 }

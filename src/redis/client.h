@@ -48,6 +48,7 @@ enum redis_command {
 #define X(name) REDIS_CMD_##name,
     REDIS_COMMANDS(X)
 #undef X
+        REDIS_ANY_MODULE, // no command: a module that is loaded; asked of a Redis before 6.2 only
 };
 
 // What INFO, with fallbacks, says of a server.

@@ -175,16 +175,29 @@ static int ask_commands(struct redis_client *r, unsigned *missing)
     return 0;
 }
 
+// Such a server exits when RESTORE brings the value of a module that it does not have.
+static int ask_modules(struct redis_client *r, unsigned *missing)
+{
+    struct redis_reply reply;
+    int rc = redis_call(r, &reply, NULL, "MODULE LIST");
+    if (rc == ERR_REPLY || (!rc && reply.root.num <= 0))
+        *missing |= 1u << REDIS_ANY_MODULE;
+    return rc == ERR_REPLY ? 0 : rc;
+}
+
 int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e)
 {
     static const char *const sections[] = {"server", "replication", "memory", "cluster",
                                            "persistence"};
     redis_server_init(out);
     struct redis_reply reply;
+    struct err local;
+    e = e ? e : &local;
     bool told = false;
     for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {
         int rc = redis_call(r, &reply, e, "INFO %s", sections[i]);
-        if (rc == ERR_REPLY)
+        // Whoever may not say anything is told so; less than that is done without.
+        if (rc == ERR_REPLY && !strstr(e->msg, "NOAUTH"))
             continue;
         if (rc)
             return rc;
@@ -208,9 +221,10 @@ int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e)
         rc = config_get(r, "import-mode", &value, &out->has_import_mode);
     if (!rc)
         rc = ask_commands(r, &out->missing);
+    if (!rc && !out->is_valkey && out->version > 0 && out->version < 60200)
+        rc = ask_modules(r, &out->missing);
     if (rc)
         return err_set(e, rc, "probe of the server: %s", err_text(rc));
-    if (e)
-        *e = (struct err){0};
+    *e = (struct err){0};
     return 0;
 }

@@ -30,6 +30,7 @@ static const struct {
     {REDIS_CMD_XADD, 1u << LOSS_STREAM},
     {REDIS_CMD_XIDMPRECORD, 1u << LOSS_IDMP},
     {REDIS_CMD_ARMSET, 1u << LOSS_ARRAY},
+    {REDIS_ANY_MODULE, 1u << LOSS_MODULE},
 };
 
 // A server version and the RDB version that it writes by itself.
@@ -59,9 +60,9 @@ void ability_of(struct ability *a, int version, bool is_valkey)
         if (since == 0 || version < since)
             a->lacks |= 1u << i;
     }
-    a->restore = true;
     // Valkey begins as Redis 7.2.
     int as_redis = is_valkey ? INT_MAX : version;
+    a->restore = as_redis >= 30000;
     a->hset_many = as_redis >= 40000;
     a->restore_times = as_redis >= 50000;
     a->set_pxat = as_redis >= 60200;
@@ -74,7 +75,7 @@ void ability_without(struct ability *a, unsigned missing)
     for (size_t i = 0; i < sizeof(by_command) / sizeof(*by_command); i++)
         if (missing & 1u << by_command[i].command)
             a->lacks |= by_command[i].losses;
-    a->restore = !(missing & 1u << REDIS_CMD_RESTORE);
+    a->restore = a->restore && !(missing & 1u << REDIS_CMD_RESTORE);
 }
 
 bool ability_lacks(const struct ability *a, enum loss w)

@@ -36,7 +36,7 @@ struct ability {
     bool is_valkey;
     int rdb_version;    // the highest that its RESTORE takes
     unsigned lacks;     // bits 1 << enum loss
-    bool restore;       // RESTORE
+    bool restore;       // RESTORE with REPLACE
     bool hset_many;     // else HMSET
     bool restore_times; // RESTORE ... ABSTTL, IDLETIME, FREQ
     bool set_pxat;

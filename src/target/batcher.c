@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/batcher.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -67,6 +68,7 @@ struct batcher {
     uint64_t stored_us;
     uint64_t heard_us; // when bytes last came
     bool blocked;      // the socket takes no more until it says so
+    bool hung_up;      // nor ever again
     bool resting;      // replies wait for `rest`
     uv_timer_t *rest;  // outlives the batcher until it is closed
     bool broken;       // nothing may be sent or read until the next attach
@@ -161,17 +163,23 @@ static void fail(struct batcher *b, uint64_t ref, const struct err *why)
 static void update_want(struct batcher *b)
 {
     // Replies are taken also while the socket is full: a proxy may not take more before they are.
-    conn_want(b->conn, (b->resting ? 0 : CONN_READ) | (b->blocked ? CONN_WRITE : 0));
+    conn_want(b->conn, (b->resting ? 0 : CONN_READ) | (b->blocked && !b->hung_up ? CONN_WRITE : 0));
 }
 
 static void send_out(struct batcher *b)
 {
-    while (b->out.bytes && !b->broken && !b->blocked) {
+    while (b->out.bytes && !b->broken && !b->blocked && !b->hung_up) {
         struct iovec iov[IOVECS];
         int n = outq_iov(&b->out, iov, IOVECS);
         ssize_t r = conn_writev(b->conn, iov, n);
         if (r == -EAGAIN) {
             b->blocked = true;
+            break;
+        }
+        if (r == -EPIPE || r == -ECONNRESET) {
+            // Why it did so is in what it has answered; behind that the read fails.
+            b->hung_up = true;
+            end_rest(b);
             break;
         }
         if (r < 0) {
@@ -663,7 +671,7 @@ static void on_ready(void *ctx, int events)
 void batcher_attach(struct batcher *b, struct conn *c, int db)
 {
     batcher_detach(b);
-    b->broken = b->blocked = false;
+    b->broken = b->blocked = b->hung_up = false;
     b->conn = c;
     b->db = db;
     b->stored_us = b->heard_us = clock_mono_us();

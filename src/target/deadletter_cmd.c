@@ -274,8 +274,10 @@ static int retry_entry(void *arg, const struct deadletter_entry *entry, struct e
         return 0;
     ctx->tried++;
     int rc = send_entry(ctx, entry, why, sizeof(why), e);
-    if (rc < 0)
-        return err_wrap(e, "retrying entry %" PRIu64, entry->id);
+    if (rc < 0) {
+        err_wrap(e, "retrying entry %" PRIu64, entry->id);
+        return rc;
+    }
     if (rc == 0) {
         ctx->refused++;
         fprintf(ctx->out, "%" PRIu64 ": refused: ", entry->id);
@@ -284,8 +286,10 @@ static int retry_entry(void *arg, const struct deadletter_entry *entry, struct e
         return 0;
     }
     rc = drop_range(ctx->f, entry->id, entry->id, e);
-    if (rc < 0)
-        return err_wrap(e, "entry %" PRIu64 " was accepted but cannot be marked so", entry->id);
+    if (rc < 0) {
+        err_wrap(e, "entry %" PRIu64 " was accepted but cannot be marked so", entry->id);
+        return rc;
+    }
     fprintf(ctx->out, "%" PRIu64 ": accepted\n", entry->id);
     return 0;
 }

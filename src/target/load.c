@@ -27,6 +27,7 @@ static void read_head(struct load *l)
     struct rdb_item item;
     const char *p;
     size_t n;
+    rdb_reader_skip_unknown(r, l->o.skip_unknown);
     if (journal_snapshot_view(l->reader, 0, &p, &n, NULL) == 0) {
         rdb_feed(r, p, 0, n);
         while (rdb_next(r, &item, NULL) == RDB_ITEM && item.kind != RDB_KIND_KEY)
@@ -59,6 +60,7 @@ struct load *load_new(const struct load_options *o, uint64_t rdb_index, int db, 
     ability_name(&l->can, l->target_name, sizeof(l->target_name));
     l->reader = journal_reader_open(o->journal);
     l->main.rdb = rdb_reader_new(rdb_index == 0);
+    rdb_reader_skip_unknown(l->main.rdb, o->skip_unknown);
     if (rdb_index) {
         rdb_reader_resume(l->main.rdb, rdb_index, db, version);
         read_head(l);
@@ -252,9 +254,13 @@ static int take_item(struct load *l, struct pass *p, struct err *e)
         log_warn(l->o.tag, "the source imports slots %.*s: their keys are loaded as they are",
                  (int)p->item.value.n, p->item.value.p);
         break;
+    case RDB_KIND_SKIPPED:
+        l->stats.unknown++;
+        log_warn(l->o.tag, "skipped (replay.onUnknown: skip): %.*s", (int)p->item.value.n,
+                 p->item.value.p);
+        break;
     case RDB_KIND_RESIZEDB:
     case RDB_KIND_TEMPLATE:
-    case RDB_KIND_SKIPPED:
         break;
     case RDB_KIND_KEY:
         return begin_key(l, p, e);

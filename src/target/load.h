@@ -30,6 +30,7 @@ struct load_options {
     bool multi_key;       // a command may have keys of any slots
     bool restore_enabled; // false: every value by native commands
     bool skip_module_aux; // false: MODULE_AUX is an error
+    bool skip_unknown;    // what only a newer server can have written; false: it is an error
     uint64_t max_restore; // bytes of a payload; above: by elements
     bool degrade;         // what the target cannot hold is left out; false: it is an error
     int target_version;   // 70015; with the family decides what commands are used. 0: newest
@@ -50,6 +51,7 @@ struct load_options {
 struct load_stats {
     uint64_t keys_sent, keys_filtered, keys_ignored, keys_replaced, functions;
     uint64_t degraded[LOSSES]; // keys and libraries that came over incomplete or not at all
+    uint64_t unknown;          // things skipped
     uint64_t index;            // parsed up to here
 };
 

@@ -18,7 +18,7 @@ void load_announce(struct load *l)
         log_warn(
             l->o.tag,
             "the target, %s, has no %s, which a snapshot of this source may hold; such data %s "
-            "(output.replay.onUnsupported: %s)",
+            "(replay.onUnsupported: %s)",
             l->target_name, loss_words((enum loss)i),
             l->o.degrade ? "is left out" : "stops the load", l->o.degrade ? "degrade" : "fail");
         n += (size_t)snprintf(l->unsupported + n, sizeof(l->unsupported) - n, "%s%s", n ? ", " : "",
@@ -61,7 +61,7 @@ int load_lose(struct load *l, uint64_t index, const char *name, enum loss what, 
 {
     if (!l->o.degrade)
         return err_set(e, ERR_UNSUPPORTED,
-                       "%s: the target (%s) cannot hold %s; set output.replay.onUnsupported to "
+                       "%s: the target (%s) cannot hold %s; set replay.onUnsupported to "
                        "degrade to go on without",
                        name, l->target_name, loss_words(what));
     if (index < l->again_until) // counted when it was first sent

@@ -142,8 +142,10 @@ static int read_own(struct redis_client *r, const char *id, struct position *out
     struct slice key = position_key(id, name);
     struct redis_reply reply = {0};
     int rc = redis_call(r, &reply, e, "GET %b", &key);
-    if (rc < 0)
-        return err_wrap(e, "reading the position %.*s from the target", (int)key.n, key.p);
+    if (rc < 0) {
+        err_wrap(e, "reading the position %.*s from the target", (int)key.n, key.p);
+        return rc;
+    }
     if (reply.root.type != RESP_BULK)
         return 0;
     *found = position_parse(id, reply.root.text, out);
@@ -184,8 +186,10 @@ static int foreign_name(struct redis_client *r, const char *id, struct buf *name
         *e = (struct err){0};
         return 0;
     }
-    if (rc < 0)
-        return err_wrap(e, "looking for a position of redisGunYu in the target");
+    if (rc < 0) {
+        err_wrap(e, "looking for a position of redisGunYu in the target");
+        return rc;
+    }
     if (reply.root.type == RESP_BULK && reply.root.text.n <= FOREIGN_NAME_MAX)
         buf_append_slice(name, reply.root.text);
     return 0;
@@ -220,8 +224,10 @@ static int foreign_record(struct redis_client *r, struct slice name, const char 
                           struct foreign *best, struct err *e)
 {
     int rc = select_db(r, db, e);
-    if (rc < 0)
-        return err_wrap(e, "looking for a position of redisGunYu in db %d of the target", db);
+    if (rc < 0) {
+        err_wrap(e, "looking for a position of redisGunYu in db %d of the target", db);
+        return rc;
+    }
     struct redis_reply reply = {0};
     struct foreign f = {.db = db};
     rc = redis_call(r, &reply, e, "HMGET %b %s_runid %s_version %s_offset %s_mtime", &name, id, id,
@@ -230,8 +236,10 @@ static int foreign_record(struct redis_client *r, struct slice name, const char 
         *e = (struct err){0};
         return 0;
     }
-    if (rc < 0)
-        return err_wrap(e, "reading redisGunYu's position in db %d of the target", db);
+    if (rc < 0) {
+        err_wrap(e, "reading redisGunYu's position in db %d of the target", db);
+        return rc;
+    }
     if (foreign_record_parse(&reply, id, &f) &&
         (f.offset > best->offset || (f.offset == best->offset && f.mtime_ns > best->mtime_ns)))
         *best = f;
@@ -416,5 +424,7 @@ int position_gc(struct redis_client *r, const char *const *keep, int n, int64_t 
     } while (rc == 0 && !slice_eq(buf_slice(&cursor), SLICE("0")));
     buf_free(&cursor);
     buf_free(&page);
-    return rc < 0 ? err_wrap(e, "removing old positions from the target") : 0;
+    if (rc < 0)
+        err_wrap(e, "removing old positions from the target");
+    return rc < 0 ? rc : 0;
 }

@@ -119,7 +119,7 @@ static inline int drive_value(struct drive *d, enum drive_way *way, bool string,
 {
     struct err e;
     struct slice s = {0};
-    struct rdb_element el;
+    struct rdb_element el = {0}; // which fields are set depends on the object
     int rc;
     switch (*way) {
     case DRIVE_RAW:

@@ -21,7 +21,7 @@ STREAM_LIVE = STREAM_LOCAL | {b"entries-read", IDLE_CONSUMERS}
 STREAM_PRODUCERS = {b"idmp-duration", b"idmp-maxsize", b"pids-tracked", b"iids-tracked"}
 # Redis 6 does not tell these.
 STREAM_SINCE_7 = {b"max-deleted-entry-id", b"entries-added", b"recorded-first-entry-id", b"entries-read"}
-PTTL_TOLERANCE_MS = 250
+PTTL_TOLERANCE_MS = 100
 
 
 def pairs(flat):
@@ -68,21 +68,22 @@ class Side:
                 return found
 
     def values(self, db, keys):
-        """{key: (type, value, expiry)}; expiry is absolute ms, or remaining ms where only PTTL exists."""
+        """{key: (type, value, expiry)}; expiry is absolute ms, and where only PTTL exists nearly so."""
         raw = self.raw(db)
         keys = list(keys)
-        when = "PEXPIRETIME" if "pexpiretime" in self.common else "PTTL"
         types = raw.many(["TYPE", k] for k in keys)
         reads = {b"string": lambda k: ("GET", k), b"list": lambda k: ("LRANGE", k, 0, -1),
                  b"set": lambda k: ("SMEMBERS", k), b"zset": lambda k: ("ZRANGE", k, 0, -1, "WITHSCORES"),
                  b"hash": lambda k: ("HGETALL", k), b"stream": lambda k: ("XINFO", "STREAM", k, "FULL", "COUNT", 0)}
         values = raw.many([reads.get(t, lambda k: ("DUMP", k))(k) for k, t in zip(keys, types)], window=200)
-        expiries = raw.many([when, k] for k in keys)
+        expiries = self.expiries(raw, keys)
         out = {}
         for key, kind, value, expiry in zip(keys, types, values, expiries):
             if kind == b"none" or isinstance(value, redis.ResponseError) or value is None:
                 continue
             out[key] = (kind, self.form(kind, value), expiry)
+        for key in [k for k, v in out.items() if v[0] == b"vectorset"]:
+            out[key] = (b"vectorset", self.vectors(raw, key), out[key][2])
         if "hpexpiretime" in self.common:
             hashes = [(k, sorted(v[1])) for k, v in out.items() if v[0] == b"hash"]
             times = raw.many([("HPEXPIRETIME", k, "FIELDS", len(f), *f) for k, f in hashes], window=50)
@@ -91,6 +92,12 @@ class Side:
                     kind, value, expiry = out[key]
                     out[key] = (kind, {f: (value[f], t) for f, t in zip(fields, at)}, expiry)
         return out
+
+    def expiries(self, raw, keys):
+        if "pexpiretime" in self.common:
+            return raw.many(["PEXPIRETIME", k] for k in keys)
+        answers = iter(raw.many(command for k in keys for command in (["TIME"], ["PTTL", k])))
+        return [left if left < 0 else int(s) * 1000 + int(us) // 1000 + left for (s, us), left in zip(answers, answers)]
 
     def form(self, kind, value):
         if kind == b"set":
@@ -102,6 +109,12 @@ class Side:
         if kind == b"stream":
             return stream_form(value, self.local)
         return value
+
+    def vectors(self, raw, key):
+        # The bytes of DUMP differ from version to version.
+        elements = raw.call("VRANDMEMBER", key, 1 << 30)
+        replies = raw.many(c for e in elements for c in (("VEMB", key, e), ("VGETATTR", key, e)))
+        return dict(zip(elements, pairs(replies)))
 
     def functions(self):
         reply = self.raw(0).call("FUNCTION", "LIST", "WITHCODE")

@@ -122,9 +122,9 @@ class Mutator:
     """Random writes. The families share pools of names, so that commands meet keys of their type
     mostly, of another one sometimes: a refused command is part of the test."""
 
-    def __init__(self, seed, swapdb=False, flush=False, short_ttl=True):
+    def __init__(self, seed, swapdb=False, flush=False, short_ttl=True, without=()):
         self.rng = random.Random(seed)
-        self.swapdb, self.flush, self.short_ttl = swapdb, flush, short_ttl
+        self.swapdb, self.flush, self.short_ttl, self.without = swapdb, flush, short_ttl, without
         self.families = [self.string, self.string, self.list, self.set, self.zset, self.hash, self.stream, self.stream,
                          self.bits, self.sketch, self.geo, self.expiry, self.generic, self.script, self.transaction]
 
@@ -264,7 +264,7 @@ class Mutator:
     def commands(self, count):
         for _ in range(count):
             made = self.pick(*self.families)()
-            yield from made if isinstance(made, list) else [made]
+            yield from (c for c in (made if isinstance(made, list) else [made]) if c[0] not in self.without)
 
 
 def mutate(server, seed=1, n=2000, dbs=DBS, **options):

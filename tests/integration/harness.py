@@ -73,12 +73,14 @@ def free_port():
 
 @functools.lru_cache(maxsize=None)
 def server_binary(name=None):
-    """The executable of e.g. "redis-6" or "valkey-9"; without a name, the one of the system."""
+    """The executable of e.g. "redis-6" or "valkey-9", or itself; without a name, the one of the system."""
     if not name:
         found = shutil.which("redis-server") or shutil.which("valkey-server")
         if not found:
             raise Unavailable("no redis-server on the PATH")
         return found
+    if name.startswith("/"):
+        return name
     tool = ROOT / "tools" / "fetch-server"
     if not tool.exists():
         raise Unavailable(f"{name}: tools/fetch-server is not there")

@@ -312,6 +312,53 @@ def test_merge_of_versions_writes_the_newest(world, tmp_path):
     assert "convert one of them first" in failed.text and not (tmp_path / "no.rdb").exists()
 
 
+def aux(name, value):
+    return b"\xfa" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def made(path, body, magic=b"REDIS0009"):
+    """A file of these bytes, without a checksum."""
+    path.write_bytes(magic + body + b"\xff" + bytes(8))
+    return path
+
+
+def test_a_merge_keeps_the_scripts_of_all_files(tmp_path):
+    files = [made(tmp_path / f"{n}.rdb", aux(b"redis-ver", b"%d" % n) + aux(b"lua", b"return %d" % n)) for n in (1, 2)]
+    rdb("merge", "-o", tmp_path / "out.rdb", *files)
+    lines = rdb("print", "--format", "jsonl", tmp_path / "out.rdb").stdout.decode()
+    assert [text in lines for text in ("return 1", "return 2", '"value":"1"', '"value":"2"')] == [True, True, True, False]
+
+
+def test_commands_between_the_keys_go_with_a_whole_file_only(tmp_path):
+    command = b"\xf2*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n"
+    path = made(tmp_path / "in.rdb", b"\xfe\x00\x00\x01a\x011" + command, b"VALKEY081")
+    out = tmp_path / "out"
+    for target in ("valkey-9.2", "resp"):
+        rdb("convert", "--to", target, "-o", out, path)
+        assert b"$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n" in out.read_bytes()
+        out.unlink()
+        failed = rdb("convert", "--to", target, "--key", "a", "-o", out, path, check=False)
+        assert "commands between its keys" in failed.text and not out.exists()
+    failed = rdb("filter", "--key", "a", "-o", out, path, check=False)
+    assert "commands between its keys" in failed.text and not out.exists()
+
+
+def test_what_commands_cannot_say_is_counted_under_degrade(tmp_path):
+    module = b"\xf7\x81" + b"\x45" * 6 + b"\x44\x01" + b"\x02\x01\x05\x03abc\x00"
+    path = made(tmp_path / "in.rdb", module + module + b"\xfe\x00\x00\x01a\x011")
+    failed = rdb("convert", "--to", "aof", "-o", tmp_path / "out", path, check=False)
+    assert "global data of modules" in failed.text
+    done = rdb("convert", "--to", "aof", "--degrade", "-o", tmp_path / "out", path)
+    assert "1 of 1 keys written; left out: 2 global data of modules" in done.text
+
+
+def test_slots_that_were_being_taken_over_are_counted_under_degrade(tmp_path):
+    path = made(tmp_path / "in.rdb", b"\xf3\x03job\x01\x00\x05" + b"\xfe\x00\x00\x01a\x011", b"VALKEY081")
+    failed = rdb("filter", "-o", tmp_path / "out", path, check=False)
+    assert "took over slots 0-5" in failed.text
+    assert "1 imports of slots" in rdb("filter", "--degrade", "-o", tmp_path / "out", path).text
+
+
 # ---- dump ----
 
 @pytest.mark.parametrize("diskless", ["yes", "no"])

@@ -75,7 +75,7 @@ def test_memory_is_what_the_server_says(world, version):
     raw = server.raw()
     # The servers come from a distribution, which has jemalloc of its own.
     found = as_json("--top", 10000, "--quantum", 16, file)
-    assert found["totals"]["keys"] == len(found["top_memory"]) == server.client().dbsize() > 400
+    assert found["totals"]["keys"] == len(found["top_memory"]) >= server.client().dbsize() > 400  # some expire
     assert found["files"][0]["model"] == {
         "valkey-8.0": "valkey-7", "valkey-8": "valkey-8.1", "valkey-9": "valkey-9"}.get(version, "redis")
     big = collections.Counter()

@@ -81,6 +81,14 @@ static void a_missing_command_counts_for_more_than_the_version(void **state)
     ability_of(&a, 80002, false);
     ability_without(&a, 1u << REDIS_CMD_XIDMPRECORD);
     assert_true(a.restore);
+    ability_of(&a, 20824, false);
+    ability_without(&a, 0);
+    assert_false(a.restore);
+    ability_of(&a, 60016, false);
+    assert_false(ability_lacks(&a, LOSS_MODULE));
+    ability_without(&a, 1u << REDIS_ANY_MODULE);
+    assert_true(ability_lacks(&a, LOSS_MODULE));
+    assert_true(a.restore);
 }
 
 static void names_are_for_people(void **state)

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <cmocka.h>
 
 #include "base/buf.h"
@@ -28,6 +30,19 @@ static void integers_parse_exactly_as_redis_reads_them(void **state)
                          "99999999999999999999999"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
         assert_false(slice_i64(slice_cstr(bad[i]), &v));
+}
+
+static void integers_of_any_length_print(void **state)
+{
+    (void)state;
+    for (uint64_t unit = 1, more = 1; more; more = unit <= UINT64_MAX / 10, unit *= 10) {
+        for (uint64_t v = unit - 1; v <= unit + 101 && v >= unit - 1; v++) {
+            char text[24], want[24];
+            size_t n = u64_format(text, v);
+            assert_int_equal(n, snprintf(want, sizeof(want), "%" PRIu64, v));
+            assert_memory_equal(text, want, n);
+        }
+    }
 }
 
 static void integers_print_at_their_limits(void **state)
@@ -71,6 +86,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(integers_parse_exactly_as_redis_reads_them),
+        cmocka_unit_test(integers_of_any_length_print),
         cmocka_unit_test(integers_print_at_their_limits),
         cmocka_unit_test(errors_wrap_from_the_inside_out_and_never_overflow),
         cmocka_unit_test(comparison_ignores_case_only_where_asked),

@@ -129,11 +129,24 @@ static const struct row_case cases[] = {
     {DOWN_ZDIFFSTORE, REDIS, 60000, "ZDIFFSTORE d 2 a b", "EVAL ... 3 d a b"},
     {DOWN_GEOSEARCHSTORE, REDIS, 60000,
      "GEOSEARCHSTORE d s FROMLONLAT 15 37 BYRADIUS 200 km ASC COUNT 3",
-     "GEORADIUS s 15 37 200 km COUNT 3 ASC STORE d"},
+     "DEL d; GEORADIUS s 15 37 200 km COUNT 3 ASC STORE d"},
     {DOWN_GEOSEARCHSTORE, REDIS, 60000, "GEOSEARCHSTORE d s BYRADIUS 200 km FROMMEMBER p STOREDIST",
-     "GEORADIUSBYMEMBER s p 200 km STOREDIST d"},
+     "DEL d; GEORADIUSBYMEMBER s p 200 km STOREDIST d"},
+    {DOWN_GEOSEARCHSTORE, REDIS, 60000, "GEOSEARCHSTORE s s FROMMEMBER p BYRADIUS 200 km",
+     "GEORADIUSBYMEMBER s p 200 km STORE s"},
     {DOWN_GEOSEARCHSTORE, REDIS, 60000, "GEOSEARCHSTORE d s FROMMEMBER p BYBOX 2 2 km",
      "! the target has no GEOSEARCHSTORE, and its GEORADIUS knows neither BYBOX nor COUNT ANY"},
+    {DOWN_GEO_GONE, REDIS, 60000, "GEORADIUS s 15 37 200 km COUNT 3 STORE d",
+     "DEL d; GEORADIUS s 15 37 200 km COUNT 3 STORE d"},
+    {DOWN_GEO_GONE, REDIS, 60205, "georadiusbymember s p 2 km store x storedist d",
+     "DEL d; georadiusbymember s p 2 km store x storedist d"},
+    {DOWN_GEO_GONE, REDIS, 60000, "GEORADIUS s 15 37 200 km STORE s", "="},
+    {DOWN_GEO_GONE, REDIS, 60000, "GEORADIUSBYMEMBER s p 200 km ASC", "="},
+    {DOWN_GEO_GONE, REDIS, 60206, "GEORADIUS s 15 37 200 km STORE d", "="},
+    {DOWN_GEOSEARCH_GONE, REDIS, 60205, "GEOSEARCHSTORE d s FROMMEMBER p BYBOX 2 2 km",
+     "DEL d; GEOSEARCHSTORE d s FROMMEMBER p BYBOX 2 2 km"},
+    {DOWN_GEOSEARCH_GONE, REDIS, 60205, "GEOSEARCHSTORE s s FROMMEMBER p BYBOX 2 2 km", "="},
+    {DOWN_GEOSEARCH_GONE, REDIS, 60206, "GEOSEARCHSTORE d s FROMMEMBER p BYBOX 2 2 km", "="},
     {DOWN_NOMKSTREAM, REDIS, 60000, "XADD x NOMKSTREAM 5-1 f v", "XADD x 5-1 f v"},
     {DOWN_NOMKSTREAM, REDIS, 60000, "XADD x MAXLEN = 3 NOMKSTREAM 5-1 NOMKSTREAM v",
      "XADD x MAXLEN = 3 5-1 NOMKSTREAM v"},
@@ -392,6 +405,10 @@ static void a_restored_value_gets_the_lowest_number_that_has_its_type(void **sta
         {17, 11, VALKEY, 90000, 80, 0},  //
         {17, 80, VALKEY, 80100, 11, 10}, //
         {17, 13, REDIS, 81000, 15, 0},   //
+        {7, 9, REDIS, 60016, 9, -1},     // of a module, at which such a server may exit
+        {6, 8, REDIS, 40000, 8, -1},     //
+        {7, 12, REDIS, 60200, 9, 8},     //
+        {7, 9, VALKEY, 80000, 11, 0},    //
     };
     for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
         struct downgrade d;

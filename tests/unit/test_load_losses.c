@@ -38,7 +38,7 @@ static void field_expiries_are_refused_by_an_older_target(void **state)
     assert_int_equal(run_from(&r, 0, 0, 0, 0), ERR_UNSUPPORTED);
     assert_string_equal(r.error.msg,
                         "key \"h\" of db 0: the target (Redis 7.0.15) cannot hold expiries of hash "
-                        "fields; set output.replay.onUnsupported to degrade to go on without");
+                        "fields; set replay.onUnsupported to degrade to go on without");
     assert_string_equal(load_unsupported(r.load), "expiries of hash fields");
     run_free(&r);
     is(to, ":0\r\n", "EXISTS h");
@@ -82,7 +82,7 @@ static void functions_are_refused_or_left_out_by_policy(void **state)
     assert_int_equal(run_from(&r, 0, 0, 0, 0), ERR_UNSUPPORTED);
     assert_string_equal(r.error.msg,
                         "function library \"mine\": the target (Redis 6.0.16) cannot hold function "
-                        "libraries; set output.replay.onUnsupported to degrade to go on without");
+                        "libraries; set replay.onUnsupported to degrade to go on without");
     run_free(&r);
     is(to, ":0\r\n", "EXISTS a");
     run_init(&r, buf_slice(&rdb));
@@ -403,6 +403,99 @@ static void bug_11_bad_data_format_falls_back_to_elements(void **state)
     buf_free(&rdb);
 }
 
+static void skipping_module_aux(struct run *r)
+{
+    r->o.skip_module_aux = true;
+}
+
+// The ID of no module that the target has, when, a text, the end mark; then a key.
+static void global_data_of_modules_follows_its_policy(void **state)
+{
+    (void)state;
+    void (*const lenient[])(struct run * r) = {skipping_module_aux, degrading};
+    struct buf b = {0};
+    struct load_stats stats;
+    struct run r;
+    buf_append_slice(&b, SLICE("REDIS0010"));
+    buf_append(&b, "\xf7\x81\x45\x45\x45\x45\x45\x45\x44\x01\2\1\5\3abc\0", 18);
+    buf_append(&b, "\xfe\0\0\1a\1b\xff\0\0\0\0\0\0\0\0", 16);
+    run_init(&r, buf_slice(&b));
+    int rc = run_from(&r, 0, 0, 0, 0);
+    if (rc != ERR_UNSUPPORTED || !strstr(r.error.msg, "the global data of module \""))
+        fail_msg("%d: %s", rc, r.error.msg);
+    run_free(&r);
+    is(to, ":0\r\n", "EXISTS a");
+    for (int i = 0; i < 2; i++) {
+        run_whole(&r, buf_slice(&b), lenient[i], &stats);
+        run_free(&r);
+        assert_int_equal(stats.degraded[LOSS_MODULE_AUX], 1);
+        is(to, "$1\r\nb\r\n", "GET a");
+        ask(to, "DEL a");
+    }
+    buf_free(&b);
+}
+
+static void scripts_of_a_snapshot_are_known_to_the_target(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct load_stats stats;
+    struct run r;
+    ask(to, "SCRIPT FLUSH");
+    buf_append_slice(&b, SLICE("REDIS0009\xfa\3lua\10return 1"));
+    buf_append(&b, "\xff\0\0\0\0\0\0\0\0", 9);
+    run_whole(&r, buf_slice(&b), NULL, &stats);
+    run_free(&r);
+    is(to, "*1\r\n:1\r\n", "SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+    buf_free(&b);
+}
+
+// A list that was idle for 6000 s, and one that was used 77 times as LFU counts.
+static void idle_time_and_frequency_arrive(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct load_stats stats;
+    struct run r;
+    buf_append_slice(&b, SLICE("REDIS0009\xfe"));
+    buf_append(&b, "\0\xf8\x57\x70\1\1i\1\1x\xf9\x4d\1\1f\1\1x\xff\0\0\0\0\0\0\0\0", 27);
+    run_whole(&r, buf_slice(&b), NULL, &stats);
+    run_free(&r);
+    struct slice idle = ask(to, "OBJECT IDLETIME i");
+    int64_t seconds = 0;
+    assert_true(slice_i64(slice_make(idle.p + 1, idle.n - 3), &seconds));
+    assert_in_range(seconds, 6000, 6600);
+    ask(to, "CONFIG SET maxmemory-policy allkeys-lfu");
+    run_whole(&r, buf_slice(&b), NULL, &stats);
+    run_free(&r);
+    is(to, ":77\r\n", "OBJECT FREQ f");
+    ask(to, "CONFIG SET maxmemory-policy noeviction");
+    buf_free(&b);
+}
+
+// A version that no build knows yet, otherwise as version 12.
+static void a_newer_snapshot_is_refused_or_read_by_policy(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct load_stats stats;
+    struct run r;
+    buf_append_slice(&b, SLICE("REDIS0016\xfe"));
+    buf_append(&b, "\0\0\1a\1b\xff\0\0\0\0\0\0\0\0", 15);
+    run_init(&r, buf_slice(&b));
+    assert_int_equal(run_from(&r, 0, 0, 0, 0), ERR_UNSUPPORTED);
+    assert_non_null(strstr(r.error.msg, "RDB version 16 of Redis is not supported"));
+    run_free(&r);
+    run_init(&r, buf_slice(&b));
+    r.o.skip_unknown = true;
+    assert_int_equal(run_from(&r, 0, 0, 0, 0), LOAD_FINISHED);
+    load_get_stats(r.load, &stats);
+    assert_int_equal(stats.unknown, 1);
+    run_free(&r);
+    is(to, "$1\r\nb\r\n", "GET a");
+    buf_free(&b);
+}
+
 int main(void)
 {
 #define LOAD_TEST(f) cmocka_unit_test_setup(f, clean)
@@ -412,6 +505,10 @@ int main(void)
         LOAD_TEST(functions_are_refused_or_left_out_by_policy),
         LOAD_TEST(streams_are_left_out_before_5_0),
         LOAD_TEST(module_values_that_the_target_refuses_follow_the_policy),
+        LOAD_TEST(global_data_of_modules_follows_its_policy),
+        LOAD_TEST(scripts_of_a_snapshot_are_known_to_the_target),
+        LOAD_TEST(idle_time_and_frequency_arrive),
+        LOAD_TEST(a_newer_snapshot_is_refused_or_read_by_policy),
         LOAD_TEST(pending_entries_of_deleted_messages_stay),
         LOAD_TEST(a_stream_that_the_target_keeps_is_not_built_a_second_time),
         LOAD_TEST(consumers_come_to_be_without_createconsumer),

@@ -10,8 +10,10 @@
 #include "codec/lzf.h"
 #include "rdb_lines.h"
 
-static const char *const assets[] = {"packed", "tables",     "no-checksum", "idle",
-                                     "old",    "redis-next", "valkey-9"};
+static const char *const assets[] = {"packed",    "tables",     "no-checksum", "idle",
+                                     "old",       "redis-next", "valkey-9",    "redis-2.4",
+                                     "redis-2.8", "redis-3.2",  "redis-4.0",   "redis-5.0",
+                                     "redis-6.2", "redis-7.2",  "redis-7.4"};
 #define ASSETS (sizeof(assets) / sizeof(*assets))
 
 static struct buf load(const char *name, const char *suffix)
@@ -436,9 +438,9 @@ static void what_cannot_be_read_is_named_with_its_place(void **state)
         {"REDIS0000", "", 0, ERR_UNSUPPORTED, "version 0"},
         {"REDIS0099", "", 0, ERR_UNSUPPORTED, "version 99"},
         {"REDIS0016", "", 0, ERR_UNSUPPORTED, "1 to 15 of Redis and 80 to 81 of Valkey"},
-        {"REDIS0080", "", 0, ERR_UNSUPPORTED, "Redis RDB version"},
-        {"VALKEY082", "", 0, ERR_UNSUPPORTED, "Valkey RDB version"},
-        {"VALKEY011", "", 0, ERR_UNSUPPORTED, "Valkey RDB version"},
+        {"REDIS0080", "", 0, ERR_UNSUPPORTED, "version 80 of Redis"},
+        {"VALKEY082", "", 0, ERR_UNSUPPORTED, "version 82 of Valkey"},
+        {"VALKEY011", "", 0, ERR_UNSUPPORTED, "version 11 of Valkey"},
         {"REDIS0012", "\x22\x03key\x01", 6, ERR_UNSUPPORTED,
          "RDB version 12, byte 9, db 0, key 'key': value type 34"},
         {"VALKEY080", "\x18\x03key\x01", 6, ERR_UNSUPPORTED,

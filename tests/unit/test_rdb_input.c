@@ -119,6 +119,23 @@ static void gzip_is_told_by_magic(void **state)
     compressed("gzip");
 }
 
+// ISA-L says of such data that more of it is left than there was.
+static void broken_gzip_names_a_byte_of_the_file(void **state)
+{
+    (void)state;
+    static const uint8_t packed[] = {0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02,
+                                     0x03, 0x0b, 0x72, 0x75, 0xf1, 0x0c, 0x36, 0xd8, 0x30,
+                                     0x34, 0x4c, 0x4c, 0x4a, 0x1e, 0x10, 0x04, 0x00, 0x0a,
+                                     0x4b, 0x4e, 0xc0, 0x81, 0x00, 0x00, 0x00};
+    struct err e;
+    uint64_t sum;
+    file_write(scratch_path("broken"), packed, sizeof(packed));
+    assert_int_equal(read_all(scratch_path("broken"), &sum, &e), ERR_CORRUPT);
+    const char *at = strstr(e.msg, "near byte ");
+    assert_non_null(at);
+    assert_true(strtoull(at + strlen("near byte "), NULL, 10) <= sizeof(packed));
+}
+
 static void zstd_is_told_by_magic(void **state)
 {
     (void)state;
@@ -129,6 +146,26 @@ static void lz4_is_told_by_magic(void **state)
 {
     (void)state;
     compressed("lz4 -q");
+}
+
+static void a_score_with_a_space_before_it_is_refused(void **state)
+{
+    (void)state;
+    // Redis 7 reads "\rinf" as infinity, Redis 8 as 0.
+    static const char *const scores[] = {"2.5", "\rinf", " 2.5"};
+    struct buf b = {0};
+    for (size_t i = 0; i < 3; i++) {
+        struct err e;
+        uint64_t sum;
+        rdb_begin(&b);
+        rdb_key(&b, 3, "zset");
+        rdb_len(&b, 1);
+        rdb_str(&b, SLICE("member"));
+        rdb_str(&b, slice_cstr(scores[i]));
+        rdb_write(&b, scratch_path("score"));
+        assert_int_equal(read_all(scratch_path("score"), &sum, &e), i ? ERR_CORRUPT : RDB_DONE);
+    }
+    buf_free(&b);
 }
 
 static void what_cannot_be_read_is_said_with_its_name(void **state)
@@ -404,8 +441,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_truncation_fails_with_the_offset),
         cmocka_unit_test(gzip_is_told_by_magic),
+        cmocka_unit_test(broken_gzip_names_a_byte_of_the_file),
         cmocka_unit_test(zstd_is_told_by_magic),
         cmocka_unit_test(lz4_is_told_by_magic),
+        cmocka_unit_test(a_score_with_a_space_before_it_is_refused),
         cmocka_unit_test(what_cannot_be_read_is_said_with_its_name),
         cmocka_unit_test(a_value_bigger_than_the_window_comes_in_pieces_and_whole),
         cmocka_unit_test(output_has_its_name_only_when_it_is_whole),

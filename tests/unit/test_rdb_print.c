@@ -75,6 +75,30 @@ static void values_are_escaped_as_json(void **state)
         "\xc3\xa9 \xf0\x9f\x98\x80\", \"ttl\":0, \"type\":\"string\"}\n");
 }
 
+// Strings are looked at eight bytes at a time, and what is shorter in a way of its own.
+static void a_mark_is_escaped_at_any_place_of_a_string_of_any_length(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= 20; n++) {
+        for (size_t at = 0; at <= n; at++) { // n: no mark
+            char value[21], inside[24], want[120];
+            for (size_t i = 0; i < n; i++)
+                value[i] = (char)('a' + i);
+            if (at < n)
+                value[at] = '"';
+            snprintf(inside, sizeof(inside), "%.*s%s%.*s", (int)at, value, at < n ? "\\\"" : "",
+                     at < n ? (int)(n - at - 1) : 0, value + (at < n ? at + 1 : 0));
+            begin();
+            string_key("k", slice_make(value, n));
+            snprintf(want, sizeof(want),
+                     "{\"db\":0,\"key\":\"k\",\"type\":\"string\",\"expire_at\":null,"
+                     "\"value\":\"%s\"}\n",
+                     inside);
+            assert_string_equal(printed("jsonl"), want);
+        }
+    }
+}
+
 static void bytes_that_are_no_utf8_are_base64(void **state)
 {
     (void)state;
@@ -450,6 +474,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_are_as_redisgunyu_wrote_them),
         cmocka_unit_test(values_are_escaped_as_json),
+        cmocka_unit_test(a_mark_is_escaped_at_any_place_of_a_string_of_any_length),
         cmocka_unit_test(bytes_that_are_no_utf8_are_base64),
         cmocka_unit_test(the_empty_key_is_printed),
         cmocka_unit_test(output_replaces_what_was_there),

@@ -419,10 +419,10 @@ static void pending_entries_of_nobody_get_a_consumer_in_older_versions(void **st
         uint64_t producers;
     } rows[] = {
         {14, 27, NULL, 0},
-        {13, 26, "[idle][g] alice: 5 x3 gunyu-unowned: 6 x4[producer message]", 0},
-        {12, 21, "[idle][g] alice: 5 x3 gunyu-unowned: 6 x4", 1},
-        {10, 19, "[idle][g] alice: 5 x3 gunyu-unowned: 6 x4", 1},
-        {9, 15, "[idle][g] alice: 5 x3 gunyu-unowned: 6 x4", 1},
+        {13, 26, "[idle][g] alice: 5 x3 gunyu:nacked: 6 x4[producer message]", 0},
+        {12, 21, "[idle][g] alice: 5 x3 gunyu:nacked: 6 x4", 1},
+        {10, 19, "[idle][g] alice: 5 x3 gunyu:nacked: 6 x4", 1},
+        {9, 15, "[idle][g] alice: 5 x3 gunyu:nacked: 6 x4", 1},
     };
     write_newest_stream(f);
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
