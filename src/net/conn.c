@@ -132,6 +132,15 @@ ssize_t conn_writev(struct conn *c, const struct iovec *iov, int n)
     }
 }
 
+void conn_expect_much(struct conn *c)
+{
+    // Unlike SO_RCVBUF, which ends the kernel's own tuning, a raised low-water mark only has the
+    // buffer enlarged; lowered again, it wakes the reader for every byte as before.
+    int much = 1 << 20, one = 1;
+    setsockopt(c->fd, SOL_SOCKET, SO_RCVLOWAT, &much, sizeof(much));
+    setsockopt(c->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+}
+
 int conn_wait(struct conn *c, int want, int timeout_ms)
 {
     uint64_t deadline = clock_mono_us() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000;

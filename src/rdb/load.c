@@ -457,9 +457,11 @@ static int finish(struct job *j, const char *verb)
         verb_failed(verb, &e);
     }
     fflush(NULL);
+    int code = j->rc == 0 ? EXIT_FINE : EXIT_FAILED;
+    // A thread that waits for standard input would hold up an ordinary end.
     if (abandoned)
-        _exit(EXIT_FAILED);
-    return j->rc == 0 ? EXIT_FINE : EXIT_FAILED;
+        _exit(code);
+    return code;
 }
 
 static int load_all(struct job *j, const char *verb)

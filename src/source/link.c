@@ -656,6 +656,7 @@ static void session_begin(struct link *l, struct conn *c)
     l->conn = c;
     l->last_read_us = clock_mono_us();
     l->stuck_since_us = 0;
+    conn_expect_much(c);
     psync_begin(&l->psync, &l->psync_options);
     conn_watch(c, l->o.loop, on_ready, l);
     uv_timer_start(&l->timer, on_tick, TICK_MS, TICK_MS);
