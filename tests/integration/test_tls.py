@@ -108,7 +108,7 @@ def test_without_verifying_any_server_will_do(world, authority):
 def test_mutual_tls(world, authority):
     source, target = (tls_server(world, authority, name, clients="yes") for name in ("source", "target"))
     tool = world.gunyu(source, target, config=both(source, target, {"caFile": str(authority.ca)}))
-    wait_error(tool, "certificate")
+    wait_error(tool, "cert")
     tool.stop()
     cert, key = authority.issue("client", "DNS:client")
     world.gunyu(source, target, config=both(source, target, {"caFile": str(authority.ca), "certFile": str(cert),
