@@ -41,111 +41,105 @@ static const char help[] =
     "      --for VERSION   the server that aof and resp are written for\n" OUTPUT_HELP DEGRADE_HELP
     "\n";
 
+struct convert {
+    const struct convert_job *job;
+    struct transfer t;
+    struct rdb_out *out;
+    struct rdb_writer *w;   // into an RDB file
+    struct commands_out *c; // into commands
+    struct cli_progress progress;
+};
+
 // ---- into an RDB file ----
 
-static int convert_items(const struct convert_job *job, struct rdb_input *in, struct rdb_item *item,
-                         int rc, struct transfer *t, struct rdb_writer *w, struct err *e)
+static int take_item(void *ctx, struct rdb_input *in, struct rdb_item *item, struct err *e)
 {
-    struct cli_progress progress;
-    cli_progress_start(&progress, "convert", &job->output);
-    for (; rc == RDB_ITEM; rc = rdb_input_next(in, item, e)) {
-        int done = 0;
-        if (item->kind == RDB_KIND_RESIZEDB && t->whole)
-            rdb_write_resizedb(w, item->db, item->db_size, item->expires_size);
-        else if (item->kind != RDB_KIND_KEY)
-            done = transfer_other(t, &w, 1, in, item, e);
-        else if (t->items++, selection_wants(job->wanted, item, t->now_ms))
-            done = transfer_key(t, w, in, item, NULL, e);
-        if (done) {
-            rc = done;
-            break;
-        }
-        cli_progress_step(&progress, in, t->items);
+    struct convert *v = ctx;
+    if (item->kind == RDB_KIND_RESIZEDB && v->t.whole) {
+        rdb_write_resizedb(v->w, item->db, item->db_size, item->expires_size);
+        return 0;
     }
-    cli_progress_end(&progress);
-    if (rc != RDB_DONE)
-        return rc;
-    rdb_writer_end(w);
-    return 0;
+    if (item->kind != RDB_KIND_KEY)
+        return transfer_other(&v->t, &v->w, 1, in, item, e);
+    v->t.items++;
+    bool wanted = selection_wants(v->job->wanted, item, v->t.now_ms);
+    return wanted ? transfer_key(&v->t, v->w, in, item, NULL, e) : 0;
 }
 
-static int to_rdb(const struct convert_job *job, struct rdb_input *in, struct rdb_item *item,
-                  int rc, struct transfer *t, struct rdb_out *out, struct err *e)
+static int to_rdb(struct convert *v, struct rdb_input *in, struct rdb_item *item, int rc,
+                  struct err *e)
 {
-    t->target = job->target;
-    struct rdb_writer *w = rdb_writer_new(out, t->target);
-    rc = convert_items(job, in, item, rc, t, w, e);
-    rdb_writer_free(w);
-    return rc;
+    v->t.target = v->job->target;
+    v->w = rdb_writer_new(v->out, v->t.target);
+    rc = cli_each_item(&v->progress, in, item, rc, &v->t.items, take_item, v, e);
+    return cli_end_file(v->w, v->out, rc, e);
 }
 
 // ---- into commands ----
 
-static int command_item(const struct convert_job *job, struct rdb_input *in, struct rdb_item *item,
-                        struct transfer *t, struct commands_out *c, struct err *e)
+static int put_item(struct convert *v, struct rdb_input *in, struct rdb_item *item, struct err *e)
 {
-    if (item->kind == RDB_KIND_COMMAND && !t->whole)
-        return transfer_other(t, NULL, 0, in, item, e); // which says why not
+    if (item->kind == RDB_KIND_COMMAND && !v->t.whole)
+        return transfer_other(&v->t, NULL, 0, in, item, e); // which says why not
     if (item->kind != RDB_KIND_KEY)
-        return commands_out_other(c, item, e);
-    t->items++;
-    if (!selection_wants(job->wanted, item, t->now_ms))
+        return commands_out_other(v->c, item, e);
+    v->t.items++;
+    if (!selection_wants(v->job->wanted, item, v->t.now_ms))
         return 0;
-    t->keys++;
-    return commands_out_key(c, in, item, e);
+    v->t.keys++;
+    return commands_out_key(v->c, in, item, e);
 }
 
-static int to_commands(const struct convert_job *job, struct rdb_input *in, struct rdb_item *item,
-                       int rc, struct transfer *t, struct rdb_out *out, struct err *e)
+static int command_item(void *ctx, struct rdb_input *in, struct rdb_item *item, struct err *e)
 {
-    struct commands_out *c = commands_out_new(out, &job->commands_options);
-    struct cli_progress progress;
-    cli_progress_start(&progress, "convert", &job->output);
-    for (; rc == RDB_ITEM; rc = rdb_input_next(in, item, e)) {
-        int done = command_item(job, in, item, t, c, e);
-        if (done || rdb_out_failed(out)) {
-            rc = done ? done : rdb_out_write(out, "", 0, e);
-            break;
-        }
-        cli_progress_step(&progress, in, t->items);
-    }
-    cli_progress_end(&progress);
+    struct convert *v = ctx;
+    int rc = put_item(v, in, item, e);
+    return rc == 0 && rdb_out_failed(v->out) ? rdb_out_write(v->out, "", 0, e) : rc;
+}
+
+static int to_commands(struct convert *v, struct rdb_input *in, struct rdb_item *item, int rc,
+                       struct err *e)
+{
+    v->c = commands_out_new(v->out, &v->job->commands_options);
+    rc = cli_each_item(&v->progress, in, item, rc, &v->t.items, command_item, v, e);
     for (int i = 0; i < LOSSES; i++)
-        t->lost[i] = commands_out_lost(c, (enum loss)i);
-    commands_out_free(c);
-    return rc == RDB_DONE ? 0 : rc;
+        v->t.lost[i] = commands_out_lost(v->c, (enum loss)i);
+    commands_out_free(v->c);
+    if (rc == 0)
+        return rdb_out_commit(v->out, e);
+    rdb_out_discard(v->out);
+    return rc;
 }
 
 // ---- the command ----
 
-static int run(const struct convert_job *job, struct err *e)
+static int run(void *arg, struct err *e)
 {
+    const struct convert_job *job = arg;
     struct rdb_input *in;
     struct rdb_item item;
-    struct rdb_out *out;
     int first = cli_input_open(&in, job->path, &job->output, &item, e);
     if (first < 0)
         return first;
     char *dir = cli_output_dir(&job->output);
-    struct transfer t = {
-        .now_ms = clock_unix_ms(),
-        .degrade = job->output.degrade,
-        .whole = !selection_given(job->wanted),
-        .size = selection_has_size(job->wanted) ? job->wanted : NULL,
-        .spool.dir = dir,
+    struct convert v = {
+        .job = job,
+        .t = {.now_ms = clock_unix_ms(),
+              .degrade = job->output.degrade,
+              .whole = !selection_given(job->wanted),
+              .size = selection_has_size(job->wanted) ? job->wanted : NULL,
+              .spool.dir = dir},
     };
-    int rc = rdb_out_open(&out, job->output.path, job->output.format, e);
+    int rc = rdb_out_open(&v.out, job->output.path, job->output.format, e);
     if (rc == 0) {
-        rc = (job->commands ? to_commands : to_rdb)(job, in, &item, first, &t, out, e);
-        if (rc == 0)
-            rc = rdb_out_commit(out, e);
-        else
-            rdb_out_discard(out);
+        cli_progress_start(&v.progress, "convert", &job->output);
+        rc = (job->commands ? to_commands : to_rdb)(&v, in, &item, first, e);
+        cli_progress_end(&v.progress);
     }
     if (rc == 0)
-        cli_summary("convert", &job->output, &t);
+        cli_summary("convert", &job->output, &v.t);
     rdb_input_close(in);
-    transfer_free(&t);
+    transfer_free(&v.t);
     free(dir);
     return rc;
 }
@@ -195,24 +189,26 @@ static int take_option(void *arg, int c, const char *value)
     return EXIT_FINE;
 }
 
+static int take_words(void *arg, int n, char **words)
+{
+    struct convert_job *job = arg;
+    struct err e = {0};
+    int code = cli_one_file("convert", &job->output, n, words, &job->path);
+    if (code < 0 && settle_target(job, &e))
+        code = verb_usage("convert", "%s", e.msg);
+    return code;
+}
+
 int rdb_convert_main(int argc, char **argv)
 {
     struct rdb_unknown unknown = {0};
     struct convert_job job = {.output.unknown = &unknown, .wanted = selection_new()};
     const struct verb_syntax syntax = {.own = own_options,
                                        .take = take_option,
+                                       .words = take_words,
+                                       .run = run,
                                        .help = help,
                                        .wanted = job.wanted,
                                        .unknown = &unknown};
-    struct err e = {0};
-    int code = verb_parse(&syntax, &job, argc, argv);
-    if (code < 0)
-        code = cli_one_file("convert", &job.output, argc, argv, &job.path);
-    if (code < 0 && settle_target(&job, &e))
-        code = verb_usage("convert", "%s", e.msg);
-    if (code < 0)
-        code = run(&job, &e) ? verb_failed("convert", &e) : EXIT_FINE;
-    verb_skipped("convert", &unknown);
-    selection_free(job.wanted);
-    return code;
+    return verb_run(&syntax, &job, argc, argv);
 }

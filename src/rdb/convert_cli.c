@@ -73,14 +73,14 @@ int cli_login_endpoint(const struct cli_login *l, const char *uri, struct endpoi
     return 0;
 }
 
-int cli_one_file(const char *verb, const struct cli_output *o, int argc, char **argv,
+int cli_one_file(const char *verb, const struct cli_output *o, int n, char **words,
                  const char **path)
 {
-    if (argc - optind != 1)
+    if (n != 1)
         return verb_usage(verb, "name one RDB file");
     if (!o->path)
         return verb_usage(verb, "say where to write: --output FILE, or - for standard output");
-    *path = argv[optind];
+    *path = words[0];
     return -1;
 }
 
@@ -151,4 +151,28 @@ int cli_input_open(struct rdb_input **in, const char *path, const struct cli_out
         *in = NULL;
     }
     return rc;
+}
+
+int cli_end_file(struct rdb_writer *w, struct rdb_out *out, int rc, struct err *e)
+{
+    if (rc == 0) {
+        rdb_writer_end(w);
+        rc = rdb_out_commit(out, e);
+    } else {
+        rdb_out_discard(out);
+    }
+    rdb_writer_free(w);
+    return rc;
+}
+
+int cli_each_item(struct cli_progress *p, struct rdb_input *in, struct rdb_item *item, int rc,
+                  const uint64_t *keys, cli_item_fn *fn, void *ctx, struct err *e)
+{
+    for (; rc == RDB_ITEM; rc = rdb_input_next(in, item, e)) {
+        int done = fn(ctx, in, item, e);
+        if (done)
+            return done;
+        cli_progress_step(p, in, *keys);
+    }
+    return rc == RDB_DONE ? 0 : rc;
 }

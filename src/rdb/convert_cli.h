@@ -75,7 +75,7 @@ int cli_login_endpoint(const struct cli_login *l, const char *uri, struct endpoi
 
 // The words after the options: one file; and there is an output. -1, or the exit code of what was
 // printed.
-int cli_one_file(const char *verb, const struct cli_output *o, int argc, char **argv,
+int cli_one_file(const char *verb, const struct cli_output *o, int n, char **words,
                  const char **path);
 
 // Progress over one input, on a terminal only.
@@ -99,5 +99,12 @@ struct rdb_target cli_same_version(struct rdb_input *in);
 // RDB_DONE or an error (then *in is NULL).
 int cli_input_open(struct rdb_input **in, const char *path, const struct cli_output *o,
                    struct rdb_item *first, struct err *e) must_check;
+// Ends a file: commits it, or discards it when rc says that it went wrong. Frees both.
+int cli_end_file(struct rdb_writer *w, struct rdb_out *out, int rc, struct err *e) must_check;
+// Gives fn that first item (rc is what came with it) and all that follow, until one is answered by
+// other than 0. *keys, for the progress, is how many were seen. 0 at the file's end.
+typedef int cli_item_fn(void *ctx, struct rdb_input *in, struct rdb_item *item, struct err *e);
+int cli_each_item(struct cli_progress *p, struct rdb_input *in, struct rdb_item *item, int rc,
+                  const uint64_t *keys, cli_item_fn *fn, void *ctx, struct err *e) must_check;
 
 #endif

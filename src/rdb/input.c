@@ -150,12 +150,17 @@ static int fill(struct rdb_input *in, struct err *e)
     return 0;
 }
 
-// What the reader says, with the file's name in front of an error.
-static int said(struct rdb_input *in, int rc, struct err *e)
+// After a call of the reader: true when it is to be asked again, for more is there now. Else *rc is
+// what it said, with the file's name in front of an error.
+static bool wants_more(struct rdb_input *in, int *rc, struct err *e)
 {
-    if (rc < 0)
+    if (*rc == RDB_MORE) {
+        *rc = fill(in, e);
+        return *rc == 0;
+    }
+    if (*rc < 0)
         err_wrap(e, "%s", rdb_input_name(in));
-    return rc;
+    return false;
 }
 
 // A file that is read twice is noted once.
@@ -179,95 +184,81 @@ int rdb_input_next(struct rdb_input *in, struct rdb_item *item, struct err *e)
     in->in_value = false;
     if (rc < 0)
         return rc;
-    while ((rc = rdb_next(in->r, item, e)) == RDB_MORE) {
-        rc = fill(in, e);
-        if (rc)
-            return rc;
-    }
+    do
+        rc = rdb_next(in->r, item, e);
+    while (wants_more(in, &rc, e));
+    if (rc < 0)
+        return rc;
     if (rc == RDB_ITEM && item->kind == RDB_KIND_SKIPPED)
         note_skipped(in, item);
     in->in_value = rc == RDB_ITEM && item->kind == RDB_KIND_KEY;
     in->key = item->key;
     in->db = item->db;
-    return said(in, rc, e);
+    return rc;
 }
 
 int rdb_input_raw(struct rdb_input *in, uint64_t limit, struct slice *raw, struct err *e)
 {
     int rc;
-    while ((rc = rdb_value_raw(in->r, limit, raw, e)) == RDB_MORE) {
-        rc = fill(in, e);
-        if (rc)
-            return rc;
-    }
-    return said(in, rc, e);
+    do
+        rc = rdb_value_raw(in->r, limit, raw, e);
+    while (wants_more(in, &rc, e));
+    return rc;
 }
 
 int rdb_input_element(struct rdb_input *in, size_t piece_limit, struct rdb_element *out,
                       struct err *e)
 {
     int rc;
-    while ((rc = rdb_value_element(in->r, piece_limit, out, e)) == RDB_MORE) {
-        rc = fill(in, e);
-        if (rc)
-            return rc;
-    }
-    return said(in, rc, e);
+    do
+        rc = rdb_value_element(in->r, piece_limit, out, e);
+    while (wants_more(in, &rc, e));
+    return rc;
 }
 
 int rdb_input_string(struct rdb_input *in, size_t limit, struct slice *value, struct err *e)
 {
     int rc;
-    while ((rc = rdb_value_string(in->r, limit, value, e)) == RDB_MORE) {
-        rc = fill(in, e);
-        if (rc)
-            return rc;
-    }
-    return said(in, rc, e);
+    do
+        rc = rdb_value_string(in->r, limit, value, e);
+    while (wants_more(in, &rc, e));
+    return rc;
 }
 
 int rdb_input_skip(struct rdb_input *in, struct err *e)
 {
     int rc;
-    while ((rc = rdb_value_skip(in->r, e)) == RDB_MORE) {
-        rc = fill(in, e);
-        if (rc)
-            return rc;
-    }
-    return said(in, rc, e);
+    do
+        rc = rdb_value_skip(in->r, e);
+    while (wants_more(in, &rc, e));
+    return rc;
 }
 
 int rdb_input_span(struct rdb_input *in, struct slice *piece, struct err *e)
 {
     int rc;
-    while ((rc = rdb_value_span(in->r, piece, e)) == RDB_MORE) {
-        rc = fill(in, e);
-        if (rc)
-            return rc;
-    }
-    return said(in, rc, e);
+    do
+        rc = rdb_value_span(in->r, piece, e);
+    while (wants_more(in, &rc, e));
+    return rc;
 }
 
 int rdb_input_step(struct rdb_input *in, char *op, struct slice *piece, struct err *e)
 {
     int rc;
-    while ((rc = rdb_value_step(in->r, op, piece, e)) == RDB_MORE) {
-        rc = fill(in, e);
-        if (rc)
-            return rc;
-    }
-    return said(in, rc, e);
+    do
+        rc = rdb_value_step(in->r, op, piece, e);
+    while (wants_more(in, &rc, e));
+    return rc;
 }
 
 int rdb_input_measure(struct rdb_input *in, const struct rdb_meter *m, struct err *e)
 {
     int rc;
-    while ((rc = rdb_value_measure(in->r, m, e)) == RDB_MORE) {
-        rc = fill(in, e);
-        if (rc)
-            return rc;
-    }
-    return said(in, rc, e);
+    do
+        rc = rdb_value_measure(in->r, m, e);
+    while (wants_more(in, &rc, e));
+    return rc;
 }
 
 void rdb_input_again(struct rdb_input *in)

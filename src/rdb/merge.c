@@ -46,9 +46,7 @@ static const char help[] =
         DEGRADE_HELP "\n";
 
 // Each item of each file; ends at the first result of fn that is not 0.
-typedef int item_fn(struct merge *m, struct rdb_input *in, struct rdb_item *item, struct err *e);
-
-static int each_item(struct merge *m, item_fn *fn, struct err *e)
+static int each_item(struct merge *m, cli_item_fn *fn, struct err *e)
 {
     for (int i = 0; i < m->job->n; i++) {
         struct rdb_input *in;
@@ -57,13 +55,9 @@ static int each_item(struct merge *m, item_fn *fn, struct err *e)
         if (rc < 0)
             return rc;
         merge_functions_next_file(&m->functions);
-        while (rc == RDB_ITEM) {
-            int done = fn(m, in, &item, e);
-            cli_progress_step(&m->progress, in, m->t.items);
-            rc = done ? done : rdb_input_next(in, &item, e);
-        }
+        rc = cli_each_item(&m->progress, in, &item, rc, &m->t.items, fn, m, e);
         rdb_input_close(in);
-        if (rc != RDB_DONE)
+        if (rc)
             return rc;
     }
     return 0;
@@ -106,8 +100,9 @@ static bool wants(struct merge *m, const struct rdb_item *item)
     return item->kind == RDB_KIND_KEY && selection_wants(m->job->wanted, item, m->t.now_ms);
 }
 
-static int look(struct merge *m, struct rdb_input *in, struct rdb_item *item, struct err *e)
+static int look(void *ctx, struct rdb_input *in, struct rdb_item *item, struct err *e)
 {
+    struct merge *m = ctx;
     if (item->kind == RDB_KIND_FUNCTION)
         return merge_functions_look(&m->functions, item->value, rdb_input_name(in), e);
     if (wants(m, item)) {
@@ -118,8 +113,9 @@ static int look(struct merge *m, struct rdb_input *in, struct rdb_item *item, st
 }
 
 // Names the first key of which there is another one before.
-static int name_double(struct merge *m, struct rdb_input *in, struct rdb_item *item, struct err *e)
+static int name_double(void *ctx, struct rdb_input *in, struct rdb_item *item, struct err *e)
 {
+    struct merge *m = ctx;
     int rc;
     if (!wants(m, item) || !merge_keys_drops(m->keys, &rc, e))
         return 0;
@@ -147,8 +143,9 @@ static int find_doubles(struct merge *m, struct err *e)
 
 // ---- the second: the file ----
 
-static int take(struct merge *m, struct rdb_input *in, struct rdb_item *item, struct err *e)
+static int take(void *ctx, struct rdb_input *in, struct rdb_item *item, struct err *e)
 {
+    struct merge *m = ctx;
     int rc = 0;
     if (item->kind == RDB_KIND_FUNCTION) {
         bool keep;
@@ -181,18 +178,12 @@ static int write_file(struct merge *m, struct err *e)
     cli_progress_start(&m->progress, "merge", &m->job->output);
     rc = each_item(m, take, e);
     cli_progress_end(&m->progress);
-    if (rc == 0) {
-        rdb_writer_end(m->w);
-        rc = rdb_out_commit(out, e);
-    } else {
-        rdb_out_discard(out);
-    }
-    rdb_writer_free(m->w);
-    return rc;
+    return cli_end_file(m->w, out, rc, e);
 }
 
-static int run(const struct merge_job *job, struct err *e)
+static int run(void *arg, struct err *e)
 {
+    const struct merge_job *job = arg;
     char *dir = cli_output_dir(&job->output);
     struct merge m = {
         .job = job,
@@ -249,8 +240,11 @@ static int take_option(void *arg, int c, const char *value)
                       value);
 }
 
-static int checked(const struct merge_job *job)
+static int take_words(void *arg, int n, char **words)
 {
+    struct merge_job *job = arg;
+    job->paths = words;
+    job->n = n;
     if (job->n < 1)
         return verb_usage("merge", "name the RDB files");
     if (!job->output.path)
@@ -268,18 +262,10 @@ int rdb_merge_main(int argc, char **argv)
     struct merge_job job = {.output.unknown = &unknown, .wanted = selection_new()};
     const struct verb_syntax syntax = {.own = own_options,
                                        .take = take_option,
+                                       .words = take_words,
+                                       .run = run,
                                        .help = help,
                                        .wanted = job.wanted,
                                        .unknown = &unknown};
-    struct err e = {0};
-    int code = verb_parse(&syntax, &job, argc, argv);
-    job.paths = argv + optind;
-    job.n = argc - optind;
-    if (code < 0)
-        code = checked(&job);
-    if (code < 0)
-        code = run(&job, &e) ? verb_failed("merge", &e) : EXIT_FINE;
-    verb_skipped("merge", &unknown);
-    selection_free(job.wanted);
-    return code;
+    return verb_run(&syntax, &job, argc, argv);
 }

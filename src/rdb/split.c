@@ -23,22 +23,20 @@ static const struct option own_options[] = {
     {0},
 };
 
-struct split_job {
-    struct cli_output output;
-    struct selection *wanted;
-    const char *path, *slots, *cluster, *nodes;
-};
-
 struct part {
     struct rdb_out *out;
     uint64_t keys;
 };
 
 struct split {
+    struct cli_output output;
+    struct selection *wanted;
+    const char *path, *slots, *cluster, *nodes;
     struct layout layout;
     struct part *parts;          // owns
     struct rdb_writer **writers; // owns; one for each part
     uint64_t nowhere;            // keys of slots that no part has
+    struct transfer t;
 };
 
 static const char help[] =
@@ -63,33 +61,33 @@ static void split_free(struct split *s)
     free(s->writers);
     free(s->parts);
     layout_free(&s->layout);
+    transfer_free(&s->t);
 }
 
-static int open_parts(struct split *s, const struct split_job *job, struct rdb_target target,
-                      struct err *e)
+static int open_parts(struct split *s, struct err *e)
 {
     static const char *const endings[] = {
         [RDB_OUT_PLAIN] = "", [RDB_OUT_ZSTD] = ".zst", [RDB_OUT_GZIP] = ".gz"};
-    must(job->output.path);
-    if (mkdir(job->output.path, 0777) && errno != EEXIST)
-        return err_sys(e, -errno, "%s: cannot make the directory", job->output.path);
+    must(s->output.path);
+    if (mkdir(s->output.path, 0777) && errno != EEXIST)
+        return err_sys(e, -errno, "%s: cannot make the directory", s->output.path);
     size_t n = (size_t)s->layout.n;
     s->parts = xcalloc(n, sizeof(*s->parts));
     s->writers = xcalloc(n, sizeof(*s->writers));
     for (size_t i = 0; i < n; i++) {
-        char *path = xasprintf("%s/%s.rdb%s", job->output.path, s->layout.names[i],
-                               endings[job->output.format]);
-        int rc = rdb_out_open(&s->parts[i].out, path, job->output.format, e);
+        char *path =
+            xasprintf("%s/%s.rdb%s", s->output.path, s->layout.names[i], endings[s->output.format]);
+        int rc = rdb_out_open(&s->parts[i].out, path, s->output.format, e);
         free(path);
         if (rc)
             return rc;
-        s->writers[i] = rdb_writer_new(s->parts[i].out, target);
+        s->writers[i] = rdb_writer_new(s->parts[i].out, s->t.target);
     }
     return 0;
 }
 
-static int split_key(struct split *s, struct transfer *t, struct rdb_input *in,
-                     const struct rdb_item *item, struct err *e)
+static int split_key(struct split *s, struct rdb_input *in, const struct rdb_item *item,
+                     struct err *e)
 {
     int part = s->layout.part_of[slot_of(item->key)];
     if (part < 0) {
@@ -97,30 +95,18 @@ static int split_key(struct split *s, struct transfer *t, struct rdb_input *in,
         return 0;
     }
     bool written;
-    int rc = transfer_key(t, s->writers[part], in, item, &written, e);
+    int rc = transfer_key(&s->t, s->writers[part], in, item, &written, e);
     s->parts[part].keys += rc == 0 && written;
     return rc;
 }
 
-static int split_items(struct split *s, const struct split_job *job, struct rdb_input *in,
-                       struct rdb_item *item, int rc, struct transfer *t, struct err *e)
+static int take_item(void *ctx, struct rdb_input *in, struct rdb_item *item, struct err *e)
 {
-    struct cli_progress progress;
-    cli_progress_start(&progress, "split", &job->output);
-    for (; rc == RDB_ITEM; rc = rdb_input_next(in, item, e)) {
-        int done = 0;
-        if (item->kind != RDB_KIND_KEY)
-            done = transfer_other(t, s->writers, (size_t)s->layout.n, in, item, e);
-        else if (t->items++, selection_wants(job->wanted, item, t->now_ms))
-            done = split_key(s, t, in, item, e);
-        if (done) {
-            rc = done;
-            break;
-        }
-        cli_progress_step(&progress, in, t->items);
-    }
-    cli_progress_end(&progress);
-    return rc == RDB_DONE ? 0 : rc;
+    struct split *s = ctx;
+    if (item->kind != RDB_KIND_KEY)
+        return transfer_other(&s->t, s->writers, (size_t)s->layout.n, in, item, e);
+    s->t.items++;
+    return selection_wants(s->wanted, item, s->t.now_ms) ? split_key(s, in, item, e) : 0;
 }
 
 // Each part is whole when it has its name, but the set may not be when one fails.
@@ -139,11 +125,11 @@ static int commit_parts(struct split *s, struct err *e)
     return 0;
 }
 
-static void summary(const struct split *s, const struct split_job *job, const struct transfer *t)
+static void summary(const struct split *s)
 {
-    if (job->output.quiet)
+    if (s->output.quiet)
         return;
-    cli_summary("split", &job->output, t);
+    cli_summary("split", &s->output, &s->t);
     for (int i = 0; i < s->layout.n; i++)
         fprintf(stderr, "gunyu rdb split: %s: %llu keys\n", s->layout.names[i],
                 (unsigned long long)s->parts[i].keys);
@@ -152,87 +138,88 @@ static void summary(const struct split *s, const struct split_job *job, const st
                 (unsigned long long)s->nowhere);
 }
 
-static int run(struct split *s, const struct split_job *job, struct err *e)
+static int run(void *arg, struct err *e)
 {
+    struct split *s = arg;
     struct rdb_input *in;
     struct rdb_item item;
-    int first = cli_input_open(&in, job->path, &job->output, &item, e);
+    int first = cli_input_open(&in, s->path, &s->output, &item, e);
     if (first < 0)
         return first;
-    struct transfer t = {
-        .now_ms = clock_unix_ms(), .degrade = job->output.degrade, .spool.dir = job->output.path};
-    t.target = cli_same_version(in);
-    t.size = selection_has_size(job->wanted) ? job->wanted : NULL;
-    int rc = open_parts(s, job, t.target, e);
-    if (rc == 0)
-        rc = split_items(s, job, in, &item, first, &t, e);
+    s->t = (struct transfer){
+        .now_ms = clock_unix_ms(), .degrade = s->output.degrade, .spool.dir = s->output.path};
+    s->t.target = cli_same_version(in);
+    s->t.size = selection_has_size(s->wanted) ? s->wanted : NULL;
+    int rc = open_parts(s, e);
+    if (rc == 0) {
+        struct cli_progress progress;
+        cli_progress_start(&progress, "split", &s->output);
+        rc = cli_each_item(&progress, in, &item, first, &s->t.items, take_item, s, e);
+        cli_progress_end(&progress);
+    }
     if (rc == 0)
         rc = commit_parts(s, e);
     if (rc == 0)
-        summary(s, job, &t);
+        summary(s);
     rdb_input_close(in);
-    transfer_free(&t);
     return rc;
 }
 
 static int take_option(void *arg, int c, const char *value)
 {
-    struct split_job *job = arg;
+    struct split *s = arg;
     switch (c) {
     case OPTION_SLOTS:
-        job->slots = value;
+        s->slots = value;
         break;
     case OPTION_CLUSTER:
-        job->cluster = value;
+        s->cluster = value;
         break;
     case OPTION_NODES:
-        job->nodes = value;
+        s->nodes = value;
         break;
     default:
-        cli_output_option(&job->output, c, value);
+        cli_output_option(&s->output, c, value);
     }
     return EXIT_FINE;
 }
 
-static int read_layout(struct layout *l, const struct split_job *job, struct err *e)
+static int read_layout(struct split *s, struct err *e)
 {
-    if (job->slots)
-        return layout_ranges(l, job->slots, e);
-    return job->cluster ? layout_cluster(l, job->cluster, e) : layout_file(l, job->nodes, e);
+    if (s->slots)
+        return layout_ranges(&s->layout, s->slots, e);
+    return s->cluster ? layout_cluster(&s->layout, s->cluster, e)
+                      : layout_file(&s->layout, s->nodes, e);
 }
 
-static int checked(const struct split_job *job, int words)
+static int take_words(void *arg, int n, char **words)
 {
-    if (words != 1)
+    struct split *s = arg;
+    struct err e = {0};
+    if (n != 1)
         return verb_usage("split", "name one RDB file");
-    if (!job->output.path || strcmp(job->output.path, "-") == 0)
+    if (!s->output.path || strcmp(s->output.path, "-") == 0)
         return verb_usage("split", "say where to write: --output DIR");
-    if (!!job->slots + !!job->cluster + !!job->nodes != 1)
+    if (!!s->slots + !!s->cluster + !!s->nodes != 1)
         return verb_usage("split", "say how to split: one of --slots, --cluster and --nodes");
-    return -1;
+    s->path = words[0];
+    if (read_layout(s, &e) == 0)
+        return -1;
+    return e.code == ERR_CONFIG ? verb_usage("split", "%s", e.msg) : verb_failed("split", &e);
 }
 
 int rdb_split_main(int argc, char **argv)
 {
     struct rdb_unknown unknown = {0};
-    struct split_job job = {.output.unknown = &unknown, .wanted = selection_new()};
-    struct split s = {0};
+    struct split s = {.output.unknown = &unknown, .wanted = selection_new()};
     const struct verb_syntax syntax = {.own = own_options,
                                        .take = take_option,
+                                       .words = take_words,
+                                       .run = run,
                                        .help = help,
-                                       .wanted = job.wanted,
+                                       .wanted = s.wanted,
                                        .unknown = &unknown};
-    struct err e = {0};
-    int code = verb_parse(&syntax, &job, argc, argv);
-    if (code < 0)
-        code = checked(&job, argc - optind);
-    job.path = code < 0 ? argv[optind] : NULL;
-    if (code < 0 && read_layout(&s.layout, &job, &e))
-        code = e.code == ERR_CONFIG ? verb_usage("split", "%s", e.msg) : verb_failed("split", &e);
-    if (code < 0)
-        code = run(&s, &job, &e) ? verb_failed("split", &e) : EXIT_FINE;
-    verb_skipped("split", &unknown);
+    int code = verb_run(&syntax, &s, argc, argv);
     split_free(&s);
-    selection_free(job.wanted);
     return code;
 }

@@ -103,6 +103,19 @@ int verb_parse(const struct verb_syntax *s, void *job, int argc, char **argv)
     return code == EXIT_FINE && !help ? -1 : code;
 }
 
+int verb_run(const struct verb_syntax *s, void *job, int argc, char **argv)
+{
+    struct err e = {0};
+    int code = verb_parse(s, job, argc, argv);
+    if (code < 0)
+        code = s->words(job, argc - optind, argv + optind);
+    if (code < 0)
+        code = s->run(job, &e) ? verb_failed(argv[0], &e) : EXIT_FINE;
+    verb_skipped(argv[0], s->unknown);
+    selection_free(s->wanted);
+    return code;
+}
+
 void verb_skipped(const char *verb, struct rdb_unknown *u)
 {
     if (u->n)

@@ -21,10 +21,16 @@ struct verb_syntax {
     const char *help;            // what --help prints first
     struct selection *wanted;    // the options of the selection set this; NULL: there are none
     struct rdb_unknown *unknown; // --unknown sets this; NULL: there is no such option
+    // For verb_run. The words after the options: -1 to go on, or the exit code after a line.
+    int (*words)(void *job, int n, char **words);
+    int (*run)(void *job, struct err *e);
 };
 // Reads the options. -1: go on, words begin at optind. Else the exit code, after --help or a line
 // that says what is wrong. argv[0] is the command's name.
 int verb_parse(const struct verb_syntax *s, void *job, int argc, char **argv);
+// The whole of a command with both: options, words, the work, what was skipped. Frees wanted.
+// Returns the exit code.
+int verb_run(const struct verb_syntax *s, void *job, int argc, char **argv);
 // One line a thing that was skipped on standard error, after one with their number.
 void verb_skipped(const char *verb, struct rdb_unknown *u);
 // Print "gunyu rdb <verb>: <text>" and return the exit code.
