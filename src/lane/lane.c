@@ -535,6 +535,7 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
         l->id2_offset = (int64_t)ji.replid2_offset;
         l->ids_known = true;
     }
+    lane_find_dead_letters(l);
     lane_publish(l);
     *out = l;
     return 0;

@@ -43,13 +43,17 @@ static bool open_dead_letters(struct lane *l, struct err *e)
     return l->dead || deadletter_open(&l->dead, l->o.dead_letter_path, e) == 0;
 }
 
+void lane_find_dead_letters(struct lane *l)
+{
+    struct err ignored; // told when the file is needed
+    if (access(l->o.dead_letter_path, F_OK) == 0)
+        (void)open_dead_letters(l, &ignored);
+}
+
 void lane_count_dead_letters(struct lane *l)
 {
-    struct err e = {0};
-    // Letters of an earlier process count; a file that cannot be read is told when it is needed.
-    if (!l->dead && (access(l->o.dead_letter_path, F_OK) != 0 || !open_dead_letters(l, &e)))
-        return;
-    if (deadletter_refresh(l->dead, &e) == 0)
+    struct err e;
+    if (l->dead && deadletter_refresh(l->dead, &e) == 0)
         l->dead_letters_kept = deadletter_count(l->dead);
 }
 

@@ -135,6 +135,8 @@ void lane_end_apply(struct lane *l);
 void lane_note_stale_position(struct lane *l);
 // The command that begins after ref is not sent again.
 void lane_skip_offset(struct lane *l, uint64_t ref);
+// Opens what an earlier process has left.
+void lane_find_dead_letters(struct lane *l);
 void lane_count_dead_letters(struct lane *l);
 // Keeps the command that begins after ref in the dead-letter file.
 bool lane_dead_letter(struct lane *l, uint64_t ref, struct slice reason);

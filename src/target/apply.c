@@ -209,15 +209,20 @@ static enum rewrite_result downgrade(struct apply *a, int argc, const struct sli
     return downgrade_command(&a->downgrade, cmd_lookup(argc, argv), argc, argv);
 }
 
-// What the rewriter made, in commands that the target knows; REWRITE_REFUSED: one is not.
+// What the rewriter made, in commands that the target knows. REWRITE_AS_IS: all of them are.
+// REWRITE_REFUSED: one is not. REWRITE_CHANGED: each is to be looked at.
 static enum rewrite_result downgrade_rewritten(struct apply *a)
 {
     const struct rewrite *w = &a->rewrite;
-    enum rewrite_result r = downgrade(a, w->argc, w->argv);
-    for (int i = 0; i < w->then_n && r != REWRITE_REFUSED; i++)
-        if (downgrade(a, w->then[i].argc, w->then[i].argv) == REWRITE_REFUSED)
-            r = REWRITE_REFUSED;
-    return r == REWRITE_DROP && w->then_n ? REWRITE_CHANGED : r;
+    enum rewrite_result all = downgrade(a, w->argc, w->argv);
+    for (int i = 0; i < w->then_n && all != REWRITE_REFUSED; i++) {
+        enum rewrite_result r = downgrade(a, w->then[i].argc, w->then[i].argv);
+        if (r == REWRITE_REFUSED)
+            all = r;
+        else if (r != REWRITE_AS_IS || all != REWRITE_AS_IS)
+            all = REWRITE_CHANGED;
+    }
+    return all;
 }
 
 static void put_downgraded(struct apply *a, int argc, const struct slice *argv)
@@ -254,7 +259,9 @@ static enum verdict send_command(struct apply *a, const struct cmd_info *info, c
         drop_position(a);
     batcher_select(a->o.batcher, to, a->pos);
     struct outq *out = batcher_out(a->o.batcher);
-    if (r == REWRITE_CHANGED) {
+    if (r == REWRITE_CHANGED && fit == REWRITE_AS_IS) {
+        put_commands(a, &a->rewrite);
+    } else if (r == REWRITE_CHANGED) {
         put_downgraded(a, a->rewrite.argc, a->rewrite.argv);
         for (int i = 0; i < a->rewrite.then_n; i++)
             put_downgraded(a, a->rewrite.then[i].argc, a->rewrite.then[i].argv);

@@ -54,8 +54,8 @@ struct redo {
 #define LOAD_REF_MANY_SHIFT 52
 #define LOAD_REF_MANY_INDEX (((uint64_t)1 << LOAD_REF_MANY_SHIFT) - 1)
 
-// Strings in a row that are to go in one MSET: a command for each costs the target half as much
-// again, and a reply.
+// Strings in a row that are to go in one MSET: a command for each costs the target a third more,
+// and a reply.
 struct gather {
     struct buf args; // of keys and values in turn
     uint32_t keys;
