@@ -13,23 +13,11 @@
 #include "flow/downgrade_impl.h"
 #include "redis_fixture.h"
 #include "source_tree.h"
+#include "words.h"
 
-enum { ARGS_MAX = 64, REDIS = 0, VALKEY = 1 };
+enum { REDIS = 0, VALKEY = 1 };
 
-struct words {
-    int argc;
-    struct slice argv[ARGS_MAX];
-    char text[2048];
-};
-
-// Splits at spaces; "~~" is an empty word.
-static void split(struct words *w, const char *line)
-{
-    w->argc = 0;
-    snprintf(w->text, sizeof(w->text), "%s", line);
-    for (char *save, *p = strtok_r(w->text, " ", &save); p; p = strtok_r(NULL, " ", &save))
-        w->argv[w->argc++] = strcmp(p, "~~") == 0 ? slice_make(p, 0) : slice_cstr(p);
-}
+#define EMPTY "~~"
 
 static void put_words(struct buf *b, int argc, const struct slice *argv)
 {
@@ -37,7 +25,7 @@ static void put_words(struct buf *b, int argc, const struct slice *argv)
     for (int i = 0; i < argc; i++) {
         if (i)
             buf_append_char(b, ' ');
-        buf_append_slice(b, eval && i == 1 ? SLICE("...") : argv[i].n ? argv[i] : SLICE("~~"));
+        buf_append_slice(b, eval && i == 1 ? SLICE("...") : argv[i].n ? argv[i] : SLICE(EMPTY));
     }
 }
 
@@ -46,7 +34,7 @@ static void put_words(struct buf *b, int argc, const struct slice *argv)
 static const char *outcome(struct downgrade *d, const char *line, struct buf *b)
 {
     struct words words;
-    split(&words, line);
+    split(&words, line, EMPTY);
     enum rewrite_result r =
         downgrade_command(d, cmd_lookup(words.argc, words.argv), words.argc, words.argv);
     buf_clear(b);
@@ -340,7 +328,7 @@ static void arguments_that_are_cut_short_change_nothing_or_stay_within(void **st
         downgrade_init(&d, false, versions[v], 9);
         for (int i = 0; i < CASES; i++) {
             struct words words;
-            split(&words, cases[i].command);
+            split(&words, cases[i].command, EMPTY);
             for (int n = 1; n <= words.argc; n++) {
                 // Of exactly this size, so that a sanitizer sees what reads past the end.
                 struct slice *argv = xcalloc((size_t)n, sizeof(*argv));
@@ -467,7 +455,7 @@ static void apply_as(int version, const char *line, struct buf *b)
     struct downgrade d;
     struct words words;
     struct buf text = {0};
-    split(&words, line);
+    split(&words, line, EMPTY);
     downgrade_init(&d, false, version, 9);
     const struct cmd_info *info = cmd_lookup(words.argc, words.argv);
     assert_int_equal(downgrade_command(&d, info, words.argc, words.argv), REWRITE_CHANGED);

@@ -508,6 +508,14 @@ static void garbage_in_any_file_ends_in_less_data_never_in_wrong_data(void **sta
     }
 }
 
+// Cuts the only segment behind the first 8192 bytes of the log.
+static void cut_log(const char *dir)
+{
+    char path[4096];
+    segment_path(path, dir, 1000);
+    assert_int_equal(truncate(path, (off_t)(HEADER + 8192)), 0);
+}
+
 static void a_file_truncated_under_a_reader_is_damage_not_a_crash(void **state)
 {
     (void)state;
@@ -521,9 +529,7 @@ static void a_file_truncated_under_a_reader_is_damage_not_a_crash(void **state)
     size_t n;
     ok(journal_log_view(r, 1000, &p, &n, &failure));
     assert_false(journal_damaged(j));
-    char path[4096];
-    segment_path(path, dir, 1000);
-    assert_int_equal(truncate(path, (off_t)(HEADER + 8192)), 0);
+    cut_log(dir);
     assert_true(matches(p, 1000, 8192));
     assert_int_equal(p[8192 + 10], 0);
     assert_true(journal_damaged(j));
@@ -547,14 +553,14 @@ static void a_write_behind_the_end_of_a_truncated_file_is_an_error_and_makes_no_
     struct journal *j = open_ok(&o);
     ok(journal_begin_log(j, ID_A, 1000, &failure));
     ok(append(j, 100000, 50000, &failure));
-    char path[4096];
-    segment_path(path, dir, 1000);
-    assert_int_equal(truncate(path, (off_t)(HEADER + 8192)), 0);
+    cut_log(dir);
     struct err e = {0};
     assert_int_equal(append(j, 50000, 50000, &e), ERR_CORRUPT);
     assert_non_null(strstr(e.msg, dir));
     assert_int_equal(info_of(j).right, 101000);
+    char path[4096];
     struct stat st;
+    segment_path(path, dir, 1000);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_size, HEADER + 8192);
     assert_int_equal(journal_tick(j, &e), ERR_CORRUPT);
@@ -570,9 +576,7 @@ static void a_truncated_file_is_seen_before_anybody_touches_it(void **state)
     struct journal *j = open_ok(&o);
     ok(journal_begin_log(j, ID_A, 1000, &failure));
     ok(append(j, 100, 100, &failure));
-    char path[4096];
-    segment_path(path, dir, 1000);
-    assert_int_equal(truncate(path, (off_t)(HEADER + 8192)), 0);
+    cut_log(dir);
     struct err e = {0};
     assert_int_equal(journal_tick(j, &e), ERR_CORRUPT);
     journal_close(j);

@@ -10,6 +10,7 @@
 #include "flow/expiry.h"
 #include "flow/rewrite.h"
 #include "redis_fixture.h"
+#include "words.h"
 
 // now 1700000000000; what lies before 1700000100000 is held where a case asks for it.
 #define NOW 1700000000000
@@ -17,29 +18,14 @@
 // 2^45 ms + the time
 #define FAR(ms) ((ms) + 35184372088832)
 
-enum { ARGS_MAX = 64 };
-
-struct words {
-    int argc;
-    struct slice argv[ARGS_MAX];
-    char text[2048];
-};
-
-// Splits at spaces; "~" is an empty word.
-static void split(struct words *w, const char *line)
-{
-    w->argc = 0;
-    snprintf(w->text, sizeof(w->text), "%s", line);
-    for (char *save, *p = strtok_r(w->text, " ", &save); p; p = strtok_r(NULL, " ", &save))
-        w->argv[w->argc++] = strcmp(p, "~") == 0 ? slice_make(p, 0) : slice_cstr(p);
-}
+#define EMPTY "~"
 
 static void put_words(struct buf *b, int argc, const struct slice *argv)
 {
     for (int i = 0; i < argc; i++) {
         if (i)
             buf_append_char(b, ' ');
-        buf_append_slice(b, argv[i].n ? argv[i] : SLICE("~"));
+        buf_append_slice(b, argv[i].n ? argv[i] : SLICE(EMPTY));
     }
 }
 
@@ -49,7 +35,7 @@ static const char *outcome(struct rewrite *w, const struct rewrite_input *in, co
                            struct buf *b)
 {
     struct words words;
-    split(&words, line);
+    split(&words, line, EMPTY);
     const struct cmd_info *info = cmd_lookup(words.argc, words.argv);
     w->reason = NULL;
     enum rewrite_result r = rewrite_command(w, in, info, words.argc, words.argv);
@@ -531,7 +517,7 @@ static void send_argv(struct redis_client *r, int argc, const struct slice *argv
 static void send_line(struct redis_client *r, const char *line, struct redis_reply *reply)
 {
     struct words words;
-    split(&words, line);
+    split(&words, line, EMPTY);
     send_argv(r, words.argc, words.argv, reply);
 }
 
@@ -541,7 +527,7 @@ static void apply(struct redis_client *r, const struct rewrite_input *in, const 
     struct rewrite w = {0};
     struct words words;
     struct redis_reply reply;
-    split(&words, line);
+    split(&words, line, EMPTY);
     enum rewrite_result result =
         rewrite_command(&w, in, cmd_lookup(words.argc, words.argv), words.argc, words.argv);
     if (result == REWRITE_AS_IS)
