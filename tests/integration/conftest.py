@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import shutil
+
 import pytest
 
 import harness
+
+FAILED = pytest.StashKey[bool]()
 
 
 def pytest_configure(config):
@@ -13,6 +17,8 @@ def pytest_runtest_makereport(item, call):
     """A failed test shows what its processes logged."""
     outcome = yield
     report = outcome.get_result()
+    if report.failed:
+        item.stash[FAILED] = True
     world = getattr(item, "funcargs", {}).get("world")
     if report.failed and world is not None:
         for name, text in world.logs():
@@ -25,6 +31,14 @@ class SkippingWorld(harness.World):
             return super().server(*args, **options)
         except harness.Unavailable as error:
             pytest.skip(str(error))
+
+
+@pytest.fixture
+def tmp_path(request, tmp_path):
+    """Only a failed test leaves its files: all of them together are tens of GiB."""
+    yield tmp_path
+    if not request.node.stash.get(FAILED, False):
+        shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @pytest.fixture
