@@ -14,6 +14,8 @@ enum {
     RETRY_MIN_MS = 100,
     RETRY_MAX_MS = 10000,
     TICK_MS = 1000, // acknowledgements and timeouts
+    EAGER_TICK_MS = 20, // while a source may not be ready to take the acknowledgement of a snapshot
+    EAGER_TICKS = 250,
     WRITE_TIMEOUT_US = 30 * 1000 * 1000,
     TURN_BYTES = 1024 * 1024,
     TURN_US = 1000,
@@ -51,6 +53,7 @@ struct link {
     char peer[300];  // the node that was chosen
     bool blocked;    // the journal has no room
     bool acked;      // on this connection, at stats.last_ack
+    int eager_ticks; // still to come
     unsigned attempt;
     unsigned session; // changes whenever the connection does; tells a callback's caller
     struct buf in;    // received, but not from a place in the journal
@@ -66,6 +69,7 @@ struct link {
 };
 
 static void connect_soon(struct link *l, uint64_t delay_ms);
+static void on_tick(uv_timer_t *t);
 static void run_turn(struct link *l);
 
 const char *link_state_name(enum link_state s)
@@ -128,6 +132,7 @@ static void disconnect(struct link *l)
     l->conn = NULL;
     l->blocked = false;
     l->acked = false;
+    l->eager_ticks = 0;
     l->tail_n = 0;
     l->stream_grew = l->snapshot_grew = false;
     buf_clear(&l->in);
@@ -347,8 +352,13 @@ static void end_snapshot(struct link *l, uint64_t final_size)
     if (l->session != session)
         return;
     begin_stream(l);
-    if (l->session == session)
-        send_ack(l);
+    if (l->session != session)
+        return;
+    send_ack(l);
+    // A source that sends its snapshot from a child begins the stream at the first acknowledgement
+    // after it has seen the child end, and forgets the ones before.
+    l->eager_ticks = EAGER_TICKS;
+    uv_timer_start(&l->timer, on_tick, EAGER_TICK_MS, EAGER_TICK_MS);
 }
 
 static void note_tail(struct link *l, const char *p, size_t n)
@@ -375,6 +385,8 @@ static void commit_stream(struct link *l, const char *p, size_t n)
     l->right += n;
     l->stats.bytes_stream += n;
     l->stream_grew = true;
+    if (l->eager_ticks)
+        l->eager_ticks = 1;
     fault_point("link.committed");
 }
 
@@ -647,6 +659,8 @@ static void on_tick(uv_timer_t *t)
         io_failed(l, "write to", ERR_TIMEOUT);
         return;
     }
+    if (l->eager_ticks && --l->eager_ticks == 0)
+        uv_timer_start(t, on_tick, TICK_MS, TICK_MS);
     if (l->psync.state >= PSYNC_RDB_HEADER)
         send_ack(l);
 }
