@@ -32,6 +32,7 @@ enum phase { PHASE_MULTI, PHASE_BODY, PHASE_EXEC, PHASE_RESULTS };
 
 struct batch {
     bool wrapped, alone, closed, stores;
+    bool needs_multi; // a unit of it does; others are wrapped for the EXEC before them only
     enum phase phase;
     uint32_t cmds;      // in the body
     uint32_t tail;      // position commands behind them
@@ -56,6 +57,7 @@ struct batcher {
     uint32_t head, count;
     bool in_unit;
     int execs, bares; // closed and unanswered
+    bool needless;    // the last one closed with an EXEC needed none
     // one entry a command of an unanswered batch; first and end only grow
     uint64_t *refs;
     uint64_t refs_cap, refs_first, refs_end;
@@ -240,6 +242,11 @@ static bool may_close(const struct batcher *b, const struct batch *t)
 
 static void advance(struct batcher *b, struct batch *t);
 
+static bool wrapped_needlessly(const struct batch *t)
+{
+    return t->wrapped && !t->needs_multi && t->cmds >= GOOD_SIZE;
+}
+
 static void close_batch(struct batcher *b, struct batch *t)
 {
     t->closed = true;
@@ -248,6 +255,7 @@ static void close_batch(struct batcher *b, struct batch *t)
         advance(b, t); // its replies may all be in
         return;
     }
+    b->needless = wrapped_needlessly(t);
     fault_after_sending(b, "batcher.body");
     t->tail = (uint32_t)append_position(b, &t->mark);
     t->stores = true;
@@ -290,34 +298,58 @@ static bool has_room(const struct batcher *b)
            b->refs_end - b->refs_first < REFS_LIMIT;
 }
 
-bool batcher_room(const struct batcher *b)
+static bool must_end(const struct batcher *b, const struct batch *t, bool wrapped, bool alone)
 {
-    return has_room(b) && (b->in_unit || b->count < BATCHES);
+    return (wrapped && !t->wrapped) || alone || t->alone || t->cmds >= b->o.max_cmds ||
+           b->out.total - t->from >= b->o.max_bytes;
+}
+
+// What becomes of the open batch, if there is one, when a unit begins.
+enum opening { OPENING_REFUSED, OPENING_JOINS, OPENING_NEW };
+
+static enum opening unit_opening(struct batcher *b, bool wrapped, bool alone)
+{
+    const struct batch *t = open_batch(b);
+    bool needless = b->needless;
+    if (!has_room(b))
+        return OPENING_REFUSED;
+    if (t) {
+        bool end = must_end(b, t, wrapped, alone);
+        if (!may_close(b, t))
+            return end ? OPENING_REFUSED : OPENING_JOINS;
+        if (!end && t->cmds < GOOD_SIZE)
+            return OPENING_JOINS;
+        needless = wrapped_needlessly(t);
+    }
+    // A whole batch of bare units was wrapped for the EXEC before it. Rather than all that follow,
+    // for the same reason, wait until none is out.
+    bool exec_out = b->execs > 0 || (t && t->wrapped);
+    if (!wrapped && exec_out && needless)
+        return OPENING_REFUSED;
+    return b->count < BATCHES ? OPENING_NEW : OPENING_REFUSED;
+}
+
+bool batcher_room(struct batcher *b)
+{
+    return has_room(b) && (b->in_unit || unit_opening(b, false, false) != OPENING_REFUSED);
 }
 
 bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone)
 {
     must(!b->in_unit);
-    if (!has_room(b))
-        return false;
+    enum opening opening = unit_opening(b, wrapped, alone);
     struct batch *t = open_batch(b);
-    if (t) {
-        bool must_end = (wrapped && !t->wrapped) || alone || t->alone || t->cmds >= b->o.max_cmds ||
-                        b->out.total - t->from >= b->o.max_bytes;
-        if ((must_end || t->cmds >= GOOD_SIZE) && may_close(b, t)) {
-            close_batch(b, t);
-            t = NULL;
-        } else if (must_end) {
-            return false;
-        }
-    }
-    if (!t) {
-        if (b->count == BATCHES)
-            return false;
+    // Closed though nothing may follow at once: its EXEC is what the unit waits for.
+    if (t && opening != OPENING_JOINS && may_close(b, t) && has_room(b))
+        close_batch(b, t);
+    if (opening == OPENING_REFUSED)
+        return false;
+    if (opening == OPENING_NEW) {
         // Bare commands take effect even when the EXEC before them is refused.
         t = batch_new(b, wrapped || b->execs > 0);
         t->alone = alone;
     }
+    t->needs_multi = t->needs_multi || wrapped;
     b->in_unit = true;
     return true;
 }

@@ -78,7 +78,7 @@ void batcher_detach(struct batcher *b);
 bool batcher_attached(const struct batcher *b);
 
 // A unit of a bare batch can be begun, or the one that is open go on.
-bool batcher_room(const struct batcher *b);
+bool batcher_room(struct batcher *b);
 // Begins a unit; false: not now, wait for room(). One that need not be wrapped joins a wrapped
 // batch that is open, and is wrapped as long as max_exec EXECs are unanswered. `alone`: the unit is
 // a batch of its own (a source transaction) and may be filled over many turns. Nothing else may be

@@ -289,6 +289,32 @@ static void nothing_goes_bare_behind_an_unanswered_exec(void **state)
     end(&f, &w);
 }
 
+// MULTI costs the target, and an EXEC that is out makes the next batch need one: a stream that was
+// wrapped once must not stay so for as long as it is busy.
+static void a_full_batch_wrapped_for_the_exec_before_it_is_the_last(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct world w;
+    uint64_t offset = 1;
+    begin(&f, &w, defaults);
+    unit(&w, true, offset);
+    settle(&f, &w);
+    while (try_unit(&w, false, offset + 1))
+        offset++;
+    assert_int_equal(offset, 1001); // a batch full of what needs no MULTI, behind an EXEC
+    fake_answer(&f, 4);
+    settle(&f, &w);
+    assert_false(try_unit(&w, false, offset + 1));
+    assert_false(batcher_room(w.b));
+    fake_answer(&f, 10000);
+    settle(&f, &w);
+    buf_clear(&f.received);
+    unit(&w, false, 1002);
+    assert_string_equal(settle(&f, &w), "SET:k1002:v ");
+    end(&f, &w);
+}
+
 static void a_refused_batch_lets_no_later_one_commit(void **state)
 {
     (void)state;
@@ -829,6 +855,7 @@ int main(void)
         cmocka_unit_test(an_exec_waits_for_the_one_before),
         cmocka_unit_test(an_exec_waits_for_bare_batches),
         cmocka_unit_test(nothing_goes_bare_behind_an_unanswered_exec),
+        cmocka_unit_test(a_full_batch_wrapped_for_the_exec_before_it_is_the_last),
         cmocka_unit_test(a_refused_batch_lets_no_later_one_commit),
         cmocka_unit_test(an_error_within_exec_is_told_and_the_rest_stands),
         cmocka_unit_test(bare_positions_cover_confirmed_commands_only),
