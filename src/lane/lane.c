@@ -74,24 +74,24 @@ static void want_again(struct lane *l, bool yes);
 void lane_drop_target(struct lane *l)
 {
     l->drop_wanted = true;
-    batcher_stop(l->batcher);
+    sink_stop(l->sink);
     want_again(l, true);
 }
 
-// The batcher goes first: what it has not sent yet lies in journal memory that the readers pin.
+// The sink goes first: what it has not sent yet lies in journal memory that the readers pin.
 static void drop_target_now(struct lane *l)
 {
     l->drop_wanted = false;
     l->target_epoch++;
     l->target_state = TARGET_OFF;
-    batcher_detach(l->batcher);
+    sink_detach(l->sink);
     lane_end_apply(l);
     l->position_known = false;
 }
 
 static bool may_apply(const struct lane *l)
 {
-    return l->target_state == TARGET_READY && !l->drop_wanted && batcher_attached(l->batcher) &&
+    return l->target_state == TARGET_READY && !l->drop_wanted && sink_attached(l->sink) &&
            (l->state == LANE_RUN || l->state == LANE_READY_RUN);
 }
 
@@ -288,9 +288,9 @@ void lane_arrange(struct lane *l)
             // Whatever position the target holds is void from the first key on.
             lane_load_start(l, 0, 0, 0, 0);
             struct batch_mark mark = {.loading = true};
-            batcher_skip_to(l->batcher, &mark);
-            batcher_store_position(l->batcher);
-            batcher_flush(l->batcher); // so the record goes out before the first key
+            sink_skip_to(l->sink, &mark);
+            sink_store_position(l->sink);
+            sink_flush(l->sink); // so the record goes out before the first key
         }
         return;
     }
@@ -328,8 +328,8 @@ static void load_finished(struct lane *l)
     fault_point("load.finished");
     lane_apply_start(l, offset, db);
     struct batch_mark mark = {.offset = offset, .db = db};
-    batcher_skip_to(l->batcher, &mark);
-    batcher_store_position(l->batcher);
+    sink_skip_to(l->sink, &mark);
+    sink_store_position(l->sink);
     log_info(l->o.tag, "the snapshot is loaded");
 }
 
@@ -381,7 +381,7 @@ void lane_pump(struct lane *l)
         lane_drop_target(l);
     }
     if (!l->drop_wanted)
-        batcher_flush(l->batcher);
+        sink_flush(l->sink);
     want_again(l, l->drop_wanted || (may_apply(l) && (rc == LOAD_MORE_NOW || rc == LOAD_FINISHED)));
     if (l->link_state == LINK_BLOCKED)
         link_kick(l->link);
@@ -424,7 +424,7 @@ static void sample_lag(struct lane *l, int64_t now)
 
 static void check_stopped(struct lane *l)
 {
-    if (!l->stopped || l->defusing || (batcher_attached(l->batcher) && !batcher_idle(l->batcher)))
+    if (!l->stopped || l->defusing || (sink_attached(l->sink) && !sink_idle(l->sink)))
         return;
     void (*done)(void *) = l->stopped;
     l->stopped = NULL;
@@ -435,17 +435,17 @@ static void check_stopped(struct lane *l)
 // A target that has gone without a word, or hangs: the fence makes asking again safe.
 static void watch_target(struct lane *l, int64_t now)
 {
-    struct batcher_stats s;
-    batcher_get_stats(l->batcher, &s);
+    struct sink_stats s;
+    sink_get_stats(l->sink, &s);
     uint64_t progress = s.bytes_sent + s.cmds_ok + s.wrapped_ok + s.bare_ok;
-    if (!batcher_attached(l->batcher) || l->drop_wanted || batcher_idle(l->batcher) ||
+    if (!sink_attached(l->sink) || l->drop_wanted || sink_idle(l->sink) ||
         progress != l->target_progress) {
         l->target_progress = progress;
         l->target_progress_ms = now;
     } else if (now - l->target_progress_ms > TARGET_SILENCE_MS) {
         struct err e;
         err_set(&e, ERR_TIMEOUT, "no answer for %d s", TARGET_SILENCE_MS / 1000);
-        lane_batcher_events.failed(l, UINT64_MAX, &e);
+        lane_sink_events.failed(l, UINT64_MAX, &e);
     }
 }
 
@@ -466,7 +466,7 @@ static void on_tick(uv_timer_t *handle)
     lane_expiry_tick(l);
     if (l->has_mark && !l->mark.loading)
         journal_mark(l->journal, l->mark.offset, l->mark.db, now);
-    batcher_flush(l->batcher);
+    sink_flush(l->sink);
     lane_pump(l);
     lane_probe_tick(l, now);
     lane_count_dead_letters(l);
@@ -513,7 +513,7 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
                               .ctx = l};
     l->link = link_new(&lo);
     struct batcher_options bo = {.loop = o->loop,
-                                 .events = &lane_batcher_events,
+                                 .events = &lane_sink_events,
                                  .ctx = l,
                                  .max_cmds = o->batch_cmds,
                                  .max_bytes = o->batch_bytes,
@@ -521,6 +521,7 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
                                  .position_us = (uint64_t)o->position_ms * 1000,
                                  .ping_us = (uint64_t)o->keepalive_ms * 1000};
     l->batcher = batcher_new(&bo);
+    l->sink = batcher_sink(l->batcher);
     l->expiry = expiry_new(EXPIRY_TABLE_BYTES);
     uv_timer_init(o->loop, &l->tick);
     uv_idle_init(o->loop, &l->again);
@@ -555,7 +556,7 @@ void lane_pause(struct lane *l)
         return;
     l->state = LANE_PAUSE;
     lane_defuse(l);
-    batcher_store_position(l->batcher);
+    sink_store_position(l->sink);
     log_info(l->o.tag, "paused: the source is still drained into the journal");
     lane_publish(l);
 }
@@ -586,8 +587,8 @@ void lane_stop(struct lane *l, void (*done)(void *ctx), void *ctx)
     l->state = LANE_STOP;
     link_stop(l->link);
     lane_defuse(l);
-    batcher_store_position(l->batcher);
-    batcher_flush(l->batcher);
+    sink_store_position(l->sink);
+    sink_flush(l->sink);
     l->stopped = done;
     l->stopped_ctx = ctx;
     lane_publish(l);
@@ -631,7 +632,7 @@ void lane_free(struct lane *l)
         lane_sweep_cancel(l);
         drop_target_now(l);
         link_free(l->link);
-        batcher_free(l->batcher);
+        sink_free(l->sink);
         expiry_free(l->expiry);
         lane_probe_free(l);
         if (l->dead)

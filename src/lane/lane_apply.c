@@ -289,7 +289,7 @@ static void on_room(void *ctx)
     lane_pump(ctx);
 }
 
-const struct batcher_events lane_batcher_events = {
+const struct sink_events lane_sink_events = {
     .acked = on_acked,
     .cmd_failed = on_cmd_failed,
     .cmd_empty = on_cmd_empty,
@@ -333,7 +333,7 @@ void lane_apply_start(struct lane *l, uint64_t from, int db)
 void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, uint64_t again_until)
 {
     struct load_options o = {
-        .batcher = l->batcher,
+        .sink = l->sink,
         .journal = l->journal,
         .filter = l->o.filter,
         .exists = l->o.exists,

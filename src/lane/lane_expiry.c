@@ -282,13 +282,13 @@ void lane_settle(struct lane *l)
     struct batch_mark mark;
     if (!l->settle_due || lane_is_behind(l) || !apply_between_units(l->apply, &mark))
         return;
-    l->settle_due = expiry_settle(l->expiry, l->batcher, &mark, lane_source_ms(l),
-                                  &l->counters.expiries_settled);
+    l->settle_due =
+        expiry_settle(l->expiry, l->sink, &mark, lane_source_ms(l), &l->counters.expiries_settled);
 }
 
 // ---- standing still ----
 
-// A transaction of the source that is half in the batcher is brought to its end.
+// A transaction of the source that is half in the sink is brought to its end.
 static bool end_unit(struct lane *l, struct batch_mark *mark)
 {
     struct err e;
@@ -303,21 +303,21 @@ static void defuse_step(struct lane *l)
     struct batch_mark mark;
     if (!l->defusing)
         return;
-    bool gone = !l->apply || l->drop_wanted || !batcher_attached(l->batcher);
+    bool gone = !l->apply || l->drop_wanted || !sink_attached(l->sink);
     if (!gone && end_unit(l, &mark)) {
         // The position that says so goes with each batch, and with an empty one before the scan.
-        if (!expiry_defuse(l->expiry, l->batcher, &mark, lane_source_ms(l)) &&
-            (l->state != LANE_PAUSE || batcher_unit_begin(l->batcher, true, false))) {
+        if (!expiry_defuse(l->expiry, l->sink, &mark, lane_source_ms(l)) &&
+            (l->state != LANE_PAUSE || sink_unit_begin(l->sink, SINK_ANY_NODE, true))) {
             l->defusing = false;
             if (l->state == LANE_PAUSE) {
                 l->far_flag = true;
-                batcher_unit_end(l->batcher, &mark);
+                sink_unit_end(l->sink, &mark);
             }
         }
     } else if (gone || clock_unix_ms() > l->defuse_until_ms) {
         l->defusing = false;
     }
-    batcher_flush(l->batcher);
+    sink_flush(l->sink);
 }
 
 void lane_defuse(struct lane *l)
@@ -352,7 +352,7 @@ static bool target_is_ours(const struct lane *l)
 static void pause_tick(struct lane *l)
 {
     if (target_is_ours(l) && holds(l) && !l->defusing && !l->sweep && l->far_flag &&
-        batcher_attached(l->batcher) && batcher_idle(l->batcher))
+        sink_attached(l->sink) && sink_idle(l->sink))
         sweep_start(l, true);
 }
 
@@ -367,5 +367,5 @@ void lane_expiry_tick(struct lane *l)
         return;
     }
     l->settle_due = true;
-    sweep_tick(l, !behind && l->apply && !l->drop_wanted && batcher_attached(l->batcher));
+    sweep_tick(l, !behind && l->apply && !l->drop_wanted && sink_attached(l->sink));
 }

@@ -41,7 +41,8 @@ struct lane {
     char source_name[300], target_name[300];
     struct journal *journal;
     struct link *link;
-    struct batcher *batcher;
+    struct sink *sink;
+    struct batcher *batcher; // the sink of a target that is no cluster; else NULL
     struct apply *apply; // at most one of apply and load
     struct load *load;
     struct deadletter *dead;
@@ -143,7 +144,7 @@ bool lane_dead_letter(struct lane *l, uint64_t ref, struct slice reason);
 void lane_latch_error(struct lane *l, uint64_t ref, const struct err *e);
 void lane_note_error(struct lane *l, const struct err *e);
 
-// lane_expiry.c. The first five are what apply.h, load.h and batcher.h describe.
+// lane_expiry.c. The first five are what apply.h, load.h and sink.h describe.
 int64_t lane_hold_before(const struct lane *l);
 int64_t lane_hold_expiry(void *ctx, int db, struct slice key, struct slice field,
                          int64_t expire_ms);
@@ -181,8 +182,8 @@ void lane_dial_target(struct lane *l);
 void lane_back_off(struct lane *l);
 void lane_target_ready(struct lane *l, struct target_result *r);
 
-// lane_apply.c: what the batcher reports.
-extern const struct batcher_events lane_batcher_events;
+// lane_apply.c: what the sink reports.
+extern const struct sink_events lane_sink_events;
 int lane_map_db(const struct lane *l, int db);
 void lane_apply_start(struct lane *l, uint64_t from, int db);
 void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, uint64_t again_until);

@@ -82,8 +82,8 @@ static void put_counters(const struct lane *l, struct lane_snapshot *s)
     s->stream_bytes = ls.bytes_stream;
     s->reconnects = ls.reconnects;
     s->acked_source_offset = (int64_t)ls.last_ack;
-    struct batcher_stats bs;
-    batcher_get_stats(l->batcher, &bs);
+    struct sink_stats bs;
+    sink_get_stats(l->sink, &bs);
     s->cmds_sent = bs.cmds_sent;
     s->cmds_ok = bs.cmds_ok;
     s->bytes_sent = bs.bytes_sent;

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "codec/rdb_types.h"
 #include "rdb/unpack.h"
+#include "target/batcher.h"
 #include "target/position.h"
 
 enum {
@@ -32,7 +33,7 @@ struct loading {
     struct unpack *file;
     struct journal *journal;
     struct journal_reader *prefix; // pins what lies before `from` while that is read
-    struct batcher *batcher;
+    struct sink *sink;
     struct load *load; // NULL while the prefix is read
     struct redis_server server;
     char temp_tag[64];
@@ -93,7 +94,7 @@ static void fail_now(struct loading *l, int rc, const struct err *why)
         l->rc = rc;
         *l->e = *why;
     }
-    batcher_stop(l->batcher);
+    sink_stop(l->sink);
     finish(l);
 }
 
@@ -106,15 +107,15 @@ static void fail_softly(struct loading *l, int rc, const struct err *why)
     l->rc = rc;
     *l->e = *why;
     if (l->plan->resume && l->load)
-        batcher_store_position(l->batcher);
+        sink_store_position(l->sink);
 }
 
 static void end_if_idle(struct loading *l)
 {
     if (!l->ending)
         return;
-    batcher_flush(l->batcher); // the position may wait for this
-    if (batcher_idle(l->batcher))
+    sink_flush(l->sink); // the position may wait for this
+    if (sink_idle(l->sink))
         finish(l);
 }
 
@@ -243,7 +244,7 @@ static bool wants(void *ctx, const struct rdb_item *item)
     return !expired;
 }
 
-// ---- what the batcher reports ----
+// ---- what the sink reports ----
 
 static void on_acked(void *ctx, const struct batch_mark *mark, bool stored)
 {
@@ -305,7 +306,7 @@ static void on_room(void *ctx)
     turn(ctx);
 }
 
-static const struct batcher_events batcher_calls = {
+static const struct sink_events sink_calls = {
     .acked = on_acked,
     .cmd_failed = on_cmd_failed,
     .cmd_empty = on_cmd_empty,
@@ -371,15 +372,16 @@ static int reach_target(struct loading *l, struct err *e)
     }
     struct batcher_options o = {
         .loop = &l->loop,
-        .events = &batcher_calls,
+        .events = &sink_calls,
         .ctx = l,
         .max_cmds = l->plan->replay.batch_cmds,
         .max_bytes = l->plan->replay.batch_bytes,
         .max_exec = 1,
         .position_us = l->plan->resume ? POSITION_US : UINT64_MAX,
     };
-    l->batcher = batcher_new(&o);
-    batcher_attach(l->batcher, redis_take_conn(c), 0);
+    struct batcher *b = batcher_new(&o);
+    l->sink = batcher_sink(b);
+    batcher_attach(b, redis_take_conn(c), 0);
     return 0;
 }
 
@@ -387,7 +389,7 @@ static void start_load(struct loading *l)
 {
     const struct lane_options *r = &l->plan->replay;
     struct load_options o = {
-        .batcher = l->batcher,
+        .sink = l->sink,
         .journal = l->journal,
         .filter = l->plan->filter,
         .exists = r->exists,
@@ -489,9 +491,9 @@ static bool is_limited(const struct load_plan *p)
 static int pump(struct loading *l)
 {
     struct err e = {0};
-    bool idle = batcher_idle(l->batcher);
+    bool idle = sink_idle(l->sink);
     int rc = load_pump(l->load, is_limited(l->plan) ? LIMITED_TURN_BYTES : TURN_BYTES, &e);
-    batcher_flush(l->batcher);
+    sink_flush(l->sink);
     if (rc < 0) {
         err_wrap(&e, "%s", unpack_name(l->file));
         fail_softly(l, rc, &e);
@@ -502,7 +504,7 @@ static int pump(struct loading *l)
         return rc;
     }
     want_read(l);
-    if (rc == LOAD_WAIT && idle && batcher_idle(l->batcher) && !l->reading)
+    if (rc == LOAD_WAIT && idle && sink_idle(l->sink) && !l->reading)
         on_stuck(l);
     uint64_t wait = charge(l);
     if (wait)
@@ -535,10 +537,10 @@ static void turn(struct loading *l)
 
 static void check_answers(struct loading *l)
 {
-    struct batcher_stats s;
-    batcher_get_stats(l->batcher, &s);
+    struct sink_stats s;
+    sink_get_stats(l->sink, &s);
     uint64_t moved = s.bytes_sent + s.cmds_ok;
-    if (moved != l->moved_bytes || batcher_idle(l->batcher)) {
+    if (moved != l->moved_bytes || sink_idle(l->sink)) {
         l->moved_bytes = moved;
         l->moved_us = clock_mono_us();
     } else if (clock_mono_us() - l->moved_us > ANSWER_TIMEOUT_US) {
@@ -557,7 +559,7 @@ static void on_tick(uv_timer_t *timer)
         fail_softly(l, err_set(&e, ERR_CLOSED, "%s: stopped before its end", unpack_name(l->file)),
                     &e);
     if (l->load)
-        batcher_flush(l->batcher);
+        sink_flush(l->sink);
     check_answers(l);
     turn(l);
 }
@@ -615,7 +617,7 @@ static void close_handle(uv_handle_t *h, void *arg)
 static void release(struct loading *l)
 {
     load_free(l->load);
-    batcher_free(l->batcher);
+    sink_free(l->sink);
     uv_walk(&l->loop, close_handle, NULL);
     uv_run(&l->loop, UV_RUN_DEFAULT);
     must(uv_loop_close(&l->loop) == 0);

@@ -47,6 +47,7 @@ struct batch {
 };
 
 struct batcher {
+    struct sink sink;
     struct batcher_options o;
     struct conn *conn;
     struct outq out;
@@ -75,12 +76,15 @@ struct batcher {
     uv_timer_t *rest;  // outlives the batcher until it is closed
     bool broken;       // nothing may be sent or read until the next attach
     struct buf scratch;
-    struct batcher_stats stats;
+    struct sink_stats stats;
 };
+
+static const struct sink_ops ops;
 
 struct batcher *batcher_new(const struct batcher_options *o)
 {
     struct batcher *b = xcalloc(1, sizeof(*b));
+    b->sink.ops = &ops;
     b->o = *o;
     b->refs_cap = 4096;
     b->refs = xmalloc(b->refs_cap * sizeof(*b->refs));
@@ -711,7 +715,125 @@ void batcher_attach(struct batcher *b, struct conn *c, int db)
     conn_want(c, CONN_READ);
 }
 
-void batcher_get_stats(const struct batcher *b, struct batcher_stats *out)
+void batcher_get_stats(const struct batcher *b, struct sink_stats *out)
 {
     *out = b->stats;
+}
+
+// ---- as a sink ----
+
+static struct batcher *of(struct sink *s)
+{
+    return (struct batcher *)s;
+}
+
+static const struct batcher *of_const(const struct sink *s)
+{
+    return (const struct batcher *)s;
+}
+
+static int one_node(const struct sink *s)
+{
+    (void)s;
+    return 1;
+}
+
+static bool as_unit_begin(struct sink *s, int slot, bool wrapped)
+{
+    (void)slot;
+    return batcher_unit_begin(of(s), wrapped, false);
+}
+
+static bool as_room(struct sink *s)
+{
+    return batcher_room(of(s));
+}
+
+static void as_select(struct sink *s, int db, uint64_t ref)
+{
+    batcher_select(of(s), db, ref);
+}
+
+static struct outq *as_out(struct sink *s)
+{
+    return batcher_out(of(s));
+}
+
+static void as_cmd(struct sink *s, uint64_t ref)
+{
+    batcher_cmd(of(s), ref);
+}
+
+static void as_unit_end(struct sink *s, const struct batch_mark *mark)
+{
+    batcher_unit_end(of(s), mark);
+}
+
+static void as_skip_to(struct sink *s, const struct batch_mark *mark)
+{
+    batcher_skip_to(of(s), mark);
+}
+
+static void as_store_position(struct sink *s)
+{
+    batcher_store_position(of(s));
+}
+
+static void as_flush(struct sink *s)
+{
+    batcher_flush(of(s));
+}
+
+static bool as_idle(const struct sink *s)
+{
+    return batcher_idle(of_const(s));
+}
+
+static bool as_attached(const struct sink *s)
+{
+    return batcher_attached(of_const(s));
+}
+
+static void as_stop(struct sink *s)
+{
+    batcher_stop(of(s));
+}
+
+static void as_detach(struct sink *s)
+{
+    batcher_detach(of(s));
+}
+
+static void as_get_stats(const struct sink *s, struct sink_stats *out)
+{
+    batcher_get_stats(of_const(s), out);
+}
+
+static void as_free(struct sink *s)
+{
+    batcher_free(of(s));
+}
+
+static const struct sink_ops ops = {
+    .room = as_room,
+    .nodes = one_node,
+    .unit_begin = as_unit_begin,
+    .select = as_select,
+    .out = as_out,
+    .cmd = as_cmd,
+    .unit_end = as_unit_end,
+    .skip_to = as_skip_to,
+    .store_position = as_store_position,
+    .flush = as_flush,
+    .idle = as_idle,
+    .attached = as_attached,
+    .stop = as_stop,
+    .detach = as_detach,
+    .get_stats = as_get_stats,
+    .free = as_free,
+};
+
+struct sink *batcher_sink(struct batcher *b)
+{
+    return &b->sink;
 }

@@ -13,44 +13,14 @@
 #ifndef GUNYU_TARGET_BATCHER_H
 #define GUNYU_TARGET_BATCHER_H
 
-#include <stdbool.h>
-#include <stdint.h>
 #include <uv.h>
 
-#include "base/buf.h"
 #include "net/conn.h"
-#include "target/outq.h"
-
-// How far the target is once everything up to here is applied.
-struct batch_mark {
-    uint64_t offset;
-    int db; // source db selected there
-    bool loading;
-    uint64_t rdb_index; // while loading
-    int rdb_db;
-};
-
-struct batcher_events {
-    // Everything up to mark is applied (and, when `stored`, the target holds it as the position).
-    void (*acked)(void *ctx, const struct batch_mark *mark, bool stored);
-    // A command failed while the rest of its batch was applied. ref is what batcher_cmd was given.
-    void (*cmd_failed)(void *ctx, uint64_t ref, struct slice text, bool in_exec);
-    // A reply that is no error but may say that nothing was done: nil, the integer 0 or an
-    // empty array.
-    void (*cmd_empty)(void *ctx, uint64_t ref);
-    // The batch was refused as a whole, or the connection failed. ref is the command that the
-    // target named, or UINT64_MAX. The owner must detach.
-    void (*failed)(void *ctx, uint64_t ref, const struct err *why);
-    // Appends the position record of mark; returns the number of commands appended. *db is the
-    // connection's selected db before and after.
-    int (*put_position)(void *ctx, const struct batch_mark *mark, struct buf *out, int *db);
-    // There may be room again.
-    void (*room)(void *ctx);
-};
+#include "target/sink.h"
 
 struct batcher_options {
     uv_loop_t *loop;
-    const struct batcher_events *events;
+    const struct sink_events *events;
     void *ctx;
     uint32_t max_cmds;    // of one batch
     size_t max_bytes;     // of one batch
@@ -59,13 +29,9 @@ struct batcher_options {
     uint64_t ping_us;     // an idle target is asked for a sign of life this often; 0: never
 };
 
-struct batcher_stats {
-    uint64_t cmds_sent, cmds_ok, bytes_sent;
-    uint64_t wrapped_ok, bare_ok, wrapped_failed, bare_failed;
-};
-
 struct batcher;
 struct batcher *batcher_new(const struct batcher_options *o);
+struct sink *batcher_sink(struct batcher *b);
 void batcher_free(struct batcher *b);
 // Takes a connection that is authenticated and has db selected.
 void batcher_attach(struct batcher *b, struct conn *c, int db);
@@ -101,6 +67,6 @@ bool batcher_idle(const struct batcher *b); // nothing open, unsent or unanswere
 uint64_t
 batcher_oldest_us(const struct batcher *b); // when the oldest unanswered batch began; 0 none
 size_t batcher_unsent(const struct batcher *b);
-void batcher_get_stats(const struct batcher *b, struct batcher_stats *out);
+void batcher_get_stats(const struct batcher *b, struct sink_stats *out);
 
 #endif

@@ -71,16 +71,16 @@ static void flush_collected(struct build *u);
 
 static void flush_with(struct build *u, uint64_t ref)
 {
-    struct outq *q = batcher_out(u->b);
+    struct outq *q = sink_out(u->sink);
     if (u->argc) {
         put_header(q, u->argc);
         outq_put(q, u->args.p, u->args.n);
-        batcher_cmd(u->b, ref);
+        sink_cmd(u->sink, ref);
     }
     if (u->ttl_cmds) {
         outq_put(q, u->ttls.p, u->ttls.n);
         for (uint32_t i = 0; i < u->ttl_cmds; i++)
-            batcher_cmd(u->b, u->ref);
+            sink_cmd(u->sink, u->ref);
     }
     // What fits into one command is renamed right behind it.
     bool guard = u->argc && u->started && !u->guarded && u->cmds++ > 0;
@@ -113,7 +113,7 @@ static void one(struct build *u, const char *name)
     begin_cmd(u, name);
 }
 
-void build_begin(struct build *u, struct batcher *b, const struct ability *can,
+void build_begin(struct build *u, struct sink *sink, const struct ability *can,
                  const char *temp_tag, const struct rdb_item *item, struct slice key,
                  int64_t expire_ms, bool no_replace)
 {
@@ -121,7 +121,7 @@ void build_begin(struct build *u, struct batcher *b, const struct ability *can,
     buf_clear(&u->key);
     buf_clear(&u->args);
     buf_clear(&u->ttls);
-    u->b = b;
+    u->sink = sink;
     u->can = can;
     u->object = item->object;
     u->expire_ms = expire_ms;
@@ -412,10 +412,10 @@ void build_finish(struct build *u)
     }
     one(u, u->no_replace ? "RENAMENX" : "RENAME");
     arg(u, buf_slice(&u->key));
-    struct outq *q = batcher_out(u->b);
+    struct outq *q = sink_out(u->sink);
     put_header(q, u->argc);
     outq_put(q, u->args.p, u->args.n);
-    batcher_cmd(u->b, u->ref | BUILD_REF_RENAME);
+    sink_cmd(u->sink, u->ref | BUILD_REF_RENAME);
     buf_clear(&u->args);
     u->argc = 0;
     if (u->no_replace) {

@@ -6,7 +6,7 @@
 
 #include "codec/rdb.h"
 #include "target/ability.h"
-#include "target/batcher.h"
+#include "target/sink.h"
 
 // Refs of commands that build; the low bits are the key's index in the RDB.
 #define BUILD_REF ((uint64_t)1 << 63)
@@ -21,7 +21,7 @@
 enum build_part { BUILD_WHOLE, BUILD_GROUPS, BUILD_MESSAGES };
 
 struct build {
-    struct batcher *b;
+    struct sink *sink;
     const struct ability *can;
     enum build_part part;
     struct buf temp, key; // names; key is a copy
@@ -42,10 +42,10 @@ struct build {
 
 void build_free(struct build *u);
 // temp_tag and the item's start make the temporary name.
-void build_begin(struct build *u, struct batcher *b, const struct ability *can,
+void build_begin(struct build *u, struct sink *sink, const struct ability *can,
                  const char *temp_tag, const struct rdb_item *item, struct slice key,
                  int64_t expire_ms, bool no_replace);
-// Between batcher_unit_begin and batcher_unit_end. field_expire_ms is what to set for a hash field
+// Between sink_unit_begin and sink_unit_end. field_expire_ms is what to set for a hash field
 // (the caller may have replaced it). The claim of a pending entry has BUILD_REF_CLAIM and is
 // answered by an empty array if its message is not there. Not for what only RESTORE can set: module
 // values and path hashes.

@@ -362,7 +362,7 @@ static struct slice entry_key(const struct entry *n)
     return slice_make(n->name, n->key_len);
 }
 
-static void send_script(struct expiry *x, struct batcher *b, const struct script_call *c,
+static void send_script(struct expiry *x, struct sink *s, const struct script_call *c,
                         struct entry *const *list, int n)
 {
     bool field = list[0]->head.is_field;
@@ -383,9 +383,9 @@ static void send_script(struct expiry *x, struct batcher *b, const struct script
         resp_put_i64(&x->text, list[i]->true_ms);
     if (field)
         resp_put_bulk(&x->text, slice_make(list[0]->name + list[0]->key_len, list[0]->field_len));
-    batcher_select(b, (int)list[0]->head.db, UINT64_MAX);
-    outq_put(batcher_out(b), x->text.p, x->text.n);
-    batcher_cmd(b, UINT64_MAX);
+    sink_select(s, (int)list[0]->head.db, UINT64_MAX);
+    outq_put(sink_out(s), x->text.p, x->text.n);
+    sink_cmd(s, UINT64_MAX);
 }
 
 static int by_db(const void *a, const void *b)
@@ -395,7 +395,7 @@ static int by_db(const void *a, const void *b)
 }
 
 // One script for as many keys of one db as it takes; fields, which are rare, one each.
-static void send_all(struct expiry *x, struct batcher *b, const struct script_call *c,
+static void send_all(struct expiry *x, struct sink *s, const struct script_call *c,
                      struct entry **list, int n)
 {
     qsort(list, (size_t)n, sizeof(struct entry *), by_db);
@@ -404,7 +404,7 @@ static void send_all(struct expiry *x, struct batcher *b, const struct script_ca
             if (list[end]->head.db != list[i]->head.db || list[end]->head.is_field ||
                 list[i]->head.is_field)
                 break;
-        send_script(x, b, c, list + i, end - i);
+        send_script(x, s, c, list + i, end - i);
     }
 }
 
@@ -456,8 +456,8 @@ static int collect(struct expiry *x, struct entry **list, int64_t now_ms, int *l
     return n;
 }
 
-bool expiry_settle(struct expiry *x, struct batcher *b, const struct batch_mark *mark,
-                   int64_t now_ms, uint64_t *settled)
+bool expiry_settle(struct expiry *x, struct sink *s, const struct batch_mark *mark, int64_t now_ms,
+                   uint64_t *settled)
 {
     int looks = LOOKS_PER_CALL;
     if (x->defused) {
@@ -467,13 +467,13 @@ bool expiry_settle(struct expiry *x, struct batcher *b, const struct batch_mark 
     for (int unit = 0; unit < UNITS_PER_CALL; unit++) {
         if (!first_due(x, now_ms, &looks))
             return looks == 0;
-        if (!batcher_unit_begin(b, true, false))
+        if (!sink_unit_begin(s, SINK_ANY_NODE, true))
             return true;
         struct entry *list[KEYS_PER_UNIT];
         int n = collect(x, list, now_ms, &looks);
         struct script_call c = {settle_keys, settle_field, now_ms, !can_remember(x, list, n)};
-        send_all(x, b, &c, list, n);
-        batcher_unit_end(b, mark);
+        send_all(x, s, &c, list, n);
+        sink_unit_end(s, mark);
         for (int i = 0; i < n; i++) {
             *settled += !list[i]->settled;
             if (!remember(x, list[i], now_ms))
@@ -489,8 +489,7 @@ void expiry_defuse_begin(struct expiry *x)
     x->defused = 0;
 }
 
-bool expiry_defuse(struct expiry *x, struct batcher *b, const struct batch_mark *mark,
-                   int64_t now_ms)
+bool expiry_defuse(struct expiry *x, struct sink *s, const struct batch_mark *mark, int64_t now_ms)
 {
     const struct script_call c = {defuse_keys, defuse_field, now_ms, false};
     for (int unit = 0; unit < UNITS_PER_CALL; unit++) {
@@ -504,11 +503,11 @@ bool expiry_defuse(struct expiry *x, struct batcher *b, const struct batch_mark 
             x->defused = at;
             return false;
         }
-        if (!batcher_unit_begin(b, true, false))
+        if (!sink_unit_begin(s, SINK_ANY_NODE, true))
             return true;
         x->defused = at;
-        send_all(x, b, &c, list, n);
-        batcher_unit_end(b, mark);
+        send_all(x, s, &c, list, n);
+        sink_unit_end(s, mark);
         for (int i = 0; i < n; i++) {
             set_settled(x, list[i], false);
             list[i]->due_ms = list[i]->heap_ms = due_of(list[i]->true_ms, now_ms);

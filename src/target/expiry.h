@@ -11,7 +11,7 @@
 #ifndef GUNYU_TARGET_EXPIRY_H
 #define GUNYU_TARGET_EXPIRY_H
 
-#include "target/batcher.h"
+#include "target/sink.h"
 
 // An expiry that has passed is set only after this: the source's own DEL is on its way, and the
 // clocks of source and target may differ a little.
@@ -43,13 +43,12 @@ size_t expiry_count(const struct expiry *x);    // held
 
 // Sends what is due, while the lane has caught up; bounded work. settled counts. Returns true when
 // more is due now.
-bool expiry_settle(struct expiry *x, struct batcher *b, const struct batch_mark *mark,
-                   int64_t now_ms, uint64_t *settled);
+bool expiry_settle(struct expiry *x, struct sink *s, const struct batch_mark *mark, int64_t now_ms,
+                   uint64_t *settled);
 // Makes what is settled far and held again, a bounded number a call. Returns true when more is to
 // do. Nothing may be settled between the two.
 void expiry_defuse_begin(struct expiry *x);
-bool expiry_defuse(struct expiry *x, struct batcher *b, const struct batch_mark *mark,
-                   int64_t now_ms);
+bool expiry_defuse(struct expiry *x, struct sink *s, const struct batch_mark *mark, int64_t now_ms);
 void expiry_clear(struct expiry *x);
 
 // Lua that a script on such a server begins with: ms() is its clock, at(key) an expiry as

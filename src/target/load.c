@@ -116,7 +116,7 @@ static void note_db(struct load *l, uint64_t index, int db)
 static void unit_open(struct load *l)
 {
     if (!l->unit_open)
-        must(batcher_unit_begin(l->o.batcher, false, false));
+        must(sink_unit_begin(l->o.sink, SINK_ANY_NODE, false));
     l->unit_open = true;
 }
 
@@ -135,7 +135,7 @@ static void unit_close(struct load *l)
                               .rdb_db = l->main.item.db};
     if (l->unit_open) {
         load_send_gathered(l);
-        batcher_unit_end(l->o.batcher, &mark);
+        sink_unit_end(l->o.sink, &mark);
     }
     l->unit_open = false;
     l->unit_keys = 0;
@@ -150,8 +150,8 @@ void load_unit_end(struct load *l)
 
 void load_send_scratch(struct load *l, uint64_t ref)
 {
-    outq_put(batcher_out(l->o.batcher), l->scratch.p, l->scratch.n);
-    batcher_cmd(l->o.batcher, ref);
+    outq_put(sink_out(l->o.sink), l->scratch.p, l->scratch.n);
+    sink_cmd(l->o.sink, ref);
     buf_clear(&l->scratch);
 }
 
@@ -321,7 +321,7 @@ static int check_element(struct load *l, struct pass *p, const struct rdb_elemen
 static bool claims_must_hold(const struct load *l, const struct pass *p)
 {
     return p->item.object == RDB_OBJ_STREAM && !l->o.degrade && l->released > p->item.start &&
-           !batcher_idle(l->o.batcher);
+           !sink_idle(l->o.sink);
 }
 
 static int step_build(struct load *l, struct pass *p, struct err *e)
@@ -334,7 +334,7 @@ static int step_build(struct load *l, struct pass *p, struct err *e)
     }
     if (p->build.object != p->item.object) {
         p->build.part = p->part;
-        build_begin(&p->build, l->o.batcher, &l->can, l->o.temp_tag, &p->item, pass_key(p),
+        build_begin(&p->build, l->o.sink, &l->can, l->o.temp_tag, &p->item, pass_key(p),
                     p->expire_ms, load_must_be_new(l, p));
     }
     struct rdb_element el;
@@ -351,7 +351,7 @@ static int step_build(struct load *l, struct pass *p, struct err *e)
     if (bad)
         return bad;
     load_unit_begin(l);
-    batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
+    sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
     if (rc == RDB_ITEM) {
         if (!gone)
             build_element(&p->build, &el, field_ms);
@@ -390,7 +390,7 @@ static int step(struct load *l, struct pass *p, struct err *e)
             return rc;
         gathers = load_may_gather(l, p, s);
         (gathers && p->db == l->gather.db ? unit_open : load_unit_begin)(l);
-        batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
+        sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
         (gathers ? load_gather : load_send_set)(l, p, pass_key(p), s);
         sent(l, p);
         return RDB_ITEM;
@@ -403,7 +403,7 @@ static int step(struct load *l, struct pass *p, struct err *e)
         if (rc != RDB_ITEM)
             return rc;
         load_unit_begin(l);
-        batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
+        sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
         load_send_restore(l, p, pass_key(p), s);
         sent(l, p);
         return RDB_ITEM;
@@ -444,7 +444,7 @@ static int run_pass(struct load *l, struct pass *p, size_t budget, struct err *e
         return rc;
     uint64_t until = p->from + (budget < n ? budget : n);
     do {
-        if (!batcher_room(l->o.batcher)) {
+        if (!sink_room(l->o.sink)) {
             unit_close(l);
             keep_key(p);
             return LOAD_WAIT;
@@ -464,7 +464,7 @@ static int run_pass(struct load *l, struct pass *p, size_t budget, struct err *e
 static void remove_key(struct load *l, struct pass *p)
 {
     load_unit_begin(l);
-    batcher_select(l->o.batcher, p->db, BUILD_REF | p->item.start);
+    sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
     buf_clear(&l->scratch);
     resp_put_cmd(&l->scratch, "DEL %b", &p->item.key);
     load_send_scratch(l, BUILD_REF | p->item.start);
@@ -547,7 +547,7 @@ static void release_when_idle(struct load *l)
     if (p->stage == STAGE_BUILD && p->item.object == RDB_OBJ_STREAM &&
         index - p->item.start <= l->rewind && l->released <= p->item.start)
         index = p->item.start;
-    if (l->redo_n == 0 && batcher_idle(l->o.batcher))
+    if (l->redo_n == 0 && sink_idle(l->o.sink))
         release(l, index);
 }
 
@@ -561,8 +561,8 @@ static bool redo_may_run(const struct load *l)
 {
     // Only the answer to the first attempt's RENAMENX tells whose the key is that stands there.
     bool settled =
-        l->redo[l->redo_sent].part != BUILD_GROUPS || l->again.rdb || batcher_idle(l->o.batcher);
-    return settled && batcher_room(l->o.batcher);
+        l->redo[l->redo_sent].part != BUILD_GROUPS || l->again.rdb || sink_idle(l->o.sink);
+    return settled && sink_room(l->o.sink);
 }
 
 static bool last_redo_is_of(const struct load *l, uint64_t index)
@@ -629,7 +629,7 @@ static int give_up_rewind(struct load *l, struct err *e)
 int load_pump(struct load *l, size_t budget, struct err *e)
 {
     if (l->redo_n && l->redo_sent == l->redo_n) {
-        if (!batcher_idle(l->o.batcher))
+        if (!sink_idle(l->o.sink))
             return LOAD_WAIT;
         l->redo_n = l->redo_sent = 0;
     }
@@ -642,7 +642,7 @@ int load_pump(struct load *l, size_t budget, struct err *e)
         return rc;
     }
     if (l->main.stage == STAGE_DRAIN) {
-        if (!batcher_idle(l->o.batcher))
+        if (!sink_idle(l->o.sink))
             return LOAD_WAIT;
         l->main.stage = STAGE_DONE;
     }

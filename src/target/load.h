@@ -12,7 +12,7 @@
 #include "flow/filter.h"
 #include "journal/journal.h"
 #include "target/ability.h"
-#include "target/batcher.h"
+#include "target/sink.h"
 
 #define LOAD_TEMP_PREFIX "gunyu:tmp:"
 
@@ -20,7 +20,7 @@ enum load_exists { LOAD_REPLACE, LOAD_IGNORE, LOAD_ERROR };
 enum load_functions { LOAD_FUNCTIONS_REPLACE, LOAD_FUNCTIONS_FLUSH, LOAD_FUNCTIONS_APPEND };
 
 struct load_options {
-    struct batcher *batcher;
+    struct sink *sink;
     struct journal *journal;
     const struct filter *filter;
     enum load_exists exists;
@@ -65,12 +65,12 @@ struct load *load_new(const struct load_options *o, uint64_t rdb_index, int db, 
 void load_free(struct load *l);
 
 // Sends until there is no room, no data, or the budget of bytes is used up. LOAD_WAIT: call again
-// when the journal grew or the batcher has room. LOAD_FINISHED: everything is sent and answered.
+// when the journal grew or the sink has room. LOAD_FINISHED: everything is sent and answered.
 int load_pump(struct load *l, size_t budget, struct err *e) must_check;
 // Mark of the stream's beginning: the db that the replication stream starts in.
 int load_stream_db(const struct load *l);
 int load_rdb_version(const struct load *l);
-// To be called from the batcher's events while loading. Returns 0 when dealt with; an error that
+// To be called from the sink's events while loading. Returns 0 when dealt with; an error that
 // ends the load otherwise.
 int load_cmd_failed(struct load *l, uint64_t ref, struct slice text, struct err *e) must_check;
 // A nil, a zero or an empty array where one means "the key was there already".

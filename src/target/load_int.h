@@ -113,7 +113,7 @@ int load_lose(struct load *l, uint64_t index, const char *name, enum loss what,
 // The same for the pass's item, once each. key: where the item is one.
 int load_lose_item(struct load *l, struct pass *p, struct slice key, enum loss what,
                    struct err *e) must_check;
-// load_send.c: one key in one command. Between batcher_unit_begin and batcher_unit_end.
+// load_send.c: one key in one command. Between sink_unit_begin and sink_unit_end.
 void load_send_set(struct load *l, const struct pass *p, struct slice key, struct slice value);
 // Whether load_gather may take it: nothing but a value is to be set.
 bool load_may_gather(const struct load *l, const struct pass *p, struct slice value);

@@ -84,7 +84,7 @@ int load_command(struct load *l, const struct rdb_item *it, struct err *e)
         rc = load_no_such_db(it->db, e);
     if (rc == 0 && v != FILTER_DROP) {
         load_unit_begin(l);
-        batcher_select(l->o.batcher, db, BUILD_REF | it->start);
+        sink_select(l->o.sink, db, BUILD_REF | it->start);
         buf_clear(&l->scratch);
         resp_put_argv(&l->scratch, argc, argv);
         load_send_scratch(l, BUILD_REF | it->start);

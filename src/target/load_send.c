@@ -59,7 +59,7 @@ bool load_must_be_new(const struct load *l, const struct pass *p)
 
 void load_send_set(struct load *l, const struct pass *p, struct slice key, struct slice value)
 {
-    struct outq *q = batcher_out(l->o.batcher);
+    struct outq *q = sink_out(l->o.sink);
     bool nx = load_must_be_new(l, p);
     bool pxat = p->expire_ms >= 0 && l->can.set_pxat;
     // A separate PEXPIREAT would hit the key that NX spares.
@@ -93,12 +93,12 @@ void load_send_set(struct load *l, const struct pass *p, struct slice key, struc
     if (nx)
         at = put_literal(at, SLICE("$2\r\nNX\r\n"));
     outq_commit(q, (size_t)(at - start));
-    batcher_cmd(l->o.batcher, p->item.start);
+    sink_cmd(l->o.sink, p->item.start);
     if (p->expire_ms >= 0 && !pxat && !px) {
         buf_clear(&l->scratch);
         resp_put_cmd(&l->scratch, "PEXPIREAT %b %L", &key, p->expire_ms);
         outq_put(q, l->scratch.p, l->scratch.n);
-        batcher_cmd(l->o.batcher, BUILD_REF | p->item.start);
+        sink_cmd(l->o.sink, BUILD_REF | p->item.start);
     }
 }
 
@@ -124,7 +124,7 @@ void load_send_gathered(struct load *l)
     struct gather *g = &l->gather;
     if (g->keys == 0)
         return;
-    struct outq *q = batcher_out(l->o.batcher);
+    struct outq *q = sink_out(l->o.sink);
     char *start = outq_reserve(q, g->args.n + 64);
     char *at = start;
     bool one = g->keys == 1;
@@ -134,7 +134,7 @@ void load_send_gathered(struct load *l)
     at = put_literal(at, buf_slice(&g->args));
     outq_commit(q, (size_t)(at - start));
     uint64_t many = LOAD_REF_MANY | (uint64_t)g->keys << LOAD_REF_MANY_SHIFT;
-    batcher_cmd(l->o.batcher, g->first | (one ? 0 : many));
+    sink_cmd(l->o.sink, g->first | (one ? 0 : many));
     buf_clear(&g->args);
     g->keys = 0;
 }
@@ -154,7 +154,7 @@ void load_send_restore(struct load *l, const struct pass *p, struct slice key, s
     bool replace = !load_must_be_new(l, p);
     bool absttl = p->expire_ms >= 0 && modern;
     bool idle = p->item.idle_s >= 0 && modern, freq = p->item.freq >= 0 && modern && !idle;
-    struct outq *q = batcher_out(l->o.batcher);
+    struct outq *q = sink_out(l->o.sink);
     bool borrow = raw.n > COPY_LIMIT;
     char *start = outq_reserve(q, key.n + (borrow ? 0 : raw.n) + 256);
     char *at = start;
@@ -189,7 +189,7 @@ void load_send_restore(struct load *l, const struct pass *p, struct slice key, s
         at = put_number(at, p->item.freq);
     }
     outq_commit(q, (size_t)(at - start));
-    batcher_cmd(l->o.batcher, p->item.start);
+    sink_cmd(l->o.sink, p->item.start);
 }
 
 // Within a unit.

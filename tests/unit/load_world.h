@@ -223,7 +223,7 @@ static inline int run_from(struct run *r, uint64_t index, int db, int version, u
                          0);
     }
     run_attach(r);
-    r->o.batcher = r->w.b;
+    r->o.sink = batcher_sink(r->w.b);
     r->o.journal = r->journal;
     r->load = load_new(&r->o, index, db, version, again);
     uint64_t deadline = clock_mono_us() + 60 * 1000 * 1000;

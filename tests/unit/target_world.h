@@ -112,7 +112,7 @@ static inline void world_room(void *ctx)
         w->room(w->ctx);
 }
 
-static const struct batcher_events world_events = {
+static const struct sink_events world_events = {
     .acked = world_acked,
     .cmd_failed = world_cmd_failed,
     .cmd_empty = world_cmd_empty,

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "flow/expiry.h"
 #include "redis_fixture.h"
+#include "target/batcher.h"
 #include "target/expiry.h"
 #include "target/sweep.h"
 
@@ -55,7 +56,7 @@ static void on_room(void *ctx)
     (void)ctx;
 }
 
-static const struct batcher_events events = {
+static const struct sink_events events = {
     .acked = on_acked,
     .cmd_failed = on_cmd_failed,
     .cmd_empty = on_cmd_empty,
@@ -163,7 +164,7 @@ static void hold(int db, const char *key, int64_t true_ms, int64_t now_ms)
 
 static bool settle(int64_t now_ms)
 {
-    bool more = expiry_settle(table, batcher, &mark, now_ms, &settled);
+    bool more = expiry_settle(table, batcher_sink(batcher), &mark, now_ms, &settled);
     drain();
     return more;
 }
@@ -171,7 +172,7 @@ static bool settle(int64_t now_ms)
 static void defuse(int64_t now_ms)
 {
     expiry_defuse_begin(table);
-    while (expiry_defuse(table, batcher, &mark, now_ms))
+    while (expiry_defuse(table, batcher_sink(batcher), &mark, now_ms))
         drain();
     drain();
 }
@@ -400,7 +401,7 @@ static void many_entries_come_due_in_order_of_time(void **state)
     assert_int_equal(expiry_count(table), COUNT);
     uint64_t before = 0;
     for (int64_t t = 0; t <= 13000; t += 1000) {
-        while (expiry_settle(table, batcher, &mark, now + t, &settled))
+        while (expiry_settle(table, batcher_sink(batcher), &mark, now + t, &settled))
             drain();
         drain();
         uint64_t want = t < 3000 ? 0 : (uint64_t)(t - 3000) * COUNT / 10000;
