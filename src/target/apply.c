@@ -4,16 +4,14 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "flow/downgrade.h"
-#include "target/ability.h"
 #include "target/position.h"
+#include "target/translate.h"
 
 enum {
     SKIPS = 64,
     // Bytes waiting in the journal: from here on the lane catches up, until it is nearly there.
     BEHIND_BYTES = 1 << 20,
     CAUGHT_UP_BYTES = 64 << 10,
-    COPY_LIMIT = 1024, // longer arguments are sent from where they lie
 };
 
 // Commands of the stream that steer it.
@@ -37,9 +35,7 @@ struct apply {
     bool in_txn;       // between the source's MULTI and EXEC
     bool unit_open;
     bool catching_up;
-    struct rewrite rewrite;
-    struct downgrade downgrade;
-    struct filter_scratch scratch;
+    struct translate translate;
     struct buf text;
     const struct cmd_info *steer[STEERS], *swapdb;
     uint64_t skip[SKIPS];
@@ -64,9 +60,14 @@ struct apply *apply_new(const struct apply_options *o, uint64_t from, int db)
         must(a->steer[i]);
     }
     a->swapdb = cmd_by_name(SLICE("swapdb"));
-    struct ability can;
-    ability_of(&can, o->target_version, o->target_is_valkey);
-    downgrade_init(&a->downgrade, o->target_is_valkey, o->target_version, can.rdb_version);
+    translate_init(&a->translate, &(struct translate_options){
+                                      .filter = o->filter,
+                                      .dbs = o->dbs,
+                                      .databases = o->databases,
+                                      .target_version = o->target_version,
+                                      .target_is_valkey = o->target_is_valkey,
+                                      .source_is_valkey = o->source_is_valkey,
+                                  });
     return a;
 }
 
@@ -76,9 +77,7 @@ void apply_free(struct apply *a)
         return;
     journal_reader_close(a->reader);
     resp_cmd_free(&a->cmd);
-    rewrite_free(&a->rewrite);
-    downgrade_free(&a->downgrade);
-    filter_scratch_free(&a->scratch);
+    translate_free(&a->translate);
     buf_free(&a->text);
     free(a);
 }
@@ -135,15 +134,15 @@ static void end_command(struct apply *a, uint64_t end)
     a->unit_open = false;
 }
 
-static void report_expiries(struct apply *a, int target_db, int argc, const struct slice *argv)
+static void report_expiries(struct apply *a)
 {
-    const struct rewrite *w = &a->rewrite;
+    const struct translate *t = &a->translate;
+    const struct rewrite *w = &t->rewrite;
     for (int i = 0; i < w->expiries; i++)
         if (w->expiry[i].held)
-            a->o.held(a->o.ctx, target_db, w->expiry[i].key, w->expiry[i].field,
-                      w->expiry[i].true_ms);
+            a->o.held(a->o.ctx, t->db, w->expiry[i].key, w->expiry[i].field, w->expiry[i].true_ms);
     if (w->moves_keys)
-        a->o.moved(a->o.ctx, target_db, argc, argv);
+        a->o.moved(a->o.ctx, t->db, t->argc, t->argv);
 }
 
 enum verdict { TAKEN, NOT_NOW, STOP };
@@ -157,29 +156,14 @@ static enum verdict refuse(struct apply *a, const char *reason)
 }
 
 // SELECT goes through the batcher, which keeps track of the connection's db.
-static void put_command(struct apply *a, int argc, const struct slice *argv)
+static void put_command(struct apply *a, struct rewrite_cmd c)
 {
     int64_t db;
-    if (argc == 2 && slice_ieq(argv[0], SLICE("select")) && slice_i64(argv[1], &db)) {
+    if (c.argc == 2 && slice_ieq(c.argv[0], SLICE("select")) && slice_i64(c.argv[1], &db)) {
         batcher_select(a->o.batcher, (int)db, a->pos);
         return;
     }
-    struct outq *out = batcher_out(a->o.batcher);
-    buf_clear(&a->text);
-    resp_put_array(&a->text, (size_t)argc);
-    for (int i = 0; i < argc; i++) {
-        const struct slice *s = &argv[i];
-        if (s->n <= COPY_LIMIT || s->p < a->view.p || s->p >= a->view.p + a->view.n) {
-            resp_put_bulk(&a->text, *s);
-            continue;
-        }
-        resp_put_bulk_header(&a->text, s->n);
-        outq_put(out, a->text.p, a->text.n);
-        outq_borrow(out, s->p, s->n);
-        buf_clear(&a->text);
-        buf_append_cstr(&a->text, "\r\n");
-    }
-    outq_put(out, a->text.p, a->text.n);
+    outq_put_command(batcher_out(a->o.batcher), &a->text, a->view, c.argc, c.argv);
     batcher_cmd(a->o.batcher, a->pos);
 }
 
@@ -197,113 +181,54 @@ static void drop_position(struct apply *a)
     }
 }
 
-static void put_commands(struct apply *a, const struct rewrite *w)
+static void put_translation(struct apply *a)
 {
-    put_command(a, w->argc, w->argv);
-    for (int i = 0; i < w->then_n; i++)
-        put_command(a, w->then[i].argc, w->then[i].argv);
-}
-
-static enum rewrite_result downgrade(struct apply *a, int argc, const struct slice *argv)
-{
-    return downgrade_command(&a->downgrade, cmd_lookup(argc, argv), argc, argv);
-}
-
-// What the rewriter made, in commands that the target knows. REWRITE_AS_IS: all of them are.
-// REWRITE_REFUSED: one is not. REWRITE_CHANGED: each is to be looked at.
-static enum rewrite_result downgrade_rewritten(struct apply *a)
-{
-    const struct rewrite *w = &a->rewrite;
-    enum rewrite_result all = downgrade(a, w->argc, w->argv);
-    for (int i = 0; i < w->then_n && all != REWRITE_REFUSED; i++) {
-        enum rewrite_result r = downgrade(a, w->then[i].argc, w->then[i].argv);
-        if (r == REWRITE_REFUSED)
-            all = r;
-        else if (r != REWRITE_AS_IS || all != REWRITE_AS_IS)
-            all = REWRITE_CHANGED;
+    struct translate *t = &a->translate;
+    for (int i = 0; i < t->n; i++) {
+        int n = translate_known(t, i);
+        for (int k = 0; k < n; k++)
+            put_command(a, translate_known_get(t, k));
     }
-    return all;
 }
 
-static void put_downgraded(struct apply *a, int argc, const struct slice *argv)
+// p is the command's first byte. What needs no change is sent from there.
+static enum verdict send_command(struct apply *a, const char *p)
 {
-    enum rewrite_result r = downgrade(a, argc, argv);
-    if (r == REWRITE_CHANGED)
-        put_commands(a, &a->downgrade.out);
-    else if (r == REWRITE_AS_IS)
-        put_command(a, argc, argv);
-}
-
-static enum verdict send_command(struct apply *a, const struct cmd_info *info, const char *p,
-                                 const struct rewrite_input *in, const struct slice *argv, int argc)
-{
-    int to = rewrite_map_db(&a->o.dbs, a->db);
-    if (a->o.databases > 0 && to >= a->o.databases)
-        return refuse(a,
-                      "the target has no such db; map it with output.replay.targetDbMap or raise "
-                      "\"databases\" there");
-    enum rewrite_result r = rewrite_command(&a->rewrite, in, info, argc, argv), fit = r;
-    if (r == REWRITE_CHANGED)
-        fit = downgrade_rewritten(a);
-    else if (r == REWRITE_AS_IS && downgrade_concerns(&a->downgrade, info))
-        fit = downgrade_command(&a->downgrade, info, argc, argv);
-    if (fit == REWRITE_REFUSED)
-        return refuse(a, r == fit ? a->rewrite.reason : a->downgrade.out.reason);
-    if (fit == REWRITE_DROP) {
-        a->stats.filtered++;
-        return TAKEN;
-    }
-    if (!begin_unit(a, info))
+    const struct translate *t = &a->translate;
+    if (!begin_unit(a, t->info))
         return NOT_NOW;
-    if (info == a->swapdb)
+    if (t->info == a->swapdb)
         drop_position(a);
-    batcher_select(a->o.batcher, to, a->pos);
-    struct outq *out = batcher_out(a->o.batcher);
-    if (r == REWRITE_CHANGED && fit == REWRITE_AS_IS) {
-        put_commands(a, &a->rewrite);
-    } else if (r == REWRITE_CHANGED) {
-        put_downgraded(a, a->rewrite.argc, a->rewrite.argv);
-        for (int i = 0; i < a->rewrite.then_n; i++)
-            put_downgraded(a, a->rewrite.then[i].argc, a->rewrite.then[i].argv);
-    } else if (fit == REWRITE_CHANGED) {
-        put_commands(a, &a->downgrade.out);
-    } else if (argv == a->cmd.argv && !a->cmd.is_inline) {
-        outq_borrow(out, p + a->cmd.lead, a->cmd.len - a->cmd.lead);
+    batcher_select(a->o.batcher, t->db, a->pos);
+    if (t->as_is && !a->cmd.is_inline) {
+        outq_borrow(batcher_out(a->o.batcher), p + a->cmd.lead, a->cmd.len - a->cmd.lead);
         batcher_cmd(a->o.batcher, a->pos);
     } else {
-        put_command(a, argc, argv);
+        put_translation(a);
     }
-    report_expiries(a, to, argc, argv);
-    if (a->o.probe_key.n && argc >= 3 && slice_eq(argv[1], a->o.probe_key) &&
-        slice_ieq(argv[0], SLICE("set")))
-        a->o.probe_sent(a->o.ctx, a->pos + a->cmd.len, argv[2]);
+    report_expiries(a);
+    if (a->o.probe_key.n && t->argc >= 3 && slice_eq(t->argv[1], a->o.probe_key) &&
+        slice_ieq(t->argv[0], SLICE("set")))
+        a->o.probe_sent(a->o.ctx, a->pos + a->cmd.len, t->argv[2]);
     return TAKEN;
 }
 
-static enum verdict data_command(struct apply *a, const struct cmd_info *info, const char *p,
-                                 const struct rewrite_input *in)
+static enum verdict data_command(struct apply *a, const struct cmd_info *info, const char *p)
 {
     if (a->skips && is_skipped(a, a->pos)) {
         a->stats.filtered++;
         return TAKEN;
     }
-    int argc = a->cmd.argc;
-    const struct slice *argv = a->cmd.argv;
-    if (a->o.filter) {
-        switch (filter_command(a->o.filter, a->db, info, argc, argv, &a->scratch)) {
-        case FILTER_PASS:
-            break;
-        case FILTER_DROP:
-            a->stats.filtered++;
-            return TAKEN;
-        case FILTER_PROJECT:
-            info = a->scratch.info;
-            argc = a->scratch.argc;
-            argv = a->scratch.argv;
-            break;
-        }
+    switch (translate_command(&a->translate, a->db, info, a->cmd.argc, a->cmd.argv)) {
+    case TRANSLATE_SEND:
+        break;
+    case TRANSLATE_DROP:
+        a->stats.filtered++;
+        return TAKEN;
+    case TRANSLATE_REFUSE:
+        return refuse(a, a->translate.reason);
     }
-    return send_command(a, info, p, in, argv, argc);
+    return send_command(a, p);
 }
 
 static enum verdict select_db(struct apply *a)
@@ -321,7 +246,7 @@ static bool is_getack(const struct resp_cmd *c)
 }
 
 // One whole command; p is its first byte.
-static enum verdict take(struct apply *a, const char *p, const struct rewrite_input *in)
+static enum verdict take(struct apply *a, const char *p)
 {
     const struct cmd_info *info = cmd_lookup(a->cmd.argc, a->cmd.argv);
     uint64_t end = a->pos + a->cmd.len;
@@ -344,7 +269,7 @@ static enum verdict take(struct apply *a, const char *p, const struct rewrite_in
         break;
     case STEER_NONE:
     case STEERS:
-        v = data_command(a, info, p, in);
+        v = data_command(a, info, p);
         a->stats.received += v == TAKEN;
         break;
     }
@@ -361,6 +286,7 @@ int apply_pump(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_befo
     if (rc)
         return rc;
     a->view = slice_make(p, n);
+    translate_set_clock(&a->translate, now_ms, hold_before);
     if (n >= BEHIND_BYTES)
         a->catching_up = true;
     else if (n <= CAUGHT_UP_BYTES)
@@ -375,16 +301,7 @@ int apply_pump(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_befo
         if (rc == 0)
             break;
         if (a->cmd.argc) {
-            struct rewrite_input in = {.dbs = &a->o.dbs,
-                                       .db = a->db,
-                                       .now_ms = now_ms,
-                                       .hold_before = hold_before,
-                                       .several = true,
-                                       .target_dbs = a->o.databases,
-                                       .target_version =
-                                           a->o.target_is_valkey ? 0 : a->o.target_version,
-                                       .source_is_valkey = a->o.source_is_valkey};
-            enum verdict v = take(a, p + done, &in);
+            enum verdict v = take(a, p + done);
             if (v == STOP)
                 return APPLY_STOPPED;
             if (v == NOT_NOW)

@@ -5,11 +5,13 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "codec/resp.h"
 
 enum {
     BLOCK_SIZE = 64 * 1024,
     SPARE_BLOCKS = 8,
-    COPY_BELOW = 32, // an iovec entry costs more than copying this
+    COPY_BELOW = 32,     // an iovec entry costs more than copying this
+    BORROW_ABOVE = 1024, // bytes of an argument
 };
 
 struct outq_block {
@@ -146,6 +148,31 @@ void outq_borrow(struct outq *q, const char *p, size_t n)
         outq_put(q, p, n);
     else if (n)
         seg_push(q, p, n, NULL);
+}
+
+static bool lies_in(struct slice s, struct slice view)
+{
+    return s.p >= view.p && s.p < view.p + view.n;
+}
+
+void outq_put_command(struct outq *q, struct buf *text, struct slice view, int argc,
+                      const struct slice *argv)
+{
+    buf_clear(text);
+    resp_put_array(text, (size_t)argc);
+    for (int i = 0; i < argc; i++) {
+        const struct slice *s = &argv[i];
+        if (s->n <= BORROW_ABOVE || !lies_in(*s, view)) {
+            resp_put_bulk(text, *s);
+            continue;
+        }
+        resp_put_bulk_header(text, s->n);
+        outq_put(q, text->p, text->n);
+        outq_borrow(q, s->p, s->n);
+        buf_clear(text);
+        buf_append_cstr(text, "\r\n");
+    }
+    outq_put(q, text->p, text->n);
 }
 
 int outq_iov(const struct outq *q, struct iovec *iov, int max)

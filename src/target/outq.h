@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "base/slice.h"
+#include "base/buf.h"
 
 struct outq_block;
 
@@ -37,6 +37,9 @@ char *outq_reserve(struct outq *q, size_t n);
 void outq_commit(struct outq *q, size_t n);
 // Borrows until the bytes are sent (outq_sent) or the queue is freed. Short spans are copied.
 void outq_borrow(struct outq *q, const char *p, size_t n);
+// A command. Long arguments that lie in `view` are borrowed, the rest is copied; `text` is scratch.
+void outq_put_command(struct outq *q, struct buf *text, struct slice view, int argc,
+                      const struct slice *argv);
 // Fills up to max entries; returns how many.
 int outq_iov(const struct outq *q, struct iovec *iov, int max);
 void outq_sent(struct outq *q, size_t n);
