@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/slot.h"
 
+#include <pthread.h>
+
+#include "base/err.h"
+
 // The table of polynomial 0x1021 for one byte, from the constants of its eight bits.
 #define BIT(v, b, c) ((((v) >> (b)) & 1) * (c))
 #define CRC(v)                                                                                     \
@@ -31,4 +35,44 @@ int slot_of(struct slice key)
             key = slice_make(tag, (size_t)(close - tag));
     }
     return crc16(key.p, key.n) & (SLOT_COUNT - 1);
+}
+
+enum { TAG_MAX = 4 };
+static char tags[SLOT_COUNT][TAG_MAX + 1];
+
+// Number n of the words of up to TAG_MAX digits and letters, shorter ones first; returns its
+// length.
+static size_t write_word(char *dst, unsigned n)
+{
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    enum { BASE = sizeof(digits) - 1 };
+    size_t len = 1;
+    for (unsigned words = BASE; n >= words; words *= BASE, len++)
+        n -= words;
+    must(len <= TAG_MAX);
+    for (size_t i = len; i-- > 0; n /= BASE)
+        dst[i] = digits[n % BASE];
+    return len;
+}
+
+static void find_tags(void)
+{
+    char word[TAG_MAX];
+    int missing = SLOT_COUNT;
+    for (unsigned n = 0; missing > 0; n++) {
+        size_t len = write_word(word, n);
+        char *tag = tags[crc16(word, len) & (SLOT_COUNT - 1)];
+        if (tag[0])
+            continue;
+        memcpy(tag, word, len);
+        missing--;
+    }
+}
+
+const char *slot_tag(int slot)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    must(slot >= 0 && slot < SLOT_COUNT);
+    must(pthread_once(&once, find_tags) == 0);
+    return tags[slot];
 }

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -44,12 +46,36 @@ static void bug_18_first_brace_pair_decides_the_slot(void **state)
     assert_int_equal(slot("a{"), crc16("a{", 2) & 16383);
 }
 
+static void every_slot_has_a_tag_that_hashes_to_it(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SLOT_COUNT; i++) {
+        const char *tag = slot_tag(i);
+        char key[32];
+        snprintf(key, sizeof(key), "gunyu:x:{%s}:y", tag);
+        assert_in_range(strlen(tag), 1, 4);
+        assert_int_equal(strspn(tag, "0123456789abcdefghijklmnopqrstuvwxyz"), strlen(tag));
+        assert_int_equal(slot(tag), i);
+        assert_int_equal(slot(key), i);
+    }
+}
+
+// Keys of the target are found by their tags after a new start, and by a newer program.
+static void tags_stay_the_same(void **state)
+{
+    (void)state;
+    assert_string_equal(slot_tag(0), "1bz");
+    assert_string_equal(slot_tag(16383), "hia");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crc16_gives_the_check_value_of_the_specification),
         cmocka_unit_test(slots_agree_with_a_server),
         cmocka_unit_test(bug_18_first_brace_pair_decides_the_slot),
+        cmocka_unit_test(every_slot_has_a_tag_that_hashes_to_it),
+        cmocka_unit_test(tags_stay_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
