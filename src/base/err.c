@@ -70,6 +70,16 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
     return code;
 }
 
+void err_join(struct err *e, const struct err *next)
+{
+    if (!e)
+        return;
+    if (e->code)
+        append_text(e->msg, sizeof(e->msg), "; %s", next->msg);
+    else
+        *e = *next;
+}
+
 void err_wrap(struct err *e, const char *fmt, ...)
 {
     if (!e)

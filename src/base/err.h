@@ -47,6 +47,9 @@ int err_sys(struct err *e, int code, const char *fmt, ...) __attribute__((format
 // Puts "<prefix>: " in front of the message; e may be NULL.
 void err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+// Adds another failure of the same attempt: "; <its message>". The code of the first one stays.
+void err_join(struct err *e, const struct err *next); // e may be NULL
+
 // An analyzer sees one file at a time; this shows it what holds everywhere: these return errors.
 #if defined(__clang_analyzer__) && !defined(ERR_DEFINES)
 static inline int err_negative(int code)

@@ -49,6 +49,17 @@ void endpoint_copy(struct endpoint *dst, const struct endpoint *src)
     dst->tls.server_name = dup_or_null(src->tls.server_name);
 }
 
+void endpoint_move(struct endpoint *dst, const struct endpoint *src, const char *host,
+                   uint16_t port)
+{
+    struct endpoint at = *src;
+    // Only read by the copy.
+    at.host = (char *)(uintptr_t)host;
+    at.port = port;
+    at.path = NULL;
+    endpoint_copy(dst, &at);
+}
+
 char *endpoint_name(const struct endpoint *ep, char *dst, unsigned long cap)
 {
     if (ep->path)
@@ -170,16 +181,26 @@ static bool host_char_ok(char c, bool v6)
     return v6 && (c == ':' || c == '%');
 }
 
+static bool host_ok(struct slice s, bool v6)
+{
+    bool ok = s.n > 0 && s.n <= MAX_HOST;
+    for (size_t i = 0; ok && i < s.n; i++)
+        ok = host_char_ok(s.p[i], v6);
+    return ok;
+}
+
+bool endpoint_host_ok(struct slice s)
+{
+    return host_ok(s, true);
+}
+
 static int set_host(struct endpoint *ep, struct slice s, bool v6, struct err *e)
 {
     char *host = percent_decode(s);
-    size_t n = host ? strlen(host) : 0;
-    bool ok = n > 0 && n <= MAX_HOST;
-    for (size_t i = 0; ok && i < n; i++)
-        ok = host_char_ok(host[i], v6);
-    if (!ok) {
+    if (!host_ok(slice_cstr(host), v6)) {
+        bool some = host && host[0];
         free(host);
-        return err_set(e, ERR_CONFIG, n ? "bad character in the host name" : "no host name");
+        return err_set(e, ERR_CONFIG, some ? "bad character in the host name" : "no host name");
     }
     ep->host = host;
     return 0;

@@ -35,6 +35,11 @@ struct endpoint {
 
 void endpoint_free(struct endpoint *ep); // what it owns, not ep itself
 void endpoint_copy(struct endpoint *dst, const struct endpoint *src);
+// A copy of src (user, password, db, TLS) that is at another address.
+void endpoint_move(struct endpoint *dst, const struct endpoint *src, const char *host,
+                   uint16_t port);
+// Whether s can be a host: a name or an address. For what peers announce.
+bool endpoint_host_ok(struct slice s);
 
 // redis://[user[:password]@]host[:port][/db], rediss:// (TLS), unix:///path[?db=n],
 // host:port, [v6]:port. Percent-encoding is decoded. Errors never repeat the password.

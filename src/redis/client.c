@@ -180,6 +180,19 @@ int redis_receive(struct redis_client *r, struct redis_reply *out, struct err *e
     return rc ? rc : receive_reply(r, out, deadline_from_now(r), e);
 }
 
+int redis_wait(struct redis_client *r, int timeout_ms, struct err *e)
+{
+    int rc = usable(r, e);
+    if (rc)
+        return rc;
+    if (r->in.n > r->used)
+        return 1;
+    rc = conn_wait(r->conn, CONN_READ, timeout_ms);
+    if (rc == ERR_TIMEOUT)
+        return 0;
+    return rc ? io_failed(r, rc, "read from", e) : 1;
+}
+
 int redis_call(struct redis_client *r, struct redis_reply *out, struct err *e, const char *fmt, ...)
 {
     struct redis_reply mine;

@@ -35,6 +35,9 @@ int redis_call_raw(struct redis_client *r, struct slice commands, int replies,
 // commands. An error reply is a reply like any other here.
 int redis_send(struct redis_client *r, struct slice commands, struct err *e) must_check;
 int redis_receive(struct redis_client *r, struct redis_reply *out, struct err *e) must_check;
+// Waits until something has come that redis_receive can begin with: 1, or 0 when timeout_ms have
+// passed, which breaks nothing. For what a server says unasked.
+int redis_wait(struct redis_client *r, int timeout_ms, struct err *e) must_check;
 
 // Commands that decide how values are written to a server.
 #define REDIS_COMMANDS(X)                                                                          \
