@@ -463,7 +463,6 @@ const size_t schema_section_aliases_n =
 const struct schema_refused schema_refused[] = {
     {"input.redis.type", "cluster", "a Redis Cluster as the source"},
     {"input.redis.type", "sentinel", "finding the source by Sentinel"},
-    {"output.redis.type", "cluster", "a Redis Cluster as the target"},
     {"output.redis.type", "sentinel", "finding the target by Sentinel"},
     {"load.redis.type", "cluster", "a Redis Cluster as the target"},
     {"load.redis.type", "sentinel", "finding the target by Sentinel"},

@@ -120,6 +120,9 @@ static int start_lane(struct supervisor *s, int i, struct err *e)
     n.o.tag = sl->name;
     n.o.source = c->input.redis.endpoints[i];
     n.o.target = *target_of(c, (size_t)i);
+    n.o.target_cluster = c->output.redis.type == REDIS_CLUSTER;
+    n.o.target_seeds = c->output.redis.endpoints;
+    n.o.target_seeds_n = c->output.redis.endpoints_n;
     n.o.filter = s->filter;
     n.o.gate = &s->gate;
     n.o.dbs = (struct rewrite_dbs){.forced = r->target_db >= 0,
@@ -179,7 +182,7 @@ static void close_gc_timer(void *arg)
 int supervisor_start(struct supervisor **out, const struct config *cfg, struct err *e)
 {
     size_t in = cfg->input.redis.endpoints_n, to = cfg->output.redis.endpoints_n;
-    if (to != in && to != 1)
+    if (cfg->output.redis.type != REDIS_CLUSTER && to != in && to != 1)
         return err_set(
             e, ERR_CONFIG,
             "%zu input addresses but %zu output addresses: give one output for each input, "

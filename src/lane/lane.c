@@ -64,6 +64,8 @@ void lane_end_apply(struct lane *l)
         apply_get_stats(l->apply, &s);
         l->counters.cmds_received += s.received;
         l->counters.cmds_filtered += s.filtered;
+        l->counters.split_transactions += s.split;
+        l->counters.staged_commands += s.staged;
         apply_free(l->apply);
         l->apply = NULL;
     }
@@ -291,6 +293,7 @@ void lane_arrange(struct lane *l)
             sink_skip_to(l->sink, &mark);
             sink_store_position(l->sink);
             sink_flush(l->sink); // so the record goes out before the first key
+            l->await_position = l->router;
         }
         return;
     }
@@ -330,6 +333,7 @@ static void load_finished(struct lane *l)
     struct batch_mark mark = {.offset = offset, .db = db};
     sink_skip_to(l->sink, &mark);
     sink_store_position(l->sink);
+    l->await_position = l->router;
     log_info(l->o.tag, "the snapshot is loaded");
 }
 
@@ -362,7 +366,9 @@ void lane_pump(struct lane *l)
     }
     struct err e = {0};
     int rc = 0;
-    if (l->load) {
+    if (l->await_position && !sink_idle(l->sink)) {
+        rc = LOAD_WAIT;
+    } else if (l->load) {
         rc = load_pump(l->load, TURN_BYTES, &e);
         if (rc == LOAD_FINISHED)
             load_finished(l);
@@ -372,6 +378,7 @@ void lane_pump(struct lane *l)
         lane_settle(l);
         rc = apply_pump(l->apply, budget, received, lane_hold_before(l), &e);
     }
+    l->await_position = l->await_position && !sink_idle(l->sink);
     bool damaged = journal_damaged(l->journal);
     if (damaged && rc >= 0)
         rc = err_set(&e, ERR_CORRUPT, "a page of the journal could not be read or written");
@@ -520,8 +527,11 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
                                  .max_exec = o->max_exec,
                                  .position_us = (uint64_t)o->position_ms * 1000,
                                  .ping_us = (uint64_t)o->keepalive_ms * 1000};
-    l->batcher = batcher_new(&bo);
-    l->sink = batcher_sink(l->batcher);
+    if (o->target_cluster)
+        l->router = lane_router_new(l);
+    else
+        l->batcher = batcher_new(&bo);
+    l->sink = l->router ? router_sink(l->router) : batcher_sink(l->batcher);
     l->expiry = expiry_new(EXPIRY_TABLE_BYTES);
     uv_timer_init(o->loop, &l->tick);
     uv_idle_init(o->loop, &l->again);

@@ -17,6 +17,9 @@ struct lane_options {
     uv_loop_t *loop;
     const char *tag; // source address, for logs and status
     struct endpoint source, target;
+    bool target_cluster;
+    const struct endpoint *target_seeds; // nodes of it
+    size_t target_seeds_n;
     struct journal_options journal; // loop and tag are filled in by the lane
     const struct filter *filter;
     struct rewrite_dbs dbs; // mapping of source dbs to target dbs

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "lane/lane_int.h"
+#include "target/scatter.h"
 
 bool target_error_is_transient(struct slice text)
 {
@@ -143,16 +144,23 @@ static bool on_refused(void *ctx, uint64_t ref, struct slice reason)
 static void on_acked(void *ctx, const struct batch_mark *mark, bool stored)
 {
     struct lane *l = ctx;
-    l->mark = *mark;
+    // The position that is stored may be older than what is confirmed.
+    if (!stored || !l->router)
+        l->mark = *mark;
     l->has_mark = true;
     l->backoff_ms = 0;
+    if (stored && l->router)
+        lane_drop_stale_position(l);
     if (stored)
         l->stale_replid[0] = 0;
+    // In a cluster what lies behind the position that is stored may be needed again.
+    bool final = stored || !l->router;
     if (mark->loading) {
-        if (l->load)
+        if (l->load && final)
             load_acked(l->load, mark->rdb_index);
     } else if (l->apply) {
-        apply_acked(l->apply, mark->offset);
+        if (final)
+            apply_acked(l->apply, mark->offset);
         lane_probe_acked(l, mark->offset);
     }
 }
@@ -272,11 +280,12 @@ static int put_position(void *ctx, const struct batch_mark *mark, struct buf *ou
         journal_get_info(l->journal, &ji);
         p->offset = (int64_t)ji.snapshot_offset;
     }
+    p->marks = l->router ? l->marks_id : 0;
     p->epoch = l->epoch;
     p->far_expiries = l->far_flag || l->sweep || expiry_any(l->expiry);
     p->time_ms = clock_unix_ms();
     position_put(out, p, p->time_ms);
-    if (l->stale_replid[0] && strcmp(l->stale_replid, l->id1) != 0) {
+    if (!l->router && l->stale_replid[0] && strcmp(l->stale_replid, l->id1) != 0) {
         position_put_del(out, l->stale_replid);
         n++;
     }
@@ -302,6 +311,7 @@ void lane_apply_start(struct lane *l, uint64_t from, int db)
 {
     struct apply_options o = {
         .batcher = l->batcher,
+        .router = l->router,
         .journal = l->journal,
         .filter = l->o.filter,
         .dbs = l->o.dbs,
@@ -322,7 +332,7 @@ void lane_apply_start(struct lane *l, uint64_t from, int db)
     };
     lane_end_apply(l);
     lane_probe_forget(l);
-    l->apply = apply_new(&o, from, db);
+    l->apply = l->router ? scatter_new(&o, from, db) : apply_new(&o, from, db);
     for (uint32_t i = 0; i < l->skips_n && i < LANE_SKIPS; i++)
         apply_skip_offset(l->apply, l->skips[i]);
     l->mark = (struct batch_mark){.offset = from, .db = db};
@@ -338,7 +348,7 @@ void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, ui
         .filter = l->o.filter,
         .exists = l->o.exists,
         .exists_log = l->o.exists_log,
-        .multi_key = true,
+        .multi_key = !l->router,
         .tag = l->o.tag,
         .functions = l->o.functions,
         .restore_enabled = l->o.restore_enabled,

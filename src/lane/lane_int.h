@@ -11,6 +11,7 @@
 #include "target/expiry.h"
 #include "target/position.h"
 #include "target/resume.h"
+#include "target/router.h"
 
 enum { LAG_SAMPLES = 2048, LANE_SKIPS = 64 };
 
@@ -22,7 +23,12 @@ struct lag_sample {
 
 // What one attempt to reach the target found.
 struct target_result {
-    struct conn *conn; // NULL: failed
+    struct conn *conn; // NULL: failed, or a cluster
+    // Of a cluster; nodes_n 0: failed.
+    struct router_node *nodes; // owns, as the next two
+    int nodes_n;
+    int16_t *owner;
+    uint64_t *marks; // or NULL
     struct redis_server server;
     struct position position;
     bool found;
@@ -43,6 +49,9 @@ struct lane {
     struct link *link;
     struct sink *sink;
     struct batcher *batcher; // the sink of a target that is no cluster; else NULL
+    struct router *router;   // of one that is; else NULL
+    uint64_t marks_id;
+    bool await_position; // nothing is sent before the position is stored
     struct apply *apply; // at most one of apply and load
     struct load *load;
     struct deadletter *dead;
@@ -181,6 +190,13 @@ void lane_dial_target(struct lane *l);
 // The next dial waits, longer from time to time.
 void lane_back_off(struct lane *l);
 void lane_target_ready(struct lane *l, struct target_result *r);
+
+// lane_cluster.c
+struct router *lane_router_new(struct lane *l);
+void lane_attach_cluster(struct lane *l, struct target_result *r);
+void lane_drop_stale_position(struct lane *l);     // in a cluster, where it is another slot's
+void target_result_close(struct target_result *r); // its connections
+void target_result_free(struct target_result *r);
 
 // lane_apply.c: what the sink reports.
 extern const struct sink_events lane_sink_events;

@@ -9,31 +9,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "codec/crc64.h"
-#include "lane/lane_int.h"
+#include "lane/lane_dial.h"
 
-enum { CONNECT_TIMEOUT_MS = 5000, BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000, KNOWN_IDS = 16 };
-
-struct dial_job {
-    uv_work_t work;
-    struct lane *lane;
-    uint64_t target_epoch;
-    // input, copied
-    struct endpoint endpoint;
-    char id1[REPLID_LEN + 1], id2[REPLID_LEN + 1];
-    struct journal_old_id known[KNOWN_IDS]; // the journal's ids
-    size_t known_n;
-    char source[24]; // ":<hash of the source's address>:"
-    bool resume;
-    uint64_t epoch; // ours; 0: this process has none yet
-    char *flush_command;
-    struct endpoint source_endpoint; // borrowed
-    bool ask_source_dbs;
-    int target_version; // where INFO does not tell
-    struct target_result r;
-};
+enum { BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000 };
 
 // Number of dbs by asking for ever smaller ones, where CONFIG is not allowed.
-static int count_databases(struct redis_client *c)
+int dial_count_databases(struct redis_client *c)
 {
     int low = 1, high = 1 << 16; // SELECT low - 1 works, SELECT high - 1 may not
     while (low < high) {
@@ -71,7 +52,7 @@ static bool client_line_id(struct slice line, const struct dial_job *j, int64_t 
 
 // What an earlier connection of this sync has sent may still wait in the target's socket. It must
 // not be carried out after the position was read, so those connections are killed first.
-static int fence(struct redis_client *c, const struct dial_job *j, struct err *e)
+static int kill_older(struct redis_client *c, const struct dial_job *j, struct err *e)
 {
     struct redis_reply reply;
     int rc = redis_call(c, &reply, e, "CLIENT ID");
@@ -98,6 +79,39 @@ static int fence(struct redis_client *c, const struct dial_job *j, struct err *e
     return rc;
 }
 
+int dial_fence(struct redis_client *c, const struct dial_job *j, struct err *e)
+{
+    int rc = kill_older(c, j, e);
+    if (rc == ERR_REPLY) {
+        log_warn(NULL,
+                 "the target does not allow CLIENT LIST or CLIENT KILL (%s): commands of a lost "
+                 "connection that it has not read yet cannot be fenced off",
+                 e->msg);
+        rc = 0;
+    }
+    return rc;
+}
+
+int dial_check_epoch(struct dial_job *j)
+{
+    struct target_result *r = &j->r;
+    fault_point("lane.position_read");
+    if (!j->epoch || !r->found || r->position.foreign || r->position.epoch <= j->epoch)
+        return 0;
+    r->fenced_off = true;
+    return err_set(&r->err, ERR_LOCKED,
+                   "another gunyu has taken over this target (epoch %llu, ours %llu)",
+                   (unsigned long long)r->position.epoch, (unsigned long long)j->epoch);
+}
+
+int dial_set_name(struct redis_client *c, const struct dial_job *j, struct err *e)
+{
+    struct redis_reply reply;
+    int rc = redis_call(c, &reply, e, "CLIENT SETNAME gunyu:%s%s%U", j->id1, j->source,
+                        j->epoch ? j->epoch : 1);
+    return rc == ERR_REPLY ? 0 : rc;
+}
+
 // The position goes first: it must not outlive what it speaks of.
 static int flush_target(struct redis_client *c, const struct dial_job *j, struct err *e)
 {
@@ -113,15 +127,14 @@ static int flush_target(struct redis_client *c, const struct dial_job *j, struct
     return rc;
 }
 
-static int probe_expiry(struct redis_client *c, struct target_result *r)
+int dial_probe_expiry(struct redis_client *c, struct target_result *r, struct slice key)
 {
     struct redis_reply reply;
     struct resp_node n;
     // EVAL alone does not help: what the scripts call must be allowed as well.
     char *script = xasprintf("%sms() at(KEYS[1]) return 1",
                              expiry_script_head(r->server.version, r->server.is_valkey));
-    int rc =
-        redis_call(c, &reply, &r->err, "EVAL %s 1 " POSITION_PREFIX " %L", script, clock_unix_ms());
+    int rc = redis_call(c, &reply, &r->err, "EVAL %s 1 %b %L", script, &key, clock_unix_ms());
     free(script);
     r->scripts = rc == 0;
     if ((rc && rc != ERR_REPLY) || !r->server.has_import_mode)
@@ -149,15 +162,8 @@ static int reach(struct dial_job *j, struct redis_client *c)
     if (r->server.loading)
         return err_set(e, ERR_REPLY, "LOADING the target is loading its data");
     if (r->server.databases < 0)
-        r->server.databases = count_databases(c);
-    rc = fence(c, j, e);
-    if (rc == ERR_REPLY) {
-        log_warn(NULL,
-                 "the target does not allow CLIENT LIST or CLIENT KILL (%s): commands of a lost "
-                 "connection that it has not read yet cannot be fenced off",
-                 e->msg);
-        rc = 0;
-    }
+        r->server.databases = dial_count_databases(c);
+    rc = dial_fence(c, j, e);
     if (rc)
         return rc;
     fault_point("lane.fenced");
@@ -172,20 +178,13 @@ static int reach(struct dial_job *j, struct redis_client *c)
         if (rc == ERR_REPLY)
             rc = 0; // not allowed: then it does not count as empty
     }
+    if (rc == 0)
+        rc = dial_check_epoch(j);
+    if (rc == 0)
+        rc = dial_set_name(c, j, e);
     if (rc)
         return rc;
-    fault_point("lane.position_read");
-    if (j->epoch && r->found && !r->position.foreign && r->position.epoch > j->epoch) {
-        r->fenced_off = true;
-        return err_set(e, ERR_LOCKED,
-                       "another gunyu has taken over this target (epoch %llu, ours %llu)",
-                       (unsigned long long)r->position.epoch, (unsigned long long)j->epoch);
-    }
-    rc = redis_call(c, &reply, e, "CLIENT SETNAME gunyu:%s%s%U", j->id1, j->source,
-                    j->epoch ? j->epoch : 1);
-    if (rc && rc != ERR_REPLY)
-        return rc;
-    rc = probe_expiry(c, r);
+    rc = dial_probe_expiry(c, r, SLICE(POSITION_PREFIX));
     if (rc == 0)
         rc = redis_call(c, &reply, e, "SELECT 0");
     if (rc == 0 && j->flush_command)
@@ -208,6 +207,10 @@ static int source_databases(const struct endpoint *ep)
 static void dial_run(uv_work_t *work)
 {
     struct dial_job *j = work->data;
+    if (j->seeds_n) {
+        dial_cluster(j);
+        return;
+    }
     struct redis_client *c = NULL;
     struct endpoint ep = j->endpoint;
     ep.db = 0;
@@ -230,13 +233,13 @@ static void dial_done(uv_work_t *work, int status)
     l->handles--;
     l->dialling = false;
     if (l->target_epoch != j->target_epoch || l->freed) {
-        if (j->r.conn)
-            conn_close(j->r.conn);
+        target_result_close(&j->r);
         if (l->freed && l->handles == 0)
             lane_free(l); // else the tick tries again
     } else {
         lane_target_ready(l, &j->r);
     }
+    target_result_free(&j->r);
     free(j->flush_command);
     free(j);
 }
@@ -256,6 +259,9 @@ void lane_dial_target(struct lane *l)
     j->lane = l;
     j->target_epoch = ++l->target_epoch;
     j->endpoint = l->o.target;
+    j->seeds = l->o.target_seeds;
+    j->seeds_n = l->o.target_cluster ? l->o.target_seeds_n : 0;
+    j->marks_wanted = !l->snapshot_fresh;
     memcpy(j->id1, l->id1, sizeof(j->id1));
     memcpy(j->id2, l->id2, sizeof(j->id2));
     struct journal_info ji;
@@ -288,7 +294,7 @@ void lane_back_off(struct lane *l)
 
 void lane_target_ready(struct lane *l, struct target_result *r)
 {
-    if (!r->conn) {
+    if (!r->conn && !r->nodes_n) {
         l->target_state = TARGET_OFF;
         lane_back_off(l);
         err_wrap(&r->err, "target %s", l->target_name);
@@ -325,7 +331,11 @@ void lane_target_ready(struct lane *l, struct target_result *r)
     l->flush_command = NULL;
     if (!l->error_latched)
         l->error = (struct err){0};
-    batcher_attach(l->batcher, r->conn, 0);
+    if (l->router)
+        lane_attach_cluster(l, r);
+    else
+        batcher_attach(l->batcher, r->conn, 0);
+    r->conn = NULL;
     lane_arrange(l);
     lane_pump(l);
 }

@@ -53,6 +53,8 @@ const char *lane_phase_name(enum lane_phase p); // "idle", "connecting", "wait_r
     X(batches_txn_failed)                                                                          \
     X(batches_plain_ok)                                                                            \
     X(batches_plain_failed)                                                                        \
+    X(split_transactions) /* of the source, whose keys lie in several slots of the target */       \
+    X(staged_commands)    /* whose keys do */                                                      \
     X(dead_letters)                                                                                \
     X(transient_errors) /* retried */                                                              \
     X(expiries_held)    /* near expiries replaced by far ones */                                   \

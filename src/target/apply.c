@@ -25,7 +25,9 @@ enum steer {
     STEERS
 };
 
-struct apply {
+// Into one connection, one command after another.
+struct serial {
+    struct apply base;
     struct apply_options o;
     struct journal_reader *reader;
     struct resp_cmd cmd;
@@ -43,6 +45,8 @@ struct apply {
     struct apply_stats stats;
 };
 
+static const struct apply_ops ops;
+
 struct apply *apply_new(const struct apply_options *o, uint64_t from, int db)
 {
     static const struct slice names[STEERS] = {
@@ -50,7 +54,8 @@ struct apply *apply_new(const struct apply_options *o, uint64_t from, int db)
         [STEER_MULTI] = {"multi", 5}, [STEER_EXEC] = {"exec", 4},
         [STEER_PING] = {"ping", 4},   [STEER_REPLCONF] = {"replconf", 8},
     };
-    struct apply *a = xcalloc(1, sizeof(*a));
+    struct serial *a = xcalloc(1, sizeof(*a));
+    a->base.ops = &ops;
     a->o = *o;
     a->reader = journal_reader_open(o->journal);
     a->pos = from;
@@ -68,13 +73,12 @@ struct apply *apply_new(const struct apply_options *o, uint64_t from, int db)
                                       .target_is_valkey = o->target_is_valkey,
                                       .source_is_valkey = o->source_is_valkey,
                                   });
-    return a;
+    return &a->base;
 }
 
-void apply_free(struct apply *a)
+static void serial_free(struct apply *base)
 {
-    if (!a)
-        return;
+    struct serial *a = (struct serial *)base;
     journal_reader_close(a->reader);
     resp_cmd_free(&a->cmd);
     translate_free(&a->translate);
@@ -82,12 +86,13 @@ void apply_free(struct apply *a)
     free(a);
 }
 
-void apply_skip_offset(struct apply *a, uint64_t ref)
+static void serial_skip_offset(struct apply *base, uint64_t ref)
 {
+    struct serial *a = (struct serial *)base;
     a->skip[a->skips++ % SKIPS] = ref;
 }
 
-static bool is_skipped(const struct apply *a, uint64_t ref)
+static bool is_skipped(const struct serial *a, uint64_t ref)
 {
     for (int i = 0; i < a->skips && i < SKIPS; i++)
         if (a->skip[i] == ref)
@@ -95,7 +100,7 @@ static bool is_skipped(const struct apply *a, uint64_t ref)
     return false;
 }
 
-static enum steer steer_of(const struct apply *a, const struct cmd_info *info)
+static enum steer steer_of(const struct serial *a, const struct cmd_info *info)
 {
     for (int i = 1; i < STEERS; i++)
         if (a->steer[i] == info)
@@ -103,13 +108,13 @@ static enum steer steer_of(const struct apply *a, const struct cmd_info *info)
     return STEER_NONE;
 }
 
-static struct batch_mark mark_at(const struct apply *a, uint64_t end)
+static struct batch_mark mark_at(const struct serial *a, uint64_t end)
 {
     return (struct batch_mark){.offset = end, .db = a->db};
 }
 
 // Begins the unit that a command needs, unless a source transaction's is open already.
-static bool begin_unit(struct apply *a, const struct cmd_info *info)
+static bool begin_unit(struct serial *a, const struct cmd_info *info)
 {
     if (a->unit_open)
         return batcher_unsent(a->o.batcher) < (8u << 20);
@@ -122,7 +127,7 @@ static bool begin_unit(struct apply *a, const struct cmd_info *info)
 }
 
 // Everything up to end is dealt with; a mark inside a source transaction would tear it.
-static void end_command(struct apply *a, uint64_t end)
+static void end_command(struct serial *a, uint64_t end)
 {
     if (a->in_txn && a->o.transactions)
         return;
@@ -134,7 +139,7 @@ static void end_command(struct apply *a, uint64_t end)
     a->unit_open = false;
 }
 
-static void report_expiries(struct apply *a)
+static void report_expiries(struct serial *a)
 {
     const struct translate *t = &a->translate;
     const struct rewrite *w = &t->rewrite;
@@ -147,7 +152,7 @@ static void report_expiries(struct apply *a)
 
 enum verdict { TAKEN, NOT_NOW, STOP };
 
-static enum verdict refuse(struct apply *a, const char *reason)
+static enum verdict refuse(struct serial *a, const char *reason)
 {
     if (!a->o.refused(a->o.ctx, a->pos, slice_cstr(reason)))
         return STOP;
@@ -156,7 +161,7 @@ static enum verdict refuse(struct apply *a, const char *reason)
 }
 
 // SELECT goes through the batcher, which keeps track of the connection's db.
-static void put_command(struct apply *a, struct rewrite_cmd c)
+static void put_command(struct serial *a, struct rewrite_cmd c)
 {
     int64_t db;
     if (c.argc == 2 && slice_ieq(c.argv[0], SLICE("select")) && slice_i64(c.argv[1], &db)) {
@@ -168,7 +173,7 @@ static void put_command(struct apply *a, struct rewrite_cmd c)
 }
 
 // The position record must not leave db 0; the end of the transaction writes it again.
-static void drop_position(struct apply *a)
+static void drop_position(struct serial *a)
 {
     batcher_select(a->o.batcher, 0, a->pos);
     for (size_t i = 0; i < sizeof(a->o.replids) / sizeof(a->o.replids[0]); i++) {
@@ -181,7 +186,7 @@ static void drop_position(struct apply *a)
     }
 }
 
-static void put_translation(struct apply *a)
+static void put_translation(struct serial *a)
 {
     struct translate *t = &a->translate;
     for (int i = 0; i < t->n; i++) {
@@ -192,7 +197,7 @@ static void put_translation(struct apply *a)
 }
 
 // p is the command's first byte. What needs no change is sent from there.
-static enum verdict send_command(struct apply *a, const char *p)
+static enum verdict send_command(struct serial *a, const char *p)
 {
     const struct translate *t = &a->translate;
     if (!begin_unit(a, t->info))
@@ -213,7 +218,7 @@ static enum verdict send_command(struct apply *a, const char *p)
     return TAKEN;
 }
 
-static enum verdict data_command(struct apply *a, const struct cmd_info *info, const char *p)
+static enum verdict data_command(struct serial *a, const struct cmd_info *info, const char *p)
 {
     if (a->skips && is_skipped(a, a->pos)) {
         a->stats.filtered++;
@@ -231,7 +236,7 @@ static enum verdict data_command(struct apply *a, const struct cmd_info *info, c
     return send_command(a, p);
 }
 
-static enum verdict select_db(struct apply *a)
+static enum verdict select_db(struct serial *a)
 {
     int64_t db;
     if (a->cmd.argc != 2 || !slice_i64(a->cmd.argv[1], &db) || db < 0 || db > INT32_MAX)
@@ -246,7 +251,7 @@ static bool is_getack(const struct resp_cmd *c)
 }
 
 // One whole command; p is its first byte.
-static enum verdict take(struct apply *a, const char *p)
+static enum verdict take(struct serial *a, const char *p)
 {
     const struct cmd_info *info = cmd_lookup(a->cmd.argc, a->cmd.argv);
     uint64_t end = a->pos + a->cmd.len;
@@ -278,8 +283,10 @@ static enum verdict take(struct apply *a, const char *p)
     return v;
 }
 
-int apply_pump(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_before, struct err *e)
+static int serial_pump(struct apply *base, size_t budget, int64_t now_ms, int64_t hold_before,
+                       struct err *e)
 {
+    struct serial *a = (struct serial *)base;
     const char *p;
     size_t n, done = 0;
     int rc = journal_log_view(a->reader, a->pos, &p, &n, e);
@@ -315,8 +322,9 @@ int apply_pump(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_befo
     return APPLY_WAIT;
 }
 
-uint64_t apply_position(const struct apply *a)
+static uint64_t serial_position(const struct apply *base)
 {
+    const struct serial *a = (const struct serial *)base;
     return a->pos;
 }
 
@@ -336,18 +344,31 @@ int apply_command_at(struct journal_reader *r, uint64_t ref, struct buf *command
                    : err_set(e, ERR_CORRUPT, "no command at offset %llu", (unsigned long long)ref);
 }
 
-bool apply_between_units(const struct apply *a, struct batch_mark *mark)
+static bool serial_between_units(const struct apply *base, struct batch_mark *mark)
 {
+    const struct serial *a = (const struct serial *)base;
     *mark = mark_at(a, a->pos);
     return !a->unit_open && !a->in_txn;
 }
 
-void apply_acked(struct apply *a, uint64_t position)
+static void serial_acked(struct apply *base, uint64_t position)
 {
+    struct serial *a = (struct serial *)base;
     journal_log_release(a->reader, position);
 }
 
-void apply_get_stats(const struct apply *a, struct apply_stats *out)
+static void serial_get_stats(const struct apply *base, struct apply_stats *out)
 {
+    const struct serial *a = (const struct serial *)base;
     *out = a->stats;
 }
+
+static const struct apply_ops ops = {
+    .free = serial_free,
+    .skip_offset = serial_skip_offset,
+    .pump = serial_pump,
+    .position = serial_position,
+    .between_units = serial_between_units,
+    .acked = serial_acked,
+    .get_stats = serial_get_stats,
+};

@@ -10,8 +10,11 @@
 #include "journal/journal.h"
 #include "target/batcher.h"
 
+struct router;
+
 struct apply_options {
-    struct batcher *batcher;
+    struct batcher *batcher; // of apply_new
+    struct router *router;   // of scatter_new
     struct journal *journal;
     const struct filter *filter;
     struct rewrite_dbs dbs;
@@ -39,28 +42,66 @@ struct apply_options {
 
 struct apply_stats {
     uint64_t received, filtered;
+    uint64_t split;  // transactions of the source whose keys lie in several slots of the target
+    uint64_t staged; // commands whose keys do
 };
 
-struct apply;
-// Goes on after position `from` with the source's db selected there.
-struct apply *apply_new(const struct apply_options *o, uint64_t from, int db);
-void apply_free(struct apply *a);
-
-// Commands at these offsets are dropped: the operator decided, they are in the dead-letter file.
-void apply_skip_offset(struct apply *a, uint64_t ref);
-
 enum apply_result { APPLY_WAIT, APPLY_MORE_NOW, APPLY_STOPPED }; // errors negative
+
+struct apply;
+struct apply_ops {
+    void (*free)(struct apply *a);
+    void (*skip_offset)(struct apply *a, uint64_t ref);
+    int (*pump)(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_before, struct err *e);
+    uint64_t (*position)(const struct apply *a);
+    bool (*between_units)(const struct apply *a, struct batch_mark *mark);
+    void (*acked)(struct apply *a, uint64_t position);
+    void (*get_stats)(const struct apply *a, struct apply_stats *out);
+};
+
+// The first member of what implements it.
+struct apply {
+    const struct apply_ops *ops;
+};
+
+// Into one connection. Goes on after position `from` with the source's db selected there.
+struct apply *apply_new(const struct apply_options *o, uint64_t from, int db);
+
+static inline void apply_free(struct apply *a)
+{
+    a->ops->free(a);
+}
+// Commands at these offsets are dropped: the operator decided, they are in the dead-letter file.
+static inline void apply_skip_offset(struct apply *a, uint64_t ref)
+{
+    a->ops->skip_offset(a, ref);
+}
 // Until no data, no room, or budget bytes are parsed. hold_before: expiries before this are held
 // (0: none).
-int apply_pump(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_before,
-               struct err *e) must_check;
-uint64_t apply_position(const struct apply *a); // parsed up to here
+must_check static inline int apply_pump(struct apply *a, size_t budget, int64_t now_ms,
+                                        int64_t hold_before, struct err *e)
+{
+    return a->ops->pump(a, budget, now_ms, hold_before, e);
+}
+static inline uint64_t apply_position(const struct apply *a) // parsed up to here
+{
+    return a->ops->position(a);
+}
 // The same as a mark; false in the middle of a source transaction, where no other unit fits.
-bool apply_between_units(const struct apply *a, struct batch_mark *mark);
+static inline bool apply_between_units(const struct apply *a, struct batch_mark *mark)
+{
+    return a->ops->between_units(a, mark);
+}
+static inline void apply_acked(struct apply *a, uint64_t position) // releases the journal
+{
+    a->ops->acked(a, position);
+}
+static inline void apply_get_stats(const struct apply *a, struct apply_stats *out)
+{
+    a->ops->get_stats(a, out);
+}
 // Appends the command that begins after position ref; for dead letters.
 int apply_command_at(struct journal_reader *r, uint64_t ref, struct buf *command,
                      struct err *e) must_check;
-void apply_acked(struct apply *a, uint64_t position); // releases the journal
-void apply_get_stats(const struct apply *a, struct apply_stats *out);
 
 #endif

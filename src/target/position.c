@@ -6,8 +6,9 @@
 
 #include "base/log.h"
 
-// The value is "gunyu/1" and then these fields in this order, the last three only while a snapshot
-// loads: "gunyu/1 offset=42 db=3 far=0 epoch=7 time=1700000000000 rdb=99 rdb_db=0 rdb_version=11".
+// The value is "gunyu/1" and then these fields in this order, marks= only in a cluster and the last
+// three only while a snapshot loads:
+// "gunyu/1 offset=42 db=3 far=0 epoch=7 time=1700000000000 marks=5 rdb=99 rdb_db=0 rdb_version=11".
 #define VALUE_MAGIC "gunyu/1"
 #define VALUE_CAP 320
 
@@ -17,8 +18,8 @@ enum {
     F_FAR,
     F_EPOCH,
     F_TIME,
-    F_STREAM_COUNT,
-    F_RDB_INDEX = F_STREAM_COUNT,
+    F_MARKS,
+    F_RDB_INDEX,
     F_RDB_DB,
     F_RDB_VERSION,
     F_COUNT,
@@ -33,6 +34,7 @@ static const struct {
     [F_FAR] = {{" far=", 5}, 1},
     [F_EPOCH] = {{" epoch=", 7}, UINT64_MAX},
     [F_TIME] = {{" time=", 6}, INT64_MAX},
+    [F_MARKS] = {{" marks=", 7}, UINT64_MAX},
     [F_RDB_INDEX] = {{" rdb=", 5}, UINT64_MAX},
     [F_RDB_DB] = {{" rdb_db=", 8}, INT_MAX},
     [F_RDB_VERSION] = {{" rdb_version=", 13}, INT_MAX},
@@ -54,15 +56,22 @@ void position_put(struct buf *b, const struct position *p, int64_t now_ms)
     must(p->offset >= 0 && p->db >= 0 && now_ms >= 0);
     must(!p->loading || (p->rdb_db >= 0 && p->rdb_version >= 0));
     const uint64_t values[F_COUNT] = {
-        [F_OFFSET] = (uint64_t)p->offset, [F_DB] = (uint64_t)p->db,
-        [F_FAR] = p->far_expiries,        [F_EPOCH] = p->epoch,
-        [F_TIME] = (uint64_t)now_ms,      [F_RDB_INDEX] = p->rdb_index,
-        [F_RDB_DB] = (uint64_t)p->rdb_db, [F_RDB_VERSION] = (uint64_t)p->rdb_version,
+        [F_OFFSET] = (uint64_t)p->offset,
+        [F_DB] = (uint64_t)p->db,
+        [F_FAR] = p->far_expiries,
+        [F_EPOCH] = p->epoch,
+        [F_TIME] = (uint64_t)now_ms,
+        [F_MARKS] = p->marks,
+        [F_RDB_INDEX] = p->rdb_index,
+        [F_RDB_DB] = (uint64_t)p->rdb_db,
+        [F_RDB_VERSION] = (uint64_t)p->rdb_version,
     };
     char text[VALUE_CAP], key[64];
     size_t n = sizeof(VALUE_MAGIC) - 1;
     memcpy(text, VALUE_MAGIC, n);
-    for (int i = 0; i < (p->loading ? F_COUNT : F_STREAM_COUNT); i++) {
+    for (int i = 0; i < (p->loading ? F_COUNT : F_RDB_INDEX); i++) {
+        if (i == F_MARKS && !p->marks)
+            continue;
         memcpy(text + n, fields[i].name.p, fields[i].name.n);
         n += fields[i].name.n;
         n += u64_format(text + n, values[i]);
@@ -101,9 +110,9 @@ bool position_parse(const char *replid, struct slice value, struct position *out
         slice_make(value.p + sizeof(VALUE_MAGIC) - 1, value.n - sizeof(VALUE_MAGIC) + 1);
     int n = 0;
     for (; n < F_COUNT && s.n > 0; n++)
-        if (!take_field(&s, n, &v[n]))
+        if (!take_field(&s, n, &v[n]) && n != F_MARKS)
             return false;
-    if (s.n > 0 || (n != F_STREAM_COUNT && n != F_COUNT))
+    if (s.n > 0 || (n != F_MARKS && n != F_RDB_INDEX && n != F_COUNT))
         return false;
     *out = (struct position){
         .offset = (int64_t)v[F_OFFSET],
@@ -115,6 +124,7 @@ bool position_parse(const char *replid, struct slice value, struct position *out
         .far_expiries = v[F_FAR] != 0,
         .epoch = v[F_EPOCH],
         .time_ms = (int64_t)v[F_TIME],
+        .marks = v[F_MARKS],
     };
     memcpy(out->replid, replid, idlen);
     return true;
@@ -135,9 +145,11 @@ static int select_db(struct redis_client *r, int db, struct err *e)
 
 // ---- our own record ----
 
-static int read_own(struct redis_client *r, const char *id, struct position *out, bool *found,
-                    struct err *e)
+int position_read_own(struct redis_client *r, const char *id, struct position *out, bool *found,
+                      struct err *e)
 {
+    if (!id_given(id))
+        return 0;
     char name[64];
     struct slice key = position_key(id, name);
     struct redis_reply reply = {0};
@@ -324,9 +336,9 @@ int position_read(struct redis_client *r, const char *id1, const char *id2, stru
     *found = false;
     int rc = select_db(r, 0, e);
     if (rc == 0 && id_given(id1))
-        rc = read_own(r, id1, out, found, e);
+        rc = position_read_own(r, id1, out, found, e);
     if (rc == 0 && !*found && id_given(id2))
-        rc = read_own(r, id2, out, found, e);
+        rc = position_read_own(r, id2, out, found, e);
     if (rc < 0 || *found)
         return rc;
     rc = read_foreign(r, id1, id2, out, found, e);

@@ -26,7 +26,8 @@ struct position {
     bool far_expiries; // keys with held (far) expiries may exist
     uint64_t epoch;    // fencing
     int64_t time_ms;
-    bool foreign; // taken from redisGunYu; never written
+    uint64_t marks; // names the slots' marks that belong to it (router.h); 0: none, no cluster
+    bool foreign;   // taken from redisGunYu; never written
 };
 
 // Key name into dst (at least 64 bytes); returns it as a slice.
@@ -45,6 +46,9 @@ bool position_parse(const char *replid, struct slice value, struct position *out
 // there is none. Blocking.
 int position_read(struct redis_client *r, const char *id1, const char *id2, struct position *out,
                   bool *found, struct err *e) must_check;
+// Ours of one id, from the node of a cluster that has it.
+int position_read_own(struct redis_client *r, const char *id, struct position *out, bool *found,
+                      struct err *e) must_check;
 // Removes records of ours not written for max_age_ms, except those of keep[0..n). Returns how many
 // in *removed. Blocking.
 int position_gc(struct redis_client *r, const char *const *keep, int n, int64_t max_age_ms,

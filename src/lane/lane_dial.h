@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// One attempt to reach the target, on a thread of the pool: what lane_target.c and lane_cluster.c
+// share; nobody else includes it.
+#ifndef GUNYU_LANE_LANE_DIAL_H
+#define GUNYU_LANE_LANE_DIAL_H
+
+#include "lane/lane_int.h"
+
+enum { CONNECT_TIMEOUT_MS = 5000, KNOWN_IDS = 16 };
+
+struct dial_job {
+    uv_work_t work;
+    struct lane *lane;
+    uint64_t target_epoch;
+    // input, copied
+    struct endpoint endpoint;
+    char id1[REPLID_LEN + 1], id2[REPLID_LEN + 1];
+    struct journal_old_id known[KNOWN_IDS]; // the journal's ids
+    size_t known_n;
+    char source[24]; // ":<hash of the source's address>:"
+    bool resume;
+    uint64_t epoch; // ours; 0: this process has none yet
+    char *flush_command;
+    struct endpoint source_endpoint; // borrowed
+    bool ask_source_dbs;
+    int target_version;           // where INFO does not tell
+    const struct endpoint *seeds; // of a cluster; borrowed
+    size_t seeds_n;
+    bool marks_wanted; // what the position says of the slots holds; else it is removed
+    struct target_result r;
+};
+
+// How many dbs the server lets one select.
+int dial_count_databases(struct redis_client *c);
+// Kills older connections of this sync; not being allowed to is no error.
+int dial_fence(struct redis_client *c, const struct dial_job *j, struct err *e) must_check;
+// The position that was found is not of a newer process.
+int dial_check_epoch(struct dial_job *j) must_check;
+int dial_set_name(struct redis_client *c, const struct dial_job *j, struct err *e) must_check;
+// What concerns expiries; key: one that this server may be asked about.
+int dial_probe_expiry(struct redis_client *c, struct target_result *r, struct slice key) must_check;
+// The same for all masters of a cluster, and how far each slot is.
+void dial_cluster(struct dial_job *j);
+
+#endif

@@ -1,0 +1,1029 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target/router.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/mem.h"
+#include "codec/resp.h"
+
+enum {
+    UNITS_LIMIT = 1 << 16, // unconfirmed
+    FIRST_UNITS = 1 << 10, // power of two
+    FIRST_TICKETS = 1 << 10,
+    NODE_UNSENT = 1 << 20,   // bytes; what more there is for the node is held back
+    TOTAL_UNSENT = 16 << 20, // bytes; from here on nothing is taken
+    RETRY_MS = 5,            // of what the cluster asks to try again
+    SAMPLES = 64,            // of the floor
+    SAMPLE_US = 50 * 1000,
+    NONE = 0, // of a ticket's index
+};
+
+enum ticket_kind {
+    TICKET_STREAM, // may be written again
+    TICKET_SINK,   // was written once
+    TICKET_POSITION,
+};
+
+// A part of a unit, in the queue of its slot until it is confirmed.
+struct ticket {
+    uint32_t next;
+    int32_t to_db;
+    uint64_t unit;
+    enum ticket_kind kind;
+    bool wrapped;
+};
+
+enum redirect { REDIRECT_NONE, REDIRECT_MOVED, REDIRECT_ASK, REDIRECT_AGAIN };
+
+// Tickets head .. (held) are sent, held .. tail are not. With exec_out the one request under way is
+// a MULTI, and nothing else is in the slot.
+struct slot {
+    uint64_t mark; // units up to here were applied before
+    uint32_t head, tail, held;
+    uint32_t in_flight;    // requests
+    uint32_t held_wrapped; // tickets
+    int16_t node, ask_node;
+    bool exec_out;
+    bool troubled; // something in flight is to be sent again, and all behind it
+    bool careful;  // one ticket at a time
+    bool ask;      // the next one goes to ask_node
+    bool listed;   // in `ready` or `retry`
+    int16_t next_listed;
+};
+
+struct unit {
+    struct batch_mark mark;
+    uint64_t from;
+    int64_t now_ms;
+    int db;
+    uint32_t left; // parts that are not confirmed, and 1 while it is open
+    bool torn;
+};
+
+struct sample {
+    uint64_t us;
+    struct batch_mark mark;
+};
+
+struct slot_list {
+    int16_t first, last;
+};
+
+struct router {
+    struct sink sink;
+    struct router_options o;
+    struct pipe **pipes;
+    struct router_node *nodes; // without connections
+    int nodes_n;
+    struct slot *slots;
+    uint64_t marks_id;
+    bool attached, broken;
+
+    struct ticket *tickets; // [0] is not used
+    uint32_t tickets_cap, tickets_free;
+    struct unit *units; // units[first .. end), both only grow
+    uint64_t units_cap, unit_first, unit_end;
+    bool unit_open;
+
+    // the part or sink unit that is being written
+    struct pipe *out;
+    int out_slot;
+    bool out_txn, out_empty;
+
+    struct slot_list *ready; // of each node: slots that wait for its room
+    struct slot_list retry;  // slots that were told to try again
+    uv_timer_t *retry_timer;
+
+    struct batch_mark current; // everything up to here is in some unit or was skipped
+    struct batch_mark confirmed, told, stored, storing;
+    bool has_confirmed, has_told, has_stored, position_out, store_now;
+    uint64_t stored_us, sampled_us;
+    struct sample samples[SAMPLES];
+    uint32_t samples_n;
+    struct buf scratch;
+    struct sink_stats stats; // of nodes that were let go
+};
+
+static const struct sink_ops sink_ops;
+static const struct pipe_events pipe_events;
+
+static void try_send(struct router *r, int slot);
+static void on_retry(uv_timer_t *t);
+
+struct router *router_new(const struct router_options *o)
+{
+    struct router *r = xcalloc(1, sizeof(*r));
+    r->sink.ops = &sink_ops;
+    r->o = *o;
+    r->slots = xcalloc(SLOT_COUNT, sizeof(*r->slots));
+    r->units_cap = FIRST_UNITS;
+    r->units = xmalloc(r->units_cap * sizeof(*r->units));
+    r->retry_timer = xmalloc(sizeof(*r->retry_timer));
+    must(uv_timer_init(o->loop, r->retry_timer) == 0);
+    r->retry_timer->data = r;
+    r->broken = true;
+    return r;
+}
+
+struct sink *router_sink(struct router *r)
+{
+    return &r->sink;
+}
+
+static struct router *of(struct sink *s)
+{
+    return (struct router *)s;
+}
+
+static const struct router *of_const(const struct sink *s)
+{
+    return (const struct router *)s;
+}
+
+static void router_stop(struct router *r)
+{
+    r->broken = true;
+    uv_timer_stop(r->retry_timer);
+    for (int i = 0; i < r->nodes_n; i++)
+        pipe_stop(r->pipes[i]);
+}
+
+static void fail(struct router *r, uint64_t ref, const struct err *why)
+{
+    if (r->broken)
+        return;
+    router_stop(r);
+    r->o.events->sink->failed(r->o.ctx, ref, why);
+}
+
+static void fail_text(struct router *r, uint64_t ref, struct slice text)
+{
+    struct err e;
+    err_set(&e, ERR_REPLY, "%.*s", (int)(text.n < 300 ? text.n : 300), text.p);
+    fail(r, ref, &e);
+}
+
+static void add_stats(const struct router *r, struct sink_stats *s)
+{
+    for (int i = 0; i < r->nodes_n; i++) {
+        s->bytes_sent += pipe_sent_bytes(r->pipes[i]);
+        s->cmds_ok += pipe_answered(r->pipes[i]);
+    }
+}
+
+static void router_detach(struct router *r)
+{
+    add_stats(r, &r->stats);
+    for (int i = 0; i < r->nodes_n; i++)
+        pipe_free(r->pipes[i]);
+    free(r->pipes);
+    free(r->nodes);
+    free(r->ready);
+    r->pipes = NULL;
+    r->nodes = NULL;
+    r->ready = NULL;
+    r->nodes_n = 0;
+    free(r->tickets);
+    r->tickets = NULL;
+    r->tickets_cap = r->tickets_free = 0;
+    r->unit_first = r->unit_end = 0;
+    r->unit_open = false;
+    r->out = NULL;
+    r->attached = false;
+    r->broken = true;
+    r->has_confirmed = r->has_told = r->has_stored = r->position_out = r->store_now = false;
+    r->samples_n = 0;
+    uv_timer_stop(r->retry_timer);
+}
+
+static void timer_closed(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void router_free(struct router *r)
+{
+    router_detach(r);
+    uv_close((uv_handle_t *)r->retry_timer, timer_closed);
+    buf_free(&r->scratch);
+    free(r->slots);
+    free(r->units);
+    free(r);
+}
+
+void router_attach(struct router *r, const struct router_target *t)
+{
+    router_detach(r);
+    r->nodes_n = t->nodes_n;
+    r->nodes = xcalloc((size_t)t->nodes_n, sizeof(*r->nodes));
+    r->pipes = xcalloc((size_t)t->nodes_n, sizeof(struct pipe *));
+    r->ready = xcalloc((size_t)t->nodes_n, sizeof(*r->ready));
+    for (int i = 0; i < t->nodes_n; i++) {
+        r->nodes[i] = t->nodes[i];
+        r->nodes[i].conn = NULL;
+        r->pipes[i] = pipe_new(r->o.loop, &pipe_events, r);
+        r->ready[i] = (struct slot_list){-1, -1};
+    }
+    r->retry = (struct slot_list){-1, -1};
+    for (int s = 0; s < SLOT_COUNT; s++)
+        r->slots[s] =
+            (struct slot){.node = t->owner[s], .ask_node = -1, .mark = t->marks ? t->marks[s] : 0};
+    r->marks_id = t->marks_id;
+    r->attached = true;
+    r->broken = false;
+    r->stored_us = clock_mono_us();
+    for (int i = 0; i < t->nodes_n; i++)
+        pipe_attach(r->pipes[i], t->nodes[i].conn);
+}
+
+struct slice router_mark_key(uint64_t marks_id, int slot, char *dst)
+{
+    int n = snprintf(dst, 64, "gunyu:mark:%llu:{%s}", (unsigned long long)marks_id, slot_tag(slot));
+    return slice_make(dst, (size_t)n);
+}
+
+void router_put_mark(uint64_t marks_id, int slot, uint64_t offset, struct buf *out)
+{
+    char name[64];
+    struct slice key = router_mark_key(marks_id, slot, name);
+    resp_put_cmd(out, "SET %b %U", &key, offset);
+}
+
+// ---- lists of slots ----
+
+static void list_push(struct router *r, struct slot_list *list, int slot)
+{
+    struct slot *s = &r->slots[slot];
+    if (s->listed)
+        return;
+    s->listed = true;
+    s->next_listed = -1;
+    if (list->last >= 0)
+        r->slots[list->last].next_listed = (int16_t)slot;
+    else
+        list->first = (int16_t)slot;
+    list->last = (int16_t)slot;
+}
+
+static int list_pop(struct router *r, struct slot_list *list)
+{
+    int slot = list->first;
+    if (slot < 0)
+        return -1;
+    list->first = r->slots[slot].next_listed;
+    if (list->first < 0)
+        list->last = -1;
+    r->slots[slot].listed = false;
+    return slot;
+}
+
+// ---- units ----
+
+static struct unit *unit_at(const struct router *r, uint64_t i)
+{
+    return &r->units[i & (r->units_cap - 1)];
+}
+
+static struct unit *last_unit(const struct router *r)
+{
+    return unit_at(r, r->unit_end - 1);
+}
+
+static void unit_push(struct router *r, const struct unit *u)
+{
+    if (r->unit_end - r->unit_first == r->units_cap) {
+        struct unit *bigger = xmalloc(2 * r->units_cap * sizeof(*bigger));
+        for (uint64_t i = r->unit_first; i < r->unit_end; i++)
+            bigger[i & (2 * r->units_cap - 1)] = *unit_at(r, i);
+        free(r->units);
+        r->units = bigger;
+        r->units_cap *= 2;
+    }
+    *unit_at(r, r->unit_end++) = *u;
+}
+
+static void advance(struct router *r)
+{
+    while (r->unit_first < r->unit_end && unit_at(r, r->unit_first)->left == 0) {
+        const struct unit *u = unit_at(r, r->unit_first++);
+        if (!u->torn) {
+            r->confirmed = u->mark;
+            r->has_confirmed = true;
+        }
+    }
+}
+
+static void unit_part_done(struct router *r, uint64_t unit)
+{
+    if (unit == UINT64_MAX)
+        return;
+    unit_at(r, unit)->left--;
+    if (unit == r->unit_first)
+        advance(r);
+}
+
+bool router_room(struct router *r)
+{
+    return r->attached && !r->broken && r->unit_end - r->unit_first < UNITS_LIMIT;
+}
+
+void router_unit_open(struct router *r, uint64_t from, int db, int64_t now_ms,
+                      const struct batch_mark *mark, bool torn)
+{
+    must(!r->unit_open);
+    struct unit u = {
+        .mark = *mark, .from = from, .now_ms = now_ms, .db = db, .left = 1, .torn = torn};
+    unit_push(r, &u);
+    r->unit_open = true;
+}
+
+void router_unit_close(struct router *r)
+{
+    must(r->unit_open);
+    r->unit_open = false;
+    r->current = last_unit(r)->mark;
+    unit_part_done(r, r->unit_end - 1);
+}
+
+bool router_drained(const struct router *r)
+{
+    return r->unit_first == r->unit_end;
+}
+
+uint64_t router_slot_mark(const struct router *r, int slot)
+{
+    return r->slots[slot].mark;
+}
+
+int router_owner(const struct router *r, int slot)
+{
+    return r->slots[slot].node;
+}
+
+// ---- tickets ----
+
+static uint32_t ticket_new(struct router *r)
+{
+    if (!r->tickets_free) {
+        uint32_t old = r->tickets_cap, cap = old ? old * 2 : FIRST_TICKETS;
+        r->tickets = xrealloc(r->tickets, cap * sizeof(*r->tickets));
+        for (uint32_t i = old ? old : 1; i < cap; i++) {
+            r->tickets[i].next = r->tickets_free;
+            r->tickets_free = i;
+        }
+        r->tickets_cap = cap;
+    }
+    uint32_t t = r->tickets_free;
+    r->tickets_free = r->tickets[t].next;
+    return t;
+}
+
+// Puts it at the end of the slot's queue, or, as one that is sent, before those that are not.
+static void enqueue(struct router *r, int slot, const struct ticket *t, bool held)
+{
+    struct slot *s = &r->slots[slot];
+    uint32_t i = ticket_new(r), before = s->tail;
+    r->tickets[i] = *t;
+    r->tickets[i].next = NONE;
+    if (held) {
+        if (!s->held)
+            s->held = i;
+        s->held_wrapped += t->wrapped;
+    } else if (s->held) {
+        before = NONE;
+        for (uint32_t k = s->head; k != s->held; k = r->tickets[k].next)
+            before = k;
+        r->tickets[i].next = s->held;
+    }
+    if (before)
+        r->tickets[before].next = i;
+    else
+        s->head = i;
+    if (!r->tickets[i].next)
+        s->tail = i;
+}
+
+static void pop_confirmed(struct router *r, int slot)
+{
+    struct slot *s = &r->slots[slot];
+    uint32_t i = s->head;
+    must(i != NONE && i != s->held);
+    struct ticket t = r->tickets[i];
+    s->head = t.next;
+    if (!s->head)
+        s->tail = NONE;
+    r->tickets[i].next = r->tickets_free;
+    r->tickets_free = i;
+    if (t.kind == TICKET_POSITION) {
+        r->position_out = false;
+        r->stored = r->storing;
+        r->has_stored = true;
+        r->o.events->sink->acked(r->o.ctx, &r->stored, true);
+    } else {
+        unit_part_done(r, t.unit);
+    }
+}
+
+// ---- sending ----
+
+static struct pipe *pipe_of(const struct router *r, const struct slot *s)
+{
+    return r->pipes[s->ask ? s->ask_node : s->node];
+}
+
+static void request_begin(struct router *r, int slot, int to_db, bool txn)
+{
+    struct slot *s = &r->slots[slot];
+    struct pipe *p = pipe_of(r, s);
+    pipe_select(p, to_db);
+    pipe_begin(p, txn ? PIPE_TXN : PIPE_BARE, s->ask);
+    pipe_open_req(p)->slot = slot;
+    s->ask = false;
+    s->in_flight++;
+    s->exec_out = txn;
+    r->out = p;
+    r->out_slot = slot;
+    r->out_txn = txn;
+}
+
+static void ping(struct pipe *p)
+{
+    outq_put(pipe_out(p), "*1\r\n$4\r\nPING\r\n", 14);
+    pipe_cmd(p, PIPE_OWN_REF);
+}
+
+// mark: of the last unit in it.
+static void request_end(struct router *r, uint32_t tickets, uint64_t mark)
+{
+    struct pipe *p = r->out;
+    pipe_open_req(p)->tickets = tickets;
+    if (r->out_txn) {
+        buf_clear(&r->scratch);
+        router_put_mark(r->marks_id, r->out_slot, mark, &r->scratch);
+        outq_put(pipe_out(p), r->scratch.p, r->scratch.n);
+        pipe_cmd(p, PIPE_OWN_REF);
+    } else if (pipe_cmds(p) == 0) {
+        ping(p); // nothing else would answer
+    }
+    r->out = NULL;
+    pipe_end(p);
+    fault_point(r->out_txn ? "router.exec" : "router.bare");
+}
+
+static bool write_ticket(struct router *r, int slot, const struct ticket *t)
+{
+    if (t->kind == TICKET_STREAM) {
+        const struct unit *u = unit_at(r, t->unit);
+        return r->o.events->emit(r->o.ctx, u->from, u->db, u->now_ms, slot);
+    }
+    int db = 0;
+    buf_clear(&r->scratch);
+    int n = r->o.events->sink->put_position(r->o.ctx, &r->storing, &r->scratch, &db);
+    outq_put(pipe_out(r->out), r->scratch.p, r->scratch.n);
+    for (int i = 0; i < n; i++)
+        pipe_cmd(r->out, PIPE_OWN_REF);
+    return true;
+}
+
+// Sends held tickets of a slot in one request: a MULTI as far as they fit, else the first one.
+static bool send_held(struct router *r, int slot)
+{
+    struct slot *s = &r->slots[slot];
+    struct ticket first = r->tickets[s->held];
+    bool txn = s->held_wrapped > 0 && first.kind == TICKET_STREAM;
+    uint32_t n = 0;
+    uint64_t mark = 0, begin = 0;
+    request_begin(r, slot, first.to_db, txn);
+    struct pipe *p = r->out;
+    begin = pipe_out(p)->total;
+    do {
+        struct ticket t = r->tickets[s->held];
+        if (!write_ticket(r, slot, &t)) {
+            fail_text(r, UINT64_MAX, SLICE("ERR the journal has lost what is to be sent again"));
+            return false;
+        }
+        s->held = t.next;
+        s->held_wrapped -= t.wrapped;
+        if (t.kind == TICKET_STREAM)
+            mark = unit_at(r, t.unit)->mark.offset;
+        n++;
+    } while (txn && !s->careful && s->held && r->tickets[s->held].kind == TICKET_STREAM &&
+             r->tickets[s->held].to_db == first.to_db && pipe_cmds(p) < r->o.max_cmds &&
+             pipe_out(p)->total - begin < r->o.max_bytes);
+    request_end(r, n, mark);
+    return true;
+}
+
+static void try_send(struct router *r, int slot)
+{
+    struct slot *s = &r->slots[slot];
+    while (s->held && !r->broken) {
+        if (s->exec_out || ((s->careful || s->held_wrapped) && s->in_flight))
+            return;
+        if (s->listed)
+            return;
+        if (pipe_unsent(pipe_of(r, s)) >= NODE_UNSENT) {
+            list_push(r, &r->ready[s->node], slot);
+            return;
+        }
+        if (!send_held(r, slot))
+            return;
+    }
+}
+
+// ---- parts ----
+
+static bool must_hold(const struct router *r, const struct slot *s, bool wrapped)
+{
+    return s->held || s->exec_out || s->troubled || ((wrapped || s->careful) && s->in_flight) ||
+           pipe_unsent(pipe_of(r, s)) >= NODE_UNSENT;
+}
+
+enum router_part router_part(struct router *r, int slot, int to_db, bool wrapped)
+{
+    must(r->unit_open && !r->out);
+    struct slot *s = &r->slots[slot];
+    struct unit *u = last_unit(r);
+    if (u->mark.offset <= s->mark)
+        return ROUTER_APPLIED;
+    struct ticket t = {
+        .unit = r->unit_end - 1, .to_db = to_db, .kind = TICKET_STREAM, .wrapped = wrapped};
+    bool hold = must_hold(r, s, wrapped);
+    u->left++;
+    enqueue(r, slot, &t, hold);
+    if (hold) {
+        // Nothing in flight would send it. Not at once: the caller stands in the midst of it.
+        if (!s->in_flight)
+            list_push(r, &r->ready[s->node], slot);
+        return ROUTER_HELD;
+    }
+    request_begin(r, slot, to_db, wrapped);
+    return ROUTER_SEND;
+}
+
+struct outq *router_out(struct router *r)
+{
+    return pipe_out(r->out);
+}
+
+void router_cmd(struct router *r, uint64_t ref)
+{
+    pipe_cmd(r->out, ref);
+    r->stats.cmds_sent++;
+}
+
+void router_part_end(struct router *r)
+{
+    request_end(r, 1, last_unit(r)->mark.offset);
+}
+
+// ---- what the nodes answer ----
+
+// "MOVED 3999 host:port". The host may be missing: that of the node that says so.
+static int node_named(const struct router *r, const struct pipe *from, struct slice text)
+{
+    const char *at = memrchr(text.p, ' ', text.n), *colon = memrchr(text.p, ':', text.n);
+    int64_t port;
+    if (!at || !colon || colon < at ||
+        !slice_i64(slice_make(colon + 1, (size_t)(text.p + text.n - colon - 1)), &port))
+        return -1;
+    struct slice host = slice_make(at + 1, (size_t)(colon - at - 1));
+    int same_port = -1, matches = 0;
+    for (int i = 0; i < r->nodes_n; i++) {
+        if (r->nodes[i].port != port)
+            continue;
+        const char *name = r->nodes[i].host;
+        for (int k = 0; host.n == 0 && k < r->nodes_n; k++)
+            if (r->pipes[k] == from && strcmp(r->nodes[k].host, name) == 0)
+                return i;
+        if (host.n && slice_eq(host, slice_cstr(name)))
+            return i;
+        same_port = i;
+        matches++;
+    }
+    return matches == 1 ? same_port : -1;
+}
+
+static enum redirect redirect_of(struct slice text)
+{
+    return slice_has_prefix(text, SLICE("MOVED "))     ? REDIRECT_MOVED
+           : slice_has_prefix(text, SLICE("ASK "))     ? REDIRECT_ASK
+           : slice_has_prefix(text, SLICE("TRYAGAIN")) ? REDIRECT_AGAIN
+                                                       : REDIRECT_NONE;
+}
+
+// False when the slot cannot be helped here.
+static bool take_redirect(struct router *r, struct pipe *p, int slot, enum redirect kind,
+                          struct slice text)
+{
+    struct slot *s = &r->slots[slot];
+    int node = kind == REDIRECT_AGAIN ? -1 : node_named(r, p, text);
+    if (kind == REDIRECT_MOVED && node < 0)
+        return false;
+    s->careful = true;
+    // The first of several errors counts; those behind it follow from it.
+    if (s->troubled)
+        return true;
+    s->troubled = true;
+    if (kind == REDIRECT_MOVED) {
+        s->node = (int16_t)node;
+        r->o.events->moved(r->o.ctx);
+    }
+    // A node that is not known yet gets slots only: until it has this one, ask the owner again.
+    s->ask = kind == REDIRECT_ASK && node >= 0;
+    s->ask_node = (int16_t)node;
+    return true;
+}
+
+static void on_error(void *ctx, struct pipe *p, struct pipe_req *q, uint64_t ref, struct slice text,
+                     bool in_exec)
+{
+    struct router *r = ctx;
+    if (in_exec) {
+        if (ref == PIPE_OWN_REF)
+            fail_text(r, UINT64_MAX, text);
+        else
+            r->o.events->sink->cmd_failed(r->o.ctx, ref, text, true);
+        return;
+    }
+    enum redirect kind = redirect_of(text);
+    bool once = q->slot >= 0 && !r->slots[q->slot].troubled &&
+                r->tickets[r->slots[q->slot].head].kind == TICKET_SINK;
+    if (kind && q->slot >= 0 && !once && take_redirect(r, p, q->slot, kind, text)) {
+        q->troubled = true;
+        return;
+    }
+    if (q->troubled) // EXECABORT follows from it
+        return;
+    // MULTI: the whole of it is refused now or at its EXEC. Else the rest of the request stands.
+    if (ref == PIPE_OWN_REF || pipe_is_txn(q) || (kind && ref != UINT64_MAX))
+        fail_text(r, ref == PIPE_OWN_REF ? UINT64_MAX : ref, text);
+    else
+        r->o.events->sink->cmd_failed(r->o.ctx, ref, text, false);
+}
+
+static void on_empty(void *ctx, struct pipe_req *q, uint64_t ref)
+{
+    (void)q;
+    struct router *r = ctx;
+    if (ref != PIPE_OWN_REF)
+        r->o.events->sink->cmd_empty(r->o.ctx, ref);
+}
+
+// All that was sent in the slot is to be sent again, in order.
+static void hold_again(struct router *r, int slot)
+{
+    struct slot *s = &r->slots[slot];
+    s->troubled = false;
+    s->held = s->head;
+    s->held_wrapped = 0;
+    for (uint32_t i = s->head; i; i = r->tickets[i].next) {
+        if (r->tickets[i].kind == TICKET_SINK) {
+            fail_text(r, UINT64_MAX, SLICE("TRYAGAIN a slot is being moved"));
+            return;
+        }
+        s->held_wrapped += r->tickets[i].wrapped;
+    }
+    if (s->ask) {
+        try_send(r, slot);
+        return;
+    }
+    list_push(r, &r->retry, slot);
+    if (!uv_is_active((uv_handle_t *)r->retry_timer))
+        uv_timer_start(r->retry_timer, on_retry, RETRY_MS, 0);
+}
+
+static void on_retry(uv_timer_t *t)
+{
+    struct router *r = t->data;
+    struct slot_list due = r->retry;
+    r->retry = (struct slot_list){-1, -1};
+    for (int slot; (slot = list_pop(r, &due)) >= 0 && !r->broken;)
+        try_send(r, slot);
+    if (!r->broken)
+        r->o.events->sink->room(r->o.ctx);
+}
+
+static void on_done(void *ctx, struct pipe *p, struct pipe_req *q)
+{
+    (void)p;
+    struct router *r = ctx;
+    if (pipe_is_txn(q))
+        r->stats.wrapped_ok += !q->troubled;
+    else
+        r->stats.bare_ok++;
+    if (q->slot < 0) {
+        unit_part_done(r, q->unit);
+        return;
+    }
+    struct slot *s = &r->slots[q->slot];
+    s->in_flight--;
+    s->exec_out = false;
+    if (!s->troubled) {
+        for (uint32_t i = 0; i < q->tickets; i++)
+            pop_confirmed(r, q->slot);
+        s->careful = false;
+        if (s->held)
+            try_send(r, q->slot);
+    } else if (s->in_flight == 0) {
+        hold_again(r, q->slot);
+    }
+}
+
+static void on_failed(void *ctx, struct pipe *p, const struct err *why)
+{
+    struct router *r = ctx;
+    struct err e = *why;
+    for (int i = 0; i < r->nodes_n; i++)
+        if (r->pipes[i] == p)
+            err_wrap(&e, "node %s:%u", r->nodes[i].host, r->nodes[i].port);
+    fail(r, UINT64_MAX, &e);
+}
+
+static bool mark_after(const struct batch_mark *a, const struct batch_mark *b)
+{
+    if (a->offset != b->offset)
+        return a->offset > b->offset;
+    if (a->loading != b->loading)
+        return b->loading;
+    return a->loading && a->rdb_index > b->rdb_index;
+}
+
+static void tell(struct router *r)
+{
+    if (r->has_confirmed && (!r->has_told || mark_after(&r->confirmed, &r->told))) {
+        r->has_told = true;
+        r->told = r->confirmed;
+        r->o.events->sink->acked(r->o.ctx, &r->told, false);
+    }
+}
+
+static void on_room(void *ctx, struct pipe *p)
+{
+    struct router *r = ctx;
+    for (int i = 0; i < r->nodes_n && !r->broken; i++) {
+        if (r->pipes[i] != p)
+            continue;
+        for (int slot;
+             pipe_unsent(p) < NODE_UNSENT && (slot = list_pop(r, &r->ready[i])) >= 0 && !r->broken;)
+            try_send(r, slot);
+    }
+    if (!r->broken)
+        pipe_flush(p);
+    if (!r->broken)
+        tell(r);
+    if (!r->broken)
+        r->o.events->sink->room(r->o.ctx);
+}
+
+static const struct pipe_events pipe_events = {
+    .error = on_error,
+    .empty = on_empty,
+    .done = on_done,
+    .failed = on_failed,
+    .room = on_room,
+};
+
+// ---- the floor ----
+
+static void sample_floor(struct router *r, uint64_t now)
+{
+    if (!r->has_confirmed || now - r->sampled_us < SAMPLE_US)
+        return;
+    r->sampled_us = now;
+    if (r->samples_n == SAMPLES)
+        memmove(r->samples, r->samples + 1, --r->samples_n * sizeof(*r->samples));
+    r->samples[r->samples_n++] = (struct sample){now, r->confirmed};
+}
+
+// What may be stored now; false: nothing new.
+static bool storable(const struct router *r, uint64_t now, struct batch_mark *out)
+{
+    bool any = false;
+    if (r->store_now && router_drained(r) && r->has_confirmed) {
+        *out = r->confirmed;
+        any = true;
+    }
+    for (uint32_t i = r->samples_n; !any && i-- > 0;)
+        if (now - r->samples[i].us >= r->o.floor_age_us) {
+            *out = r->samples[i].mark;
+            any = true;
+        }
+    return any && (!r->has_stored || mark_after(out, &r->stored));
+}
+
+static void store_floor(struct router *r)
+{
+    uint64_t now = clock_mono_us();
+    sample_floor(r, now);
+    if (r->position_out || (!r->store_now && now - r->stored_us < r->o.position_us) ||
+        !storable(r, now, &r->storing))
+        return;
+    r->position_out = true;
+    r->stored_us = now;
+    r->store_now = r->store_now && mark_after(&r->current, &r->storing);
+    struct ticket t = {.unit = UINT64_MAX, .kind = TICKET_POSITION};
+    int slot = r->o.events->position_slot(r->o.ctx);
+    enqueue(r, slot, &t, true);
+    try_send(r, slot);
+}
+
+// ---- as a sink ----
+
+static bool as_room(struct sink *s)
+{
+    struct router *r = of(s);
+    size_t n = 0;
+    for (int i = 0; i < r->nodes_n; i++)
+        n += pipe_unsent(r->pipes[i]);
+    return router_room(r) && (r->out || n < TOTAL_UNSENT);
+}
+
+static int as_nodes(const struct sink *s)
+{
+    return of_const(s)->nodes_n;
+}
+
+static bool as_unit_begin(struct sink *sink, int slot, bool wrapped)
+{
+    struct router *r = of(sink);
+    if (!router_room(r))
+        return false;
+    struct slot *s = slot >= 0 ? &r->slots[slot] : NULL;
+    if (wrapped && s && (s->held || s->exec_out || s->troubled || s->careful))
+        return false;
+    struct unit u = {.left = 2};
+    unit_push(r, &u);
+    r->unit_open = r->out_empty = true;
+    int node = s ? s->node : slot <= sink_to_node(0) ? sink_to_node(0) - slot : 0;
+    r->out = r->pipes[node < r->nodes_n ? node : 0];
+    r->out_slot = slot < 0 ? -1 : slot;
+    r->out_txn = false;
+    return true;
+}
+
+// The request begins with the first command: a unit may turn out to have none.
+static void sink_request(struct router *r)
+{
+    if (!r->out_empty)
+        return;
+    r->out_empty = false;
+    pipe_begin(r->out, PIPE_BARE, false);
+    struct pipe_req *q = pipe_open_req(r->out);
+    q->slot = r->out_slot;
+    q->unit = r->unit_end - 1;
+    q->tickets = 1;
+    if (r->out_slot >= 0) {
+        struct ticket t = {.unit = q->unit, .kind = TICKET_SINK};
+        r->slots[r->out_slot].in_flight++;
+        enqueue(r, r->out_slot, &t, false);
+    }
+}
+
+static void as_select(struct sink *s, int db, uint64_t ref)
+{
+    (void)ref;
+    struct router *r = of(s);
+    if (r->out_empty)
+        pipe_select(r->out, db);
+    else
+        must(pipe_db(r->out) == db);
+}
+
+static struct outq *as_out(struct sink *s)
+{
+    sink_request(of(s));
+    return pipe_out(of(s)->out);
+}
+
+static void as_cmd(struct sink *s, uint64_t ref)
+{
+    router_cmd(of(s), ref);
+}
+
+static void as_unit_end(struct sink *s, const struct batch_mark *mark)
+{
+    struct router *r = of(s);
+    struct pipe *p = r->out;
+    struct unit *u = last_unit(r);
+    u->mark = r->current = *mark;
+    u->left -= r->out_empty ? 2 : 1;
+    r->unit_open = false;
+    r->out = NULL;
+    if (!r->out_empty)
+        pipe_end(p);
+    else
+        r->store_now = true;
+    advance(r);
+}
+
+static void as_skip_to(struct sink *s, const struct batch_mark *mark)
+{
+    struct router *r = of(s);
+    if (!r->attached || r->broken)
+        return;
+    r->current = *mark;
+    if (router_drained(r)) {
+        r->confirmed = *mark;
+        r->has_confirmed = true;
+    } else if (!last_unit(r)->torn) {
+        last_unit(r)->mark = *mark;
+    } else {
+        struct unit u = {.mark = *mark};
+        unit_push(r, &u);
+    }
+}
+
+static void as_store_position(struct sink *s)
+{
+    of(s)->store_now = true;
+}
+
+static void ping_idle(struct router *r)
+{
+    uint64_t now = clock_mono_us();
+    for (int i = 0; i < r->nodes_n; i++) {
+        struct pipe *p = r->pipes[i];
+        if (!r->o.ping_us || !pipe_idle(p) || now - pipe_heard_us(p) < r->o.ping_us)
+            continue;
+        pipe_begin(p, PIPE_BARE, false);
+        ping(p);
+        pipe_end(p);
+    }
+}
+
+static void as_flush(struct sink *s)
+{
+    struct router *r = of(s);
+    if (!r->attached || r->broken || r->out)
+        return;
+    tell(r);
+    if (r->broken)
+        return;
+    store_floor(r);
+    ping_idle(r);
+    for (int i = 0; i < r->nodes_n && !r->broken; i++)
+        pipe_flush(r->pipes[i]);
+}
+
+static bool as_idle(const struct sink *s)
+{
+    const struct router *r = of_const(s);
+    if (!router_drained(r) || r->position_out || r->unit_open)
+        return false;
+    if (r->store_now && r->has_confirmed &&
+        (!r->has_stored || mark_after(&r->confirmed, &r->stored)))
+        return false;
+    for (int i = 0; i < r->nodes_n; i++)
+        if (!pipe_idle(r->pipes[i]))
+            return false;
+    return true;
+}
+
+static bool as_attached(const struct sink *s)
+{
+    return of_const(s)->attached && !of_const(s)->broken;
+}
+
+static void as_stop(struct sink *s)
+{
+    router_stop(of(s));
+}
+
+static void as_detach(struct sink *s)
+{
+    router_detach(of(s));
+}
+
+static void as_get_stats(const struct sink *s, struct sink_stats *out)
+{
+    *out = of_const(s)->stats;
+    add_stats(of_const(s), out);
+}
+
+static void as_free(struct sink *s)
+{
+    router_free(of(s));
+}
+
+static const struct sink_ops sink_ops = {
+    .room = as_room,
+    .nodes = as_nodes,
+    .unit_begin = as_unit_begin,
+    .select = as_select,
+    .out = as_out,
+    .cmd = as_cmd,
+    .unit_end = as_unit_end,
+    .skip_to = as_skip_to,
+    .store_position = as_store_position,
+    .flush = as_flush,
+    .idle = as_idle,
+    .attached = as_attached,
+    .stop = as_stop,
+    .detach = as_detach,
+    .get_stats = as_get_stats,
+    .free = as_free,
+};

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sends units to the masters of a cluster, each part to the owner of its slot, exactly once.
+//
+// Order holds within a slot: what is not blind goes in MULTI with the slot's mark, alone in its
+// slot, when everything before it there is confirmed; blind units are pipelined. So the mark of a
+// slot says that all units of the slot up to it were applied, and between it and what is applied
+// there are blind ones only. An error that asks to send again (MOVED, ASK, TRYAGAIN) holds back its
+// slot and no other. What is held back is a place in the journal, not bytes: the owner is asked to
+// write it again (emit).
+//
+// The floor is the position up to which all units are confirmed; what is stored of it is a second
+// old, so that a replica that takes over has it too. After any other failure the owner detaches,
+// reads floor and marks, and begins again at the floor.
+#ifndef GUNYU_TARGET_ROUTER_H
+#define GUNYU_TARGET_ROUTER_H
+
+#include "codec/slot.h"
+#include "target/pipe.h"
+#include "target/sink.h"
+
+struct router_events {
+    const struct sink_events *sink;
+    // Append the commands of that slot of the unit that begins after position `from` (router_out,
+    // router_cmd). false: that cannot be done; the owner has been told why and will detach.
+    bool (*emit)(void *ctx, uint64_t from, int db, int64_t now_ms, int slot);
+    // Where put_position writes.
+    int (*position_slot)(void *ctx);
+    // The node that has a slot has changed; what is known of the others may be outdated.
+    void (*moved)(void *ctx);
+};
+
+struct router_options {
+    uv_loop_t *loop;
+    const struct router_events *events;
+    void *ctx;
+    uint64_t position_us;  // how often the floor is stored
+    uint64_t ping_us;      // an idle node is asked for a sign of life this often; 0: never
+    uint64_t floor_age_us; // a floor is stored when it is so old
+    uint32_t max_cmds;     // of one MULTI, if several units wait in a slot
+    size_t max_bytes;
+};
+
+// A node of the cluster, as MOVED and ASK name it.
+struct router_node {
+    char host[256];
+    uint16_t port;
+    struct conn *conn; // authenticated, db 0; the router takes it
+};
+
+// How the target was found. Arrays are copied.
+struct router_target {
+    struct router_node *nodes; // the masters
+    int nodes_n;
+    const int16_t *owner;  // [SLOT_COUNT], index into nodes; every slot has one
+    const uint64_t *marks; // [SLOT_COUNT], or NULL: none
+    uint64_t marks_id;     // in the names of the marks
+};
+
+struct router;
+struct router *router_new(const struct router_options *o);
+struct sink *router_sink(struct router *r);
+void router_attach(struct router *r, const struct router_target *t);
+
+// ---- units of the stream ----
+
+// There is room for one more unit.
+bool router_room(struct router *r);
+// Opens a unit: the stream between position `from` and mark. now_ms and db are given back when a
+// part of it is to be written again. `torn`: the floor must not stand at its end (it lies within a
+// transaction of the source).
+void router_unit_open(struct router *r, uint64_t from, int db, int64_t now_ms,
+                      const struct batch_mark *mark, bool torn);
+enum router_part {
+    ROUTER_SEND,    // append its commands, then router_part_end
+    ROUTER_HELD,    // emit will be called
+    ROUTER_APPLIED, // the slot's mark says that it was applied before
+};
+// to_db: the target's, of all commands of the part.
+enum router_part router_part(struct router *r, int slot, int to_db, bool wrapped);
+struct outq *router_out(struct router *r);
+void router_cmd(struct router *r, uint64_t ref);
+void router_part_end(struct router *r);
+void router_unit_close(struct router *r);
+// All units are confirmed.
+bool router_drained(const struct router *r);
+uint64_t router_slot_mark(const struct router *r, int slot);
+int router_owner(const struct router *r, int slot);
+// The key of a slot's mark; dst has 64 bytes.
+struct slice router_mark_key(uint64_t marks_id, int slot, char *dst);
+// Appends SET of a slot's mark.
+void router_put_mark(uint64_t marks_id, int slot, uint64_t offset, struct buf *out);
+
+#endif
