@@ -227,7 +227,7 @@ SLOTS = 16384
 
 class Cluster:
     """Servers in cluster mode with the slots spread evenly. Whoever is up is asked what is so; shards are
-    numbered in the order of their first slots."""
+    numbered in the order of their first slots. An option that is a function is called for each node."""
 
     def __init__(self, world, name, masters=3, replicas=0, version=None, **options):
         self.world = world
@@ -252,14 +252,17 @@ class Cluster:
         self.wait_agreed(lambda: all(self.is_replica(node) for node, _ in seconds))
 
     def _start(self):
-        node = self.world.server(self.name, version=self.version, **self.options)
+        options = {name: value() if callable(value) else value for name, value in self.options.items()}
+        node = self.world.server(self.name, version=self.version, **options)
         node.cluster_id = node.raw().call("CLUSTER", "MYID").decode()
         self.nodes.append(node)
         return node
 
     def _meet(self, newcomers):
         for node in newcomers:
-            self.nodes[0].client().execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
+            # The bus is 10000 above the port that the bus belongs to.
+            port = node.options["tls-port"] if node.options.get("tls-cluster") == "yes" else node.port
+            self.nodes[0].client().execute_command("CLUSTER", "MEET", "127.0.0.1", port)
         wait_until(lambda: all(len(self.view(node)) == len(self.nodes) for node in self.up()),
                    f"all nodes of {self.name} know each other")
 

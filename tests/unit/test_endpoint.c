@@ -23,6 +23,43 @@ static void same(const char *a, const char *b)
         assert_string_equal(a, b);
 }
 
+static void a_moved_endpoint_keeps_all_but_the_address(void **state)
+{
+    (void)state;
+    struct endpoint from, to;
+    assert_int_equal(endpoint_parse(&from, SLICE("rediss://u:p@old:1/2"), NULL), 0);
+    endpoint_move(&to, &from, "new", 9);
+    endpoint_free(&from);
+    char name[300];
+    assert_string_equal(endpoint_name(&to, name, sizeof(name)), "new:9");
+    assert_string_equal(to.user, "u");
+    assert_string_equal(to.password, "p");
+    assert_int_equal(to.db, 2);
+    assert_true(to.tls.enabled);
+    endpoint_free(&to);
+    assert_int_equal(endpoint_parse(&from, SLICE("unix:///run/s"), NULL), 0);
+    endpoint_move(&to, &from, "new", 9);
+    assert_null(to.path);
+    endpoint_free(&from);
+    endpoint_free(&to);
+}
+
+static void only_names_and_addresses_can_be_hosts(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"h", "10.0.0.1", "::1", "fe80::1%eth0", "my_host-1.example"};
+    static const char *const bad[] = {"", "a b", "a\nb", "a/b", "[::1]", "\xc3\xa4", "a@b", "?"};
+    char longest[255];
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        assert_true(endpoint_host_ok(slice_cstr(good[i])));
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(endpoint_host_ok(slice_cstr(bad[i])));
+    assert_false(endpoint_host_ok(SLICE("a\0b")));
+    memset(longest, 'a', sizeof(longest));
+    assert_true(endpoint_host_ok(slice_make(longest, 253)));
+    assert_false(endpoint_host_ok(slice_make(longest, 254)));
+}
+
 static void every_form_of_address_is_read(void **state)
 {
     (void)state;
@@ -130,6 +167,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_form_of_address_is_read),
+        cmocka_unit_test(a_moved_endpoint_keeps_all_but_the_address),
+        cmocka_unit_test(only_names_and_addresses_can_be_hosts),
         cmocka_unit_test(bad_addresses_are_refused_without_showing_the_password),
         cmocka_unit_test(a_copy_owns_everything),
     };

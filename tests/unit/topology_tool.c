@@ -2,7 +2,7 @@
 // For test_topology.py: asks what the layer redis says of live clusters and sentinels, and prints
 // it, one fact a line. Certificates are not verified.
 //   cluster SEED...                       the map
-//   shard NODE-ID SEED...                 the address of a shard's master
+//   shard NODE-ID[,...] SEED...           the address of a shard's master
 //   sentinel NAME DATA SENTINEL...        the address of the master
 //   wait NAME DATA MS CURRENT SENTINEL... how a wait for a switch ends; CURRENT may be "-";
 //                                         SIGTERM cancels it
@@ -94,7 +94,10 @@ static int show_shard(char **arg)
     struct endpoint seeds[MAX_ENDPOINTS] = {0}, found;
     struct locator l = {.how = LOCATE_SHARD, .seeds = seeds};
     struct err e = {0};
-    snprintf(l.node_id, sizeof(l.node_id), "%s", arg[0]);
+    char *save, *id = strtok_r(arg[0], ",", &save);
+    snprintf(l.node_id, sizeof(l.node_id), "%s", id ? id : "");
+    for (int i = 0; i < LOCATE_ALSO && (id = strtok_r(NULL, ",", &save)); i++)
+        snprintf(l.also[i], sizeof(l.also[i]), "%s", id);
     l.seeds_n = parse_all(seeds, arg + 1);
     int rc = locate_master(&found, &l, TIMEOUT_MS, &e);
     free_all(seeds, l.seeds_n);
