@@ -348,7 +348,7 @@ void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, ui
         .filter = l->o.filter,
         .exists = l->o.exists,
         .exists_log = l->o.exists_log,
-        .multi_key = !l->router,
+        .cluster = l->router != NULL,
         .tag = l->o.tag,
         .functions = l->o.functions,
         .restore_enabled = l->o.restore_enabled,

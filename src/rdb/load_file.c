@@ -394,7 +394,7 @@ static void start_load(struct loading *l)
         .filter = l->plan->filter,
         .exists = r->exists,
         .exists_log = r->exists_log,
-        .multi_key = true,
+        .cluster = l->server.cluster_enabled,
         .functions = r->functions,
         .restore_enabled = r->restore_enabled,
         .skip_module_aux = r->skip_module_aux,

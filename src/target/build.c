@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "codec/resp.h"
+#include "codec/slot.h"
 #include "target/load.h"
 
 enum {
@@ -114,7 +115,7 @@ static void one(struct build *u, const char *name)
 }
 
 void build_begin(struct build *u, struct sink *sink, const struct ability *can,
-                 const char *temp_tag, const struct rdb_item *item, struct slice key,
+                 const char *temp_tag, const struct rdb_item *item, struct slice key, int slot,
                  int64_t expire_ms, bool no_replace)
 {
     buf_clear(&u->temp);
@@ -132,7 +133,10 @@ void build_begin(struct build *u, struct sink *sink, const struct ability *can,
     u->cmds = 0;
     u->run = false;
     u->started = u->guarded = u->part == BUILD_MESSAGES; // upon what BUILD_GROUPS has made
-    buf_printf(&u->temp, "%s%s:%llu", LOAD_TEMP_PREFIX, temp_tag, (unsigned long long)item->start);
+    buf_append_cstr(&u->temp, LOAD_TEMP_PREFIX);
+    if (slot >= 0)
+        buf_printf(&u->temp, "{%s}:", slot_tag(slot));
+    buf_printf(&u->temp, "%s:%llu", temp_tag, (unsigned long long)item->start);
     buf_append_slice(&u->key, key);
 }
 

@@ -41,9 +41,10 @@ struct build {
 };
 
 void build_free(struct build *u);
-// temp_tag and the item's start make the temporary name.
+// temp_tag and the item's start make the temporary name. slot: the key's, which the name is to
+// share; negative: any will do.
 void build_begin(struct build *u, struct sink *sink, const struct ability *can,
-                 const char *temp_tag, const struct rdb_item *item, struct slice key,
+                 const char *temp_tag, const struct rdb_item *item, struct slice key, int slot,
                  int64_t expire_ms, bool no_replace);
 // Between sink_unit_begin and sink_unit_end. field_expire_ms is what to set for a hash field
 // (the caller may have replaced it). The claim of a pending entry has BUILD_REF_CLAIM and is

@@ -10,14 +10,13 @@
 #include "base/mem.h"
 #include "codec/dump.h"
 #include "codec/rdb_types.h"
-#include "codec/resp.h"
+#include "codec/slot.h"
 #include "target/load_int.h"
 
 enum {
     STRING_LIMIT = 1 << 20,  // longer strings go by RESTORE or in pieces
     PIECE_LIMIT = 256 << 10, // of a string that is built
     LOWEST_DUMP_VERSION = 6,
-    UNIT_KEYS = 32,
 };
 
 // A load that goes on in the middle needs what the file's head says.
@@ -90,6 +89,7 @@ void load_free(struct load *l)
     pass_free(&l->again);
     buf_free(&l->scratch);
     buf_free(&l->gather.args);
+    buf_free(&l->aside.text);
     free(l->redo);
     free(l->dbs);
     free(l);
@@ -109,50 +109,6 @@ static void note_db(struct load *l, uint64_t index, int db)
         return;
     l->dbs = xrealloc(l->dbs, (l->dbs_n + 1) * sizeof(*l->dbs));
     l->dbs[l->dbs_n++] = (struct db_start){index, db};
-}
-
-// ---- commands ----
-
-static void unit_open(struct load *l)
-{
-    if (!l->unit_open)
-        must(sink_unit_begin(l->o.sink, SINK_ANY_NODE, false));
-    l->unit_open = true;
-}
-
-void load_unit_begin(struct load *l)
-{
-    unit_open(l);
-    // Keys that go together follow each other in the file; and a command keeps its place.
-    load_send_gathered(l);
-}
-
-// Everything before the main pass's item has been sent; a second look at a key proves nothing more.
-static void unit_close(struct load *l)
-{
-    struct batch_mark mark = {.loading = true,
-                              .rdb_index = l->in_data ? l->main.item.start : 0,
-                              .rdb_db = l->main.item.db};
-    if (l->unit_open) {
-        load_send_gathered(l);
-        sink_unit_end(l->o.sink, &mark);
-    }
-    l->unit_open = false;
-    l->unit_keys = 0;
-}
-
-// Small keys share a unit; its bookkeeping would cost as much as they do.
-void load_unit_end(struct load *l)
-{
-    if (++l->unit_keys >= UNIT_KEYS)
-        unit_close(l);
-}
-
-void load_send_scratch(struct load *l, uint64_t ref)
-{
-    outq_put(sink_out(l->o.sink), l->scratch.p, l->scratch.n);
-    sink_cmd(l->o.sink, ref);
-    buf_clear(&l->scratch);
 }
 
 // ---- items ----
@@ -221,6 +177,7 @@ static int begin_key(struct load *l, struct pass *p, struct err *e)
     int rc = it->key_meta ? load_lose_item(l, p, it->key, LOSS_KEY_META, e) : 0;
     if (rc)
         return rc;
+    p->slot = l->o.cluster ? slot_of(it->key) : SINK_ANY_NODE;
     p->expire_ms = it->expire_ms;
     if (it->expire_ms >= 0)
         p->expire_ms = l->o.hold_expiry(l->o.ctx, p->db, it->key, (struct slice){0}, it->expire_ms);
@@ -236,10 +193,12 @@ static int take_item(struct load *l, struct pass *p, struct err *e)
     if (!l->announced)
         load_announce(l);
     p->lost = 0;
+    if (p == &l->again && p->item.kind != RDB_KIND_KEY) // a second look is for keys
+        return 0;
     l->in_data |= p->item.kind == RDB_KIND_KEY || p->item.kind == RDB_KIND_SELECTDB;
     switch (p->item.kind) {
     case RDB_KIND_AUX:
-        load_aux(l, &p->item);
+        load_aux(l, p);
         break;
     case RDB_KIND_FUNCTION:
         return load_function(l, p, e);
@@ -249,7 +208,7 @@ static int take_item(struct load *l, struct pass *p, struct err *e)
         note_db(l, p->item.start, p->item.db);
         break;
     case RDB_KIND_COMMAND:
-        return load_command(l, &p->item, e);
+        return load_command(l, p, e);
     case RDB_KIND_SLOT_IMPORT:
         log_warn(l->o.tag, "the source imports slots %.*s: their keys are loaded as they are",
                  (int)p->item.value.n, p->item.value.p);
@@ -275,7 +234,7 @@ static struct slice pass_key(const struct pass *p)
 
 static void keep_key(struct pass *p)
 {
-    if (p->stage == STAGE_ITEM || p->key_copied)
+    if (p->stage == STAGE_ITEM || p->stage == STAGE_ASIDE || p->key_copied)
         return;
     buf_clear(&p->key);
     buf_append_slice(&p->key, p->item.key);
@@ -334,7 +293,7 @@ static int step_build(struct load *l, struct pass *p, struct err *e)
     }
     if (p->build.object != p->item.object) {
         p->build.part = p->part;
-        build_begin(&p->build, l->o.sink, &l->can, l->o.temp_tag, &p->item, pass_key(p),
+        build_begin(&p->build, l->o.sink, &l->can, l->o.temp_tag, &p->item, pass_key(p), p->slot,
                     p->expire_ms, load_must_be_new(l, p));
     }
     struct rdb_element el;
@@ -350,7 +309,7 @@ static int step_build(struct load *l, struct pass *p, struct err *e)
     int bad = rc == RDB_ITEM ? check_element(l, p, &el, &field_ms, &gone, e) : 0;
     if (bad)
         return bad;
-    load_unit_begin(l);
+    load_send_gathered(l);
     sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
     if (rc == RDB_ITEM) {
         if (!gone)
@@ -389,7 +348,8 @@ static int step(struct load *l, struct pass *p, struct err *e)
         if (rc != RDB_ITEM)
             return rc;
         gathers = load_may_gather(l, p, s);
-        (gathers && p->db == l->gather.db ? unit_open : load_unit_begin)(l);
+        if (!gathers || p->db != l->gather.db)
+            load_send_gathered(l);
         sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
         (gathers ? load_gather : load_send_set)(l, p, pass_key(p), s);
         sent(l, p);
@@ -402,13 +362,16 @@ static int step(struct load *l, struct pass *p, struct err *e)
         }
         if (rc != RDB_ITEM)
             return rc;
-        load_unit_begin(l);
+        load_send_gathered(l);
         sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
         load_send_restore(l, p, pass_key(p), s);
         sent(l, p);
         return RDB_ITEM;
     case STAGE_BUILD:
         return step_build(l, p, e);
+    case STAGE_ASIDE:
+        load_send_aside(l, p);
+        return RDB_ITEM;
     case STAGE_SKIP:
         rc = rdb_value_skip(p->rdb, e);
         if (rc < 0 || rc == RDB_MORE)
@@ -436,6 +399,12 @@ static int feed(struct load *l, struct pass *p, size_t *n, struct err *e)
     return rc;
 }
 
+static bool step_may_send(const struct pass *p)
+{
+    return p->stage == STAGE_VALUE || p->stage == STAGE_RAW || p->stage == STAGE_BUILD ||
+           p->stage == STAGE_ASIDE;
+}
+
 static int run_pass(struct load *l, struct pass *p, size_t budget, struct err *e)
 {
     size_t n;
@@ -444,32 +413,21 @@ static int run_pass(struct load *l, struct pass *p, size_t budget, struct err *e
         return rc;
     uint64_t until = p->from + (budget < n ? budget : n);
     do {
-        if (!sink_room(l->o.sink)) {
-            unit_close(l);
+        if (step_may_send(p) ? !load_unit_ready(l, p) : !sink_room(l->o.sink)) {
+            load_unit_close(l);
             keep_key(p);
             return LOAD_WAIT;
         }
         rc = step(l, p, e);
     } while (rc == RDB_ITEM && (p->item.start < until || p->stage != STAGE_ITEM) &&
              !(p == &l->again && p->stage == STAGE_ITEM));
-    unit_close(l);
+    load_unit_close(l);
     if (rc < 0)
         return rc;
     keep_key(p);
     if (rc == RDB_DONE)
         return LOAD_FINISHED;
     return rc == RDB_MORE ? LOAD_WAIT : LOAD_MORE_NOW;
-}
-
-static void remove_key(struct load *l, struct pass *p)
-{
-    load_unit_begin(l);
-    sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
-    buf_clear(&l->scratch);
-    resp_put_cmd(&l->scratch, "DEL %b", &p->item.key);
-    load_send_scratch(l, BUILD_REF | p->item.start);
-    load_unit_end(l);
-    p->stage = STAGE_ITEM;
 }
 
 // Sends the next key of the redo list again: with native commands, or to replace what is there.
@@ -498,7 +456,10 @@ static int run_redo(struct load *l, size_t budget, struct err *e)
         keep_key(p);
     }
     if (redo->expired) {
-        remove_key(l, p);
+        if (!load_unit_ready(l, p))
+            return LOAD_WAIT;
+        load_send_del(l, p, pass_key(p));
+        p->stage = STAGE_ITEM;
     } else {
         bool counts = p->stage != STAGE_SKIP && redo->part != BUILD_GROUPS;
         int rc = run_pass(l, p, budget, e);
@@ -638,7 +599,7 @@ int load_pump(struct load *l, size_t budget, struct err *e)
         return lost;
     if (l->redo_n && !main_is_at(l, l->redo[l->redo_sent].index)) {
         int rc = redo_may_run(l) ? run_redo(l, budget, e) : LOAD_WAIT;
-        unit_close(l);
+        load_unit_close(l);
         return rc;
     }
     if (l->main.stage == STAGE_DRAIN) {

@@ -27,7 +27,7 @@ struct load_options {
     bool exists_log; // log keys that were there; replacing them then costs a second try each
     const char *tag; // for log lines
     enum load_functions functions;
-    bool multi_key;       // a command may have keys of any slots
+    bool cluster;         // the sink's nodes are masters: a unit may have keys of one slot only
     bool restore_enabled; // false: every value by native commands
     bool skip_module_aux; // false: MODULE_AUX is an error
     bool skip_unknown;    // what only a newer server can have written; false: it is an error

@@ -11,6 +11,7 @@ enum stage {
     STAGE_VALUE, // a key's value as a whole
     STAGE_RAW,   // too long for that: its serialized bytes
     STAGE_BUILD, // by elements
+    STAGE_ASIDE, // no key, but commands of its own
     STAGE_SKIP,
     STAGE_DRAIN, // everything sent
     STAGE_DONE,
@@ -37,7 +38,17 @@ struct pass {
     unsigned lost;     // bits 1 << enum loss: dealt with for this key
     int64_t expire_ms; // to be set
     int db;            // target's
+    int slot;          // of the unit that the next step goes into, or what sink.h has in its place
     struct build build;
+};
+
+// What is sent beside keys: functions, scripts, commands.
+struct aside {
+    struct buf text; // commands
+    int cmds;
+    int db; // target's; -1: any
+    bool everywhere;
+    int node; // if so: the next
 };
 
 // A key that must be looked at again.
@@ -85,8 +96,9 @@ struct load {
     int stream_db;
     uint64_t acked;
     bool unit_open;
-    int unit_keys;
+    int unit_keys, unit_slot;
     struct gather gather;
+    struct aside aside;
     bool one_by_one; // the target has refused an MSET
     struct buf scratch;
     struct load_stats stats;
@@ -94,16 +106,12 @@ struct load {
 
 // An existing key is to be left alone.
 bool load_must_be_new(const struct load *l, const struct pass *p);
-// load.c: what is sent between the two belongs together.
-void load_unit_begin(struct load *l);
-void load_unit_end(struct load *l);
-void load_send_scratch(struct load *l, uint64_t ref);
 // load_items.c.
 void load_take_stream_db(struct load *l, const struct rdb_item *item);
-void load_aux(struct load *l, const struct rdb_item *item);
+void load_aux(struct load *l, struct pass *p);
 int load_function(struct load *l, struct pass *p, struct err *e) must_check;
 int load_module_aux(struct load *l, struct pass *p, struct err *e) must_check;
-int load_command(struct load *l, const struct rdb_item *item, struct err *e) must_check;
+int load_command(struct load *l, struct pass *p, struct err *e) must_check;
 int load_no_such_db(int db, struct err *e);
 // load_loss.c.
 void load_announce(struct load *l);
@@ -113,7 +121,15 @@ int load_lose(struct load *l, uint64_t index, const char *name, enum loss what,
 // The same for the pass's item, once each. key: where the item is one.
 int load_lose_item(struct load *l, struct pass *p, struct slice key, enum loss what,
                    struct err *e) must_check;
-// load_send.c: one key in one command. Between sink_unit_begin and sink_unit_end.
+// load_send.c. The unit that is open is one for the pass's slot now; false: there is no room.
+bool load_unit_ready(struct load *l, const struct pass *p) must_check;
+// What was sent since it was ready belongs together.
+void load_unit_end(struct load *l);
+void load_unit_close(struct load *l);
+// Within a unit. What has gathered must be sent before anything else is, so that each command keeps
+// its place and keys that go together follow each other in the file.
+void load_send_aside(struct load *l, struct pass *p);
+void load_send_del(struct load *l, const struct pass *p, struct slice key);
 void load_send_set(struct load *l, const struct pass *p, struct slice key, struct slice value);
 // Whether load_gather may take it: nothing but a value is to be set.
 bool load_may_gather(const struct load *l, const struct pass *p, struct slice value);

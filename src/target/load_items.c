@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a snapshot holds beside keys: functions, scripts, commands.
+#include <stdlib.h>
+
+#include "base/mem.h"
 #include "codec/cmdtable.h"
 #include "codec/resp.h"
+#include "codec/slot.h"
 #include "target/load_int.h"
 
 void load_take_stream_db(struct load *l, const struct rdb_item *item)
@@ -12,24 +16,41 @@ void load_take_stream_db(struct load *l, const struct rdb_item *item)
         l->stream_db = (int)v;
 }
 
+static void put_aside(struct load *l, struct pass *p, int db)
+{
+    struct aside *a = &l->aside;
+    buf_clear(&a->text);
+    a->cmds = a->node = 0;
+    a->db = db;
+    a->everywhere = false;
+    p->slot = SINK_ANY_NODE;
+    p->stage = STAGE_ASIDE;
+}
+
+static void put_aside_for_all(struct load *l, struct pass *p)
+{
+    put_aside(l, p, -1);
+    l->aside.everywhere = true;
+    p->slot = sink_to_node(0);
+}
+
 int load_function(struct load *l, struct pass *p, struct err *e)
 {
     const struct rdb_item *item = &p->item;
     if (ability_lacks(&l->can, LOSS_FUNCTION))
         return load_lose_item(l, p, (struct slice){0}, LOSS_FUNCTION, e);
-    load_unit_begin(l);
-    buf_clear(&l->scratch);
+    struct aside *a = &l->aside;
+    put_aside_for_all(l, p);
     if (l->o.functions == LOAD_FUNCTIONS_FLUSH && !l->functions_flushed) {
         l->functions_flushed = true;
-        resp_put_cmd(&l->scratch, "FUNCTION FLUSH SYNC");
-        load_send_scratch(l, BUILD_REF | item->start);
+        resp_put_cmd(&a->text, "FUNCTION FLUSH SYNC");
+        a->cmds++;
     }
     if (l->o.functions == LOAD_FUNCTIONS_APPEND)
-        resp_put_cmd(&l->scratch, "FUNCTION LOAD %b", &item->value);
+        resp_put_cmd(&a->text, "FUNCTION LOAD %b", &item->value);
     else
-        resp_put_cmd(&l->scratch, "FUNCTION LOAD REPLACE %b", &item->value);
-    load_send_scratch(l, BUILD_REF | item->start);
-    load_unit_end(l);
+        resp_put_cmd(&a->text, "FUNCTION LOAD REPLACE %b", &item->value);
+    a->cmds++;
     l->stats.functions++;
     return 0;
 }
@@ -42,15 +63,13 @@ int load_module_aux(struct load *l, struct pass *p, struct err *e)
     return 0;
 }
 
-void load_aux(struct load *l, const struct rdb_item *item)
+void load_aux(struct load *l, struct pass *p)
 {
-    load_take_stream_db(l, item);
-    if (slice_eq(item->key, SLICE("lua"))) {
-        load_unit_begin(l);
-        buf_clear(&l->scratch);
-        resp_put_cmd(&l->scratch, "SCRIPT LOAD %b", &item->value);
-        load_send_scratch(l, BUILD_REF | item->start);
-        load_unit_end(l);
+    load_take_stream_db(l, &p->item);
+    if (slice_eq(p->item.key, SLICE("lua"))) {
+        put_aside_for_all(l, p);
+        resp_put_cmd(&l->aside.text, "SCRIPT LOAD %b", &p->item.value);
+        l->aside.cmds = 1;
     }
 }
 
@@ -62,9 +81,33 @@ int load_no_such_db(int db, struct err *e)
                    db);
 }
 
-// A write that the source carried out while it wrote the file.
-int load_command(struct load *l, const struct rdb_item *it, struct err *e)
+// In a cluster: the slot of a command's keys.
+static int slot_of_command(const struct rdb_item *it, int argc, const struct slice *argv, int *slot,
+                           struct err *e)
 {
+    const struct cmd_info *info = cmd_lookup(argc, argv);
+    int *at = xcalloc((size_t)argc, sizeof(*at));
+    int keys = info ? cmd_keys(info, argc, argv, at) : -1;
+    bool one = keys > 0;
+    for (int i = 0; i < keys; i++) {
+        int s = slot_of(argv[at[i]]);
+        one = one && (i == 0 || s == *slot);
+        *slot = s;
+    }
+    free(at);
+    if (!one)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "byte %llu of the snapshot: a command (%.*s) whose keys are not known to "
+                       "lie in one slot of the target",
+                       (unsigned long long)it->start, (int)(argv[0].n < 40 ? argv[0].n : 40),
+                       argv[0].p);
+    return 0;
+}
+
+// A write that the source carried out while it wrote the file.
+int load_command(struct load *l, struct pass *p, struct err *e)
+{
+    const struct rdb_item *it = &p->item;
     struct resp_cmd c = {0};
     struct filter_scratch s = {0};
     int rc = 0, db = l->o.map_db(l->o.ctx, it->db);
@@ -82,13 +125,14 @@ int load_command(struct load *l, const struct rdb_item *it, struct err *e)
     }
     if (rc == 0 && v != FILTER_DROP && db < 0)
         rc = load_no_such_db(it->db, e);
+    int slot = SINK_ANY_NODE;
+    if (rc == 0 && v != FILTER_DROP && l->o.cluster)
+        rc = slot_of_command(it, argc, argv, &slot, e);
     if (rc == 0 && v != FILTER_DROP) {
-        load_unit_begin(l);
-        sink_select(l->o.sink, db, BUILD_REF | it->start);
-        buf_clear(&l->scratch);
-        resp_put_argv(&l->scratch, argc, argv);
-        load_send_scratch(l, BUILD_REF | it->start);
-        load_unit_end(l);
+        put_aside(l, p, db);
+        p->slot = slot;
+        resp_put_argv(&l->aside.text, argc, argv);
+        l->aside.cmds = 1;
     }
     filter_scratch_free(&s);
     resp_cmd_free(&c);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands that set a key in one go, written straight into the output queue.
+// The units that are sent, and the commands that set a key in one go, written straight into the
+// output queue.
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -9,7 +10,70 @@
 
 enum {
     COPY_LIMIT = 1024, // longer spans are sent from where they lie
+    UNIT_KEYS = 32,
 };
+
+bool load_unit_ready(struct load *l, const struct pass *p)
+{
+    if (l->unit_open && l->unit_slot != p->slot)
+        load_unit_close(l);
+    if (!sink_room(l->o.sink))
+        return false;
+    if (!l->unit_open && !sink_unit_begin(l->o.sink, p->slot, false))
+        return false;
+    l->unit_open = true;
+    l->unit_slot = p->slot;
+    return true;
+}
+
+// Everything before the main pass's item has been sent; a second look at a key proves nothing more.
+void load_unit_close(struct load *l)
+{
+    struct batch_mark mark = {.loading = true,
+                              .rdb_index = l->in_data ? l->main.item.start : 0,
+                              .rdb_db = l->main.item.db};
+    if (l->unit_open) {
+        load_send_gathered(l);
+        sink_unit_end(l->o.sink, &mark);
+    }
+    l->unit_open = false;
+    l->unit_keys = 0;
+}
+
+// Small keys share a unit; its bookkeeping would cost as much as they do.
+void load_unit_end(struct load *l)
+{
+    if (++l->unit_keys >= UNIT_KEYS)
+        load_unit_close(l);
+}
+
+void load_send_aside(struct load *l, struct pass *p)
+{
+    struct aside *a = &l->aside;
+    uint64_t ref = BUILD_REF | p->item.start;
+    load_send_gathered(l);
+    if (a->db >= 0)
+        sink_select(l->o.sink, a->db, ref);
+    outq_put(sink_out(l->o.sink), a->text.p, a->text.n);
+    for (int i = 0; i < a->cmds; i++)
+        sink_cmd(l->o.sink, ref);
+    load_unit_end(l);
+    if (a->everywhere && ++a->node < sink_nodes(l->o.sink))
+        p->slot = sink_to_node(a->node);
+    else
+        p->stage = STAGE_ITEM;
+}
+
+void load_send_del(struct load *l, const struct pass *p, struct slice key)
+{
+    load_send_gathered(l);
+    sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
+    buf_clear(&l->scratch);
+    resp_put_cmd(&l->scratch, "DEL %b", &key);
+    outq_put(sink_out(l->o.sink), l->scratch.p, l->scratch.n);
+    sink_cmd(l->o.sink, BUILD_REF | p->item.start);
+    load_unit_end(l);
+}
 
 static char *put_bulk_header(char *p, size_t n)
 {
@@ -104,8 +168,8 @@ void load_send_set(struct load *l, const struct pass *p, struct slice key, struc
 
 bool load_may_gather(const struct load *l, const struct pass *p, struct slice value)
 {
-    return l->o.multi_key && !l->one_by_one && p == &l->main && p->expire_ms < 0 &&
-           value.n <= COPY_LIMIT && !load_must_be_new(l, p);
+    return !l->one_by_one && p == &l->main && p->expire_ms < 0 && value.n <= COPY_LIMIT &&
+           !load_must_be_new(l, p);
 }
 
 void load_gather(struct load *l, const struct pass *p, struct slice key, struct slice value)
@@ -191,5 +255,3 @@ void load_send_restore(struct load *l, const struct pass *p, struct slice key, s
     outq_commit(q, (size_t)(at - start));
     sink_cmd(l->o.sink, p->item.start);
 }
-
-// Within a unit.

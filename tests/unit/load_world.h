@@ -111,7 +111,8 @@ struct run {
     bool errored;
     uint64_t safe; // rdb_index of the last position put
     int safe_db;
-    uint64_t stop_at; // the load is given up once a position beyond this is stored
+    void (*attach)(struct run *r); // connects the sink
+    uint64_t stop_at;              // the load is given up once a position beyond this is stored
 };
 
 static inline int map_same(void *ctx, int db)
@@ -158,11 +159,20 @@ static inline bool on_empty(void *ctx, uint64_t ref)
     return !r->errored;
 }
 
+static inline void run_attach(struct run *r)
+{
+    struct conn *c;
+    struct err e;
+    assert_int_equal(conn_dial(&c, &target.endpoint, 5000, &e), 0);
+    batcher_attach(r->w.b, c, 0);
+}
+
 static inline void run_init(struct run *r, struct slice rdb)
 {
     memset(r, 0, sizeof(*r));
     r->rdb = rdb;
     r->step = SIZE_MAX;
+    r->attach = run_attach;
     r->jo = (struct journal_options){
         .type = JOURNAL_MEMORY, .max_size = 1 << 30, .log_size = 1 << 20, .tag = "test"};
     r->o = (struct load_options){.restore_enabled = true,
@@ -204,14 +214,6 @@ static inline void feed_journal(struct run *r)
     }
 }
 
-static inline void run_attach(struct run *r)
-{
-    struct conn *c;
-    struct err e;
-    assert_int_equal(conn_dial(&c, &target.endpoint, 5000, &e), 0);
-    batcher_attach(r->w.b, c, 0);
-}
-
 // Goes on from an index until the end, an error, or stop_at. Returns the result of load_pump.
 static inline int run_from(struct run *r, uint64_t index, int db, int version, uint64_t again)
 {
@@ -222,8 +224,8 @@ static inline int run_from(struct run *r, uint64_t index, int db, int version, u
         assert_int_equal(journal_begin_snapshot(r->journal, REPLID, 1000, JOURNAL_SIZE_UNKNOWN, &e),
                          0);
     }
-    run_attach(r);
-    r->o.sink = batcher_sink(r->w.b);
+    r->attach(r);
+    r->o.sink = r->w.sink;
     r->o.journal = r->journal;
     r->load = load_new(&r->o, index, db, version, again);
     uint64_t deadline = clock_mono_us() + 60 * 1000 * 1000;
@@ -240,7 +242,7 @@ static inline int run_from(struct run *r, uint64_t index, int db, int version, u
 
 static inline void run_free(struct run *r)
 {
-    batcher_detach(r->w.b);
+    sink_detach(r->w.sink);
     load_free(r->load);
     world_free(&r->w);
     if (r->journal)

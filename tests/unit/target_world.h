@@ -19,6 +19,7 @@
 struct world {
     uv_loop_t loop;
     struct batcher *b;
+    struct sink *sink;        // the batcher, or what a test has put in its place
     struct buf events;        // of the batcher, as words
     struct batch_mark acked;  // the last one
     struct batch_mark stored; // the last one that the target confirmed as position
@@ -70,7 +71,7 @@ static inline void world_cmd_failed(void *ctx, uint64_t ref, struct slice text, 
     snprintf(w->refusal, sizeof(w->refusal), "%.*s", (int)(text.n < 250 ? text.n : 250), text.p);
     world_note(w, "%s:%lld ", in_exec ? "exec-error" : "error", (long long)ref);
     if (w->failed_hook ? !w->failed_hook(w->ctx, ref, text) : w->stop_on_refusal)
-        batcher_stop(w->b);
+        sink_stop(w->sink);
 }
 
 static inline void world_cmd_empty(void *ctx, uint64_t ref)
@@ -78,7 +79,7 @@ static inline void world_cmd_empty(void *ctx, uint64_t ref)
     struct world *w = ctx;
     w->empties++;
     if (w->empty_hook && !w->empty_hook(w->ctx, ref))
-        batcher_stop(w->b);
+        sink_stop(w->sink);
 }
 
 static inline void world_failed(void *ctx, uint64_t ref, const struct err *why)
@@ -130,10 +131,13 @@ static inline void world_init(struct world *w, struct batcher_options o)
     o.events = &world_events;
     o.ctx = w;
     w->b = batcher_new(&o);
+    w->sink = batcher_sink(w->b);
 }
 
 static inline void world_free(struct world *w)
 {
+    if (w->sink != batcher_sink(w->b))
+        sink_free(w->sink);
     batcher_free(w->b);
     uv_run(&w->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&w->loop), 0);
@@ -142,7 +146,7 @@ static inline void world_free(struct world *w)
 
 static inline void world_turn(struct world *w)
 {
-    batcher_flush(w->b);
+    sink_flush(w->sink);
     uv_run(&w->loop, UV_RUN_NOWAIT);
 }
 

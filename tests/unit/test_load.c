@@ -1,47 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "load_world.h"
-
-static void fill_source(void)
-{
-    ask(from, "SET s1 plain");
-    ask(from, "SET s2 12345");
-    ask(from, "SET s3 v PXAT 33000000000000");
-    ask(from, "SELECT 3");
-    ask(from, "SET expired v PXAT 33000000000001");
-    for (int i = 0; i < 1500; i++) {
-        ask(from, "RPUSH list:%d element:%d", i % 3 ? 1 : 2, i);
-        ask(from, "SADD set member:%d", i);
-        ask(from, "ZADD zset %d.5 member:%d", i - 700, i);
-        ask(from, "HSET hash field:%d value:%d", i, i);
-        ask(from, "XADD stream %d-1 a %d b x", i + 1, i);
-    }
-    ask(from, "SADD ints 1 2 300");
-    ask(from, "HSET small a b c d");
-    ask(from, "ZADD extremes inf a -inf b 0.1 c");
-    ask(from, "PEXPIREAT hash 33000000000002");
-    ask(from, "PEXPIREAT list:1 33000000000003");
-    ask(from, "PEXPIREAT stream 33000000000004");
-    ask(from, "XADD stream 5000-0 odd field-list 1 2 3 4");
-    ask(from, "XADD stream 5001-0 a 1 b 2"); // like the first entry's fields again
-    ask(from, "XGROUP CREATE stream g1 100-1");
-    ask(from, "XGROUP CREATE stream g2 0");
-    ask(from, "XREADGROUP GROUP g1 c1 COUNT 5 STREAMS stream >");
-    ask(from, "XREADGROUP GROUP g2 c2 COUNT 50 STREAMS stream >");
-    ask(from, "XGROUP CREATECONSUMER stream g2 lazy");
-    ask(from, "XGROUP CREATE empty g $ MKSTREAM");
-    ask(from, "XADD gone 7-7 a b");
-    ask(from, "XDEL gone 7-7");
-    ask(from, "SELECT 0");
-    char *big = malloc(3 << 20);
-    for (size_t i = 0; i < 3 << 20; i++)
-        big[i] = (char)(i * 2654435761u >> 13);
-    struct slice value = slice_make(big, 3 << 20);
-    ask(from, "SET random %b PXAT 33000000000005", &value);
-    memset(big, 'x', 3 << 20);
-    ask(from, "SET folded %b", &value);
-    ask(from, "RPUSH biglist %b small", &value);
-    free(big);
-}
+#include "load_data.h"
 
 static void by_elements(struct run *r)
 {
@@ -266,8 +224,6 @@ static void expired_keys_go_and_held_ones_stay(void **state)
 }
 
 // ---- functions ----
-
-#define LIB(name) "#!lua name=" name "\nredis.register_function('" name "',function() return 1 end)"
 
 static void with_functions_flushed(struct run *r)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the target does not know: other commands are used, or it is refused or left out by policy.
-#include "load_world.h"
+#include "load_data.h"
 
 // A file of one hash with two fields, the second of which expires.
 static void hash_with_field_expiry(struct buf *b, uint64_t lowest)
@@ -145,27 +145,6 @@ static void module_values_that_the_target_refuses_follow_the_policy(void **state
 }
 
 // ---- pending entries of deleted messages ----
-
-static void fill_streams(void)
-{
-    for (int i = 1; i <= 9; i++) {
-        ask(from, "XADD holes %d-1 f %d", i, i);
-        ask(from, "XADD gone %d-1 f %d", i, i);
-    }
-    ask(from, "XADD full 1-1 f v");
-    static const char *const names[] = {"holes", "gone", "full"};
-    for (int i = 0; i < 3; i++) {
-        ask(from, "XGROUP CREATE %s g 0", names[i]);
-        ask(from, "XGROUP CREATE %s h 2-1", names[i]);
-        ask(from, "XGROUP CREATECONSUMER %s g lazy", names[i]);
-        ask(from, "XREADGROUP GROUP g a COUNT 3 STREAMS %s >", names[i]);
-        ask(from, "XREADGROUP GROUP g b COUNT 4 STREAMS %s >", names[i]);
-        ask(from, "XREADGROUP GROUP h a COUNT 9 STREAMS %s >", names[i]);
-        ask(from, "XCLAIM %s g b 0 1-1 RETRYCOUNT 7 TIME 1000 JUSTID", names[i]);
-    }
-    ask(from, "XDEL holes 2-1 5-1 9-1");
-    ask(from, "XTRIM gone MAXLEN 0");
-}
 
 static void same_pending(void)
 {
