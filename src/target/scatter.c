@@ -42,7 +42,10 @@ struct scatter {
     struct journal_reader *reader;
     struct reading now, again;
     const struct cmd_info *steer[STEERS];
-    uint64_t txn_scanned; // no EXEC before this position
+    // Looking for the EXEC of the MULTI at txn_from: so many bytes hold none.
+    struct resp_cmd scan;
+    uint64_t txn_from;
+    size_t txn_scanned;
     bool singly;          // in a transaction whose commands are units of their own
     enum barrier barrier;
     int barrier_node;
@@ -94,6 +97,7 @@ struct apply *scatter_new(const struct apply_options *o, uint64_t from, int db)
     reading_init(&a->now, o, db);
     reading_init(&a->again, o, db);
     a->now.pos = from;
+    a->txn_from = UINT64_MAX;
     for (int i = 1; i < STEERS; i++) {
         a->steer[i] = cmd_by_name(names[i]);
         must(a->steer[i]);
@@ -107,6 +111,7 @@ static void scatter_free(struct apply *base)
     journal_reader_close(a->reader);
     reading_free(&a->now);
     reading_free(&a->again);
+    resp_cmd_free(&a->scan);
     buf_free(&a->text);
     free(a);
 }
@@ -455,29 +460,26 @@ static enum verdict single(struct scatter *a, const struct cmd_info *info, const
     return TAKEN;
 }
 
-// From MULTI at p on: the length of the transaction, 0 when its EXEC has not come.
+// From MULTI at p on: the length of the transaction, 0 when its EXEC has not come. Goes on where it
+// was: a transaction may come in many pieces.
 static int transaction_length(struct scatter *a, const char *p, size_t n, size_t *len)
 {
-    struct resp_cmd *c = &a->again.cmd;
-    size_t at = 0;
     *len = 0;
-    // It was looked through before, and nothing came since.
-    if (a->txn_scanned == a->now.pos + n)
-        return 0;
+    if (a->txn_from != a->now.pos) {
+        a->txn_from = a->now.pos;
+        a->txn_scanned = 0;
+    }
     for (;;) {
-        int rc = resp_cmd_parse(c, p + at, n - at);
-        if (rc < 0)
+        struct resp_cmd *c = &a->scan;
+        int rc = resp_cmd_parse(c, p + a->txn_scanned, n - a->txn_scanned);
+        if (rc <= 0)
             return rc;
-        if (rc == 0) {
-            a->txn_scanned = a->now.pos + n;
-            return 0;
-        }
-        at += c->len;
         enum steer steer = c->argc ? steer_of(a, cmd_lookup(c->argc, c->argv)) : STEER_NONE;
         if (steer == STEER_EXEC) {
-            *len = at;
+            *len = a->txn_scanned + c->len;
             return 0;
         }
+        a->txn_scanned += c->len;
     }
 }
 
