@@ -10,8 +10,6 @@
 #define MAX_PAYLOAD ((size_t)512 << 20)
 #define CLOCK_TRIES 20
 
-enum phase { READ, WRITE, COMPUTE, READ_BACK, WRITE_BACK, CLEAN, END };
-
 struct stage_key {
     int at; // in argv
     int slot;
@@ -33,7 +31,7 @@ void stage_free(struct stage *s)
 // Copying back is not given up by halves: what it needs stays, for when it is begun again.
 static bool is_back(const struct stage *s)
 {
-    return s->phase == READ_BACK || s->phase == WRITE_BACK;
+    return s->phase == STAGE_READ_BACK || s->phase == STAGE_WRITE_BACK;
 }
 
 // ---- the beginning ----
@@ -77,10 +75,15 @@ static void copy_command(struct stage *s, int argc, const struct slice *argv)
     free(ends);
 }
 
-static void fail(struct stage *s, struct slice reason, enum phase next)
+static void note(struct stage *s, struct slice reason)
 {
     if (s->reason.n == 0)
         buf_append_slice(&s->reason, reason);
+}
+
+static void fail(struct stage *s, struct slice reason, enum stage_phase next)
+{
+    note(s, reason);
     if (is_back(s))
         s->applied = false;
     s->phase = next;
@@ -98,14 +101,14 @@ static bool was_lost(const struct stage *s, uint64_t offset)
     return false;
 }
 
-static enum phase first_phase(struct stage *s, uint64_t offset)
+static enum stage_phase first_phase(struct stage *s, uint64_t offset)
 {
     if (s->o.mark(s->o.ctx, s->slot) < offset)
-        return READ;
+        return STAGE_READ;
     s->applied = true;
     if (s->drained >= 0 && s->o.mark(s->o.ctx, s->keys[s->drained].slot) < offset)
-        return READ_BACK;
-    return CLEAN;
+        return STAGE_READ_BACK;
+    return STAGE_CLEAN;
 }
 
 void stage_begin(struct stage *s, const struct stage_options *o, const struct route *r, int argc,
@@ -120,11 +123,11 @@ void stage_begin(struct stage *s, const struct stage_options *o, const struct ro
     find_keys(s, r, argv);
     copy_command(s, argc, argv);
     s->phase = first_phase(s, offset);
-    if (s->phase == READ && was_lost(s, offset))
+    if (s->phase == STAGE_READ && was_lost(s, offset))
         fail(s,
              SLICE("a failover lost what the cluster had confirmed, and the keys that the command "
                    "reads have changed since: a full sync is needed"),
-             CLEAN);
+             STAGE_CLEAN);
 }
 
 // ---- steps ----
@@ -193,28 +196,28 @@ static void make_step(struct stage *s, struct stage_step *out)
     *out = (struct stage_step){.kind = STAGE_SEND, .cmds = s->cmds};
     const struct stage_key *key = &s->keys[s->at],
                            *back = &s->keys[s->drained < 0 ? 0 : s->drained];
-    switch ((enum phase)s->phase) {
-    case READ:
+    switch (s->phase) {
+    case STAGE_READ:
         ask_value(s, out, key->slot, s->argv[key->at]);
         break;
-    case WRITE:
+    case STAGE_WRITE:
         put_value(s, out, s->slot, key->temp);
         break;
-    case COMPUTE:
+    case STAGE_COMPUTE:
         put_one(s, out, s->argc, s->changed);
         out->record = out->is_command = true;
         break;
-    case READ_BACK:
+    case STAGE_READ_BACK:
         ask_value(s, out, s->slot, back->temp);
         break;
-    case WRITE_BACK:
+    case STAGE_WRITE_BACK:
         put_value(s, out, back->slot, s->argv[back->at]);
         out->record = true;
         break;
-    case CLEAN:
+    case STAGE_CLEAN:
         put_one(s, out, s->keys_n + 1, s->del);
         break;
-    case END:
+    case STAGE_END:
         out->kind = s->reason.n ? STAGE_FAILED : STAGE_DONE;
         out->reason = buf_slice(&s->reason);
         out->applied = s->applied;
@@ -298,7 +301,8 @@ static enum value read_value(struct stage *s, struct slice replies)
     return VALUE_READ;
 }
 
-static void take_value(struct stage *s, struct slice replies, enum phase next, enum phase otherwise)
+static void take_value(struct stage *s, struct slice replies, enum stage_phase next,
+                       enum stage_phase otherwise)
 {
     switch (read_value(s, replies)) {
     case VALUE_READ:
@@ -324,27 +328,27 @@ static void take_value(struct stage *s, struct slice replies, enum phase next, e
 // The phase after a step that was carried out without an error.
 static void go_on(struct stage *s, struct slice replies)
 {
-    switch ((enum phase)s->phase) {
-    case READ:
-        take_value(s, replies, WRITE, CLEAN);
+    switch (s->phase) {
+    case STAGE_READ:
+        take_value(s, replies, STAGE_WRITE, STAGE_CLEAN);
         break;
-    case WRITE:
-        s->phase = ++s->at < s->keys_n ? READ : COMPUTE;
+    case STAGE_WRITE:
+        s->phase = ++s->at < s->keys_n ? STAGE_READ : STAGE_COMPUTE;
         s->at %= s->keys_n;
         break;
-    case COMPUTE:
+    case STAGE_COMPUTE:
         s->applied = true;
-        s->phase = s->drained >= 0 ? READ_BACK : CLEAN;
+        s->phase = s->drained >= 0 ? STAGE_READ_BACK : STAGE_CLEAN;
         break;
-    case READ_BACK:
-        take_value(s, replies, WRITE_BACK, END);
+    case STAGE_READ_BACK:
+        take_value(s, replies, STAGE_WRITE_BACK, STAGE_END);
         break;
-    case WRITE_BACK:
-        s->phase = CLEAN;
+    case STAGE_WRITE_BACK:
+        s->phase = STAGE_CLEAN;
         break;
-    case CLEAN:
-    case END:
-        s->phase = END;
+    case STAGE_CLEAN:
+    case STAGE_END:
+        s->phase = STAGE_END;
         break;
     }
 }
@@ -352,16 +356,14 @@ static void go_on(struct stage *s, struct slice replies)
 static void take_answer(struct stage *s, const struct stage_answer *a)
 {
     struct slice error = a->refused.n ? a->refused : error_in(a->replies);
-    bool last = s->phase == CLEAN || is_back(s);
-    if (error.n == 0) {
-        go_on(s, a->replies);
-    } else if (s->phase == COMPUTE && a->refused.n == 0) {
-        // The record says that it is dealt with, so what is left is done as if it had succeeded.
-        fail(s, error, COMPUTE);
-        go_on(s, a->replies);
-    } else {
-        fail(s, error, last ? END : CLEAN);
+    bool recorded = s->phase == STAGE_COMPUTE || s->phase == STAGE_WRITE_BACK;
+    if (error.n && (a->refused.n || !recorded)) {
+        fail(s, error, s->phase == STAGE_CLEAN || is_back(s) ? STAGE_END : STAGE_CLEAN);
+        return;
     }
+    // The record says that it is dealt with, so what is left is done as if it had succeeded.
+    note(s, error);
+    go_on(s, a->replies);
 }
 
 void stage_next(struct stage *s, const struct stage_answer *answer, struct stage_step *out)

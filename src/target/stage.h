@@ -48,7 +48,8 @@ struct stage_step {
     bool is_command; // the one of the source, with other keys: to be said in the target's words
     // FAILED
     struct slice reason; // the target's words, or ours; until stage_free
-    bool applied;        // the command itself failed, and its record is written: not to be repeated
+    bool
+        applied; // failed within a transaction that was recorded: a dead letter, not to be repeated
 };
 
 struct stage_answer {
@@ -57,6 +58,17 @@ struct stage_answer {
 };
 
 enum { STAGE_CMDS = 4 };
+
+// private; what the last step was
+enum stage_phase {
+    STAGE_READ,
+    STAGE_WRITE,
+    STAGE_COMPUTE,
+    STAGE_READ_BACK,
+    STAGE_WRITE_BACK,
+    STAGE_CLEAN,
+    STAGE_END
+};
 
 // Zeroed is ready for stage_begin; stage_free afterwards.
 struct stage {
@@ -68,7 +80,8 @@ struct stage {
     struct slice *changed;  // owns; with temporary ones
     struct stage_key *keys; // owns; those in other slots than the one written
     struct slice *del;      // owns; DEL and the temporary keys
-    int keys_n, at, phase, slot, drained, tries;
+    enum stage_phase phase;
+    int keys_n, at, slot, drained, tries;
     bool gone, applied; // the value that was read last does not exist
     int64_t expiry;     // its, in unix ms; -1 none
     struct buf payload, reason;

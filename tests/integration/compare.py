@@ -60,12 +60,15 @@ class Side:
             raw.close()
 
     def keys(self, db):
-        cursor, found = b"0", set()
-        while True:
-            cursor, part = self.raw(db).call("SCAN", cursor, "COUNT", 5000)
-            found.update(k for k in part if not k.startswith(OWN))
-            if cursor == b"0":
-                return found
+        found = set()
+        for raw in self.raw(db).each():
+            cursor = b"0"
+            while True:
+                cursor, part = raw.call("SCAN", cursor, "COUNT", 5000)
+                found.update(k for k in part if not k.startswith(OWN))
+                if cursor == b"0":
+                    break
+        return found
 
     def values(self, db, keys):
         """{key: (type, value, expiry)}; expiry is absolute ms, and where only PTTL exists nearly so."""
@@ -117,8 +120,10 @@ class Side:
         return dict(zip(elements, pairs(replies)))
 
     def functions(self):
-        reply = self.raw(0).call("FUNCTION", "LIST", "WITHCODE")
-        return sorted((dict(pairs(lib))[b"library_name"], dict(pairs(lib))[b"library_code"]) for lib in reply)
+        """What every node has; of nodes that differ, all of it."""
+        lists = [raw.call("FUNCTION", "LIST", "WITHCODE") for raw in self.raw(0).each()]
+        found = [sorted((dict(pairs(lib))[b"library_name"], dict(pairs(lib))[b"library_code"]) for lib in reply) for reply in lists]
+        return found[0] if all(f == found[0] for f in found) else found
 
 
 def brief(value, limit=160):

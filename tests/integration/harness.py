@@ -338,12 +338,20 @@ class Cluster:
     def password(self):
         return self.nodes[0].password
 
-    def client(self):
+    def client(self, db=0):
         """Goes to the right node by itself."""
+        assert db == 0
         return RedisCluster(host="127.0.0.1", port=self.up()[0].port, password=self.password, socket_timeout=30)
 
-    def raw(self, node, db=0):
-        return node.raw(db)
+    def raw(self, db=0):
+        """To all of it, as it is now."""
+        return ClusterRaw(self, db)
+
+    def has(self, command):
+        return self.up()[0].has(command)
+
+    def databases(self):
+        return 1 if self.up()[0].raw().call("SELECT", 1) != b"OK" else self.up()[0].databases()
 
     # ---- changes ----
 
@@ -522,8 +530,49 @@ class Raw:
     def call(self, *command):
         return self.many([command])[0]
 
+    def each(self):
+        """Itself; of a cluster, those to its masters."""
+        return [self]
+
     def close(self):
         self.connection.disconnect()
+
+
+class ClusterRaw:
+    """As Raw, each command to the owner of its (first) key."""
+
+    def __init__(self, cluster, db):
+        self.cluster = cluster
+        self.masters = cluster.masters()
+        self.raws = {node.port: node.raw(db) for node in self.masters}
+        view = cluster.view(self.masters[0])
+        self.port_of = {}
+        for port, _, _, slots in view.values():
+            for first, last in slots:
+                self.port_of.update(dict.fromkeys(range(first, last + 1), port))
+
+    def each(self):
+        return list(self.raws.values())
+
+    def many(self, commands, window=500):
+        by_port = {}
+        for at, command in enumerate(commands):
+            name = command[0]
+            key = command[2 if name in ("XINFO", "OBJECT") else 1] if name != "TIME" else b""
+            port = self.port_of[self.cluster.slot_of(key)]
+            by_port.setdefault(port, []).append((at, command))
+        found = {}
+        for port, some in by_port.items():
+            replies = self.raws[port].many([c for _, c in some], window)
+            found.update(zip([at for at, _ in some], replies))
+        return [found[at] for at in sorted(found)]
+
+    def call(self, *command):
+        return self.many([command])[0]
+
+    def close(self):
+        for raw in self.raws.values():
+            raw.close()
 
 
 class Proxy:
@@ -665,6 +714,8 @@ class Gunyu(Process):
             "log": {"level": "debug", "handler": {"stdout": True}},
         }, config)
         for side, peer in (("input", source), ("output", target)):
+            if isinstance(peer, Cluster):
+                self.config[side]["redis"] |= {"type": "cluster", "addresses": peer.addresses}
             if getattr(peer, "password", None):
                 self.config[side]["redis"].setdefault("password", peer.password)
         self.file = self.dir / "gunyu.yaml"

@@ -26,7 +26,7 @@ static struct redis_reply ask(struct peer *p, const char *line)
 {
     struct words w;
     struct buf text = {0};
-    struct redis_reply reply;
+    struct redis_reply reply = {0};
     struct err e;
     split(&w, line, "''");
     resp_put_argv(&text, w.argc, w.argv);
@@ -579,6 +579,24 @@ static void what_copying_back_needs_stays_when_it_fails(void **state)
     }
 }
 
+// Its record was written all the same, so nobody would ever begin it again.
+static void an_error_of_copying_back_that_was_recorded_is_the_commands(void **state)
+{
+    (void)state;
+    struct stage s = {0};
+    struct stage_step step;
+    begin(&s, "LMOVE a d LEFT LEFT", NULL, &step);
+    answer(&s, dump_v, &step);
+    answer(&s, "+OK\r\n:1\r\n", &step);
+    answer(&s, "$1\r\nx\r\n", &step);
+    answer(&s, dump_v, &step);
+    answer(&s, "-ERR Bad data format\r\n:0\r\n+OK\r\n", &step);
+    assert_true(slice_eq(step.cmds[0].argv[0], SLICE("DEL")));
+    answer(&s, ":1\r\n", &step);
+    fails(&step, true, "Bad data format");
+    stage_free(&s);
+}
+
 static void replies_that_were_not_asked_for_fail(void **state)
 {
     (void)state;
@@ -616,6 +634,8 @@ int main(void)
         cmocka_unit_test_setup(too_big_a_value_is_refused_and_leaves_nothing_behind, no_marks),
         cmocka_unit_test_setup(a_refused_transaction_changes_nothing_but_temporary_keys, no_marks),
         cmocka_unit_test_setup(what_copying_back_needs_stays_when_it_fails, no_marks),
+        cmocka_unit_test_setup(an_error_of_copying_back_that_was_recorded_is_the_commands,
+                               no_marks),
         cmocka_unit_test_setup(replies_that_were_not_asked_for_fail, no_marks),
     };
     return cmocka_run_group_tests(tests, start, stop);
