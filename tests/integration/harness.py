@@ -478,7 +478,8 @@ class Sentinels:
 
     def _ready(self, node, count, replicas):
         row = self.about(node)
-        return (int(row["num-other-sentinels"]), int(row["num-slaves"]), row["flags"]) == (count - 1, replicas, "master")
+        seen = int(row["num-other-sentinels"]), int(row["num-slaves"]), row["flags"]
+        return seen == (count - 1, replicas, "master")
 
     def about(self, node):
         row = [word.decode() for word in node.raw().call("SENTINEL", "MASTER", self.name)]
@@ -496,7 +497,7 @@ class Sentinels:
         """Has a replica take over although the master lives. Returns the new master's port once all sentinels know."""
         old = self.master_port()
         up = [node for node in self.nodes if node.alive()]
-        wait_until(lambda: up[0].raw().call("SENTINEL", "FAILOVER", self.name) == b"OK", "the sentinel begins a failover")
+        wait_until(lambda: up[0].raw().call("SENTINEL", "FAILOVER", self.name) == b"OK", "a failover begins")
         return self.wait_other(old)
 
     def wait_other(self, old):

@@ -73,6 +73,22 @@ static void errors_wrap_from_the_inside_out_and_never_overflow(void **state)
     assert_true(strlen(e.msg) == sizeof(e.msg) - 1);
 }
 
+static void joined_errors_keep_the_first_code_and_never_overflow(void **state)
+{
+    (void)state;
+    struct err e = {0}, one = {0};
+    err_set(&one, ERR_AUTH, "a refused");
+    err_join(&e, &one);
+    err_set(&one, ERR_CLOSED, "b is gone");
+    err_join(&e, &one);
+    err_join(NULL, &one);
+    assert_int_equal(e.code, ERR_AUTH);
+    assert_string_equal(e.msg, "a refused; b is gone");
+    for (int i = 0; i < 100; i++)
+        err_join(&e, &one);
+    assert_true(strlen(e.msg) == sizeof(e.msg) - 1);
+}
+
 static void comparison_ignores_case_only_where_asked(void **state)
 {
     (void)state;
@@ -89,6 +105,7 @@ int main(void)
         cmocka_unit_test(integers_of_any_length_print),
         cmocka_unit_test(integers_print_at_their_limits),
         cmocka_unit_test(errors_wrap_from_the_inside_out_and_never_overflow),
+        cmocka_unit_test(joined_errors_keep_the_first_code_and_never_overflow),
         cmocka_unit_test(comparison_ignores_case_only_where_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

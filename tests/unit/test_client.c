@@ -119,6 +119,27 @@ static void a_pipeline_tells_its_first_error_and_stays_in_step(void **state)
     redis_close(r);
 }
 
+static void a_wait_tells_whether_something_has_come_and_breaks_nothing(void **state)
+{
+    (void)state;
+    struct redis_client *r = NULL;
+    struct redis_reply reply;
+    assert_int_equal(redis_connect(&r, &plain.endpoint, 20000, NULL), 0);
+    assert_int_equal(redis_wait(r, 10, NULL), 0);
+    assert_int_equal(redis_send(r, SLICE("PING\r\nECHO two\r\n"), NULL), 0);
+    assert_int_equal(redis_wait(r, 20000, NULL), 1);
+    assert_int_equal(redis_receive(r, &reply, NULL), 0);
+    assert_int_equal(redis_wait(r, 20000, NULL), 1); // be it on the socket or read already
+    assert_int_equal(redis_receive(r, &reply, NULL), 0);
+    assert_true(slice_eq(reply.root.text, SLICE("two")));
+    assert_int_equal(redis_wait(r, 0, NULL), 0);
+    assert_int_equal(redis_call(r, &reply, NULL, "QUIT"), 0);
+    assert_int_equal(redis_wait(r, 20000, NULL), 1);
+    assert_int_equal(redis_receive(r, &reply, NULL), ERR_CLOSED);
+    assert_int_equal(redis_wait(r, 20000, NULL), ERR_CLOSED);
+    redis_close(r);
+}
+
 static void large_values_pass_in_both_directions(void **state)
 {
     (void)state;
@@ -423,6 +444,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_bring_whole_replies),
         cmocka_unit_test(a_pipeline_tells_its_first_error_and_stays_in_step),
+        cmocka_unit_test(a_wait_tells_whether_something_has_come_and_breaks_nothing),
         cmocka_unit_test(large_values_pass_in_both_directions),
         cmocka_unit_test(the_login_is_used_and_its_refusal_named),
         cmocka_unit_test(a_database_is_selected),
