@@ -282,7 +282,7 @@ static int put_position(void *ctx, const struct batch_mark *mark, struct buf *ou
     }
     p->marks = l->router ? l->marks_id : 0;
     p->epoch = l->epoch;
-    p->far_expiries = l->far_flag || l->sweep || expiry_any(l->expiry);
+    p->far_expiries = l->far_flag || l->sweep || expiry_may_be_far(l->expiry);
     p->time_ms = clock_unix_ms();
     position_put(out, p, p->time_ms);
     if (!l->router && l->stale_replid[0] && strcmp(l->stale_replid, l->id1) != 0) {

@@ -41,7 +41,9 @@ struct lane_sweep {
     uv_work_t work;
     struct lane *lane;
     atomic_bool cancel;
-    struct endpoint endpoint;   // borrows from the lane's options
+    struct endpoint node;         // borrows from the lane's options
+    const struct endpoint *seeds; // of a cluster; else NULL
+    size_t seeds_n;
     char name[REPLID_LEN + 64]; // as the lane's other connections bear (lane_target.c)
     struct sweep_options o;
     struct sweep_result r;
@@ -142,7 +144,8 @@ void lane_expiry_moved(void *ctx, int db, int argc, const struct slice *argv)
 void lane_expiry_failed(struct lane *l, struct slice text)
 {
     expiry_want_sweep(l->expiry);
-    if (!slice_has_prefix(text, SLICE("LATE")))
+    // A key that has moved is found where it is now.
+    if (!slice_has_prefix(text, SLICE("LATE")) && !target_error_is_transient(text))
         log_warn(l->o.tag, "set true expiries: %.*s", (int)(text.n < 200 ? text.n : 200), text.p);
 }
 
@@ -154,7 +157,7 @@ void lane_expiry_forget(struct lane *l)
 
 void lane_expiry_target(struct lane *l)
 {
-    expiry_set_target(l->expiry, l->server.version, l->server.is_valkey);
+    expiry_set_target(l->expiry, l->server.version, l->server.is_valkey, l->router);
     if (!l->target_scripts && l->o.expiry_guard)
         log_warn(
             l->o.tag,
@@ -171,14 +174,10 @@ void lane_expiry_target(struct lane *l)
 static void sweep_job(uv_work_t *work)
 {
     struct lane_sweep *j = work->data;
-    struct redis_client *c = NULL;
-    j->rc = redis_connect(&c, &j->endpoint, SWEEP_TIMEOUT_MS, &j->err);
+    const struct sweep_dial how = {.name = j->name, .timeout_ms = SWEEP_TIMEOUT_MS};
     // Under this name a later process fences it off.
-    if (j->rc == 0)
-        j->rc = redis_call(c, NULL, &j->err, "CLIENT SETNAME %s", j->name);
-    if (j->rc == 0 || j->rc == ERR_REPLY)
-        j->rc = sweep_run(c, &j->o, &j->r, &j->err);
-    redis_close(c);
+    j->rc = j->seeds ? sweep_cluster(j->seeds, j->seeds_n, &how, &j->o, &j->r, &j->err)
+                     : sweep_nodes(&j->node, 1, &how, &j->o, &j->r, &j->err);
 }
 
 static void take_left(struct lane *l, struct lane_sweep *j)
@@ -238,8 +237,10 @@ static void sweep_start(struct lane *l, bool defuse)
     struct lane_sweep *j = xcalloc(1, sizeof(*j));
     j->work.data = j;
     j->lane = l;
-    j->endpoint = l->o.target;
-    j->endpoint.db = 0;
+    j->node = l->o.target;
+    j->node.db = 0;
+    j->seeds = l->router ? l->o.target_seeds : NULL;
+    j->seeds_n = l->o.target_seeds_n;
     j->began_ms = clock_unix_ms();
     snprintf(j->name, sizeof(j->name), "gunyu:%s:%016llx:%llu", l->id1,
              (unsigned long long)crc64_update(0, l->source_name, strlen(l->source_name)),

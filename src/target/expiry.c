@@ -7,12 +7,13 @@
 
 #include "base/mem.h"
 #include "codec/resp.h"
+#include "codec/slot.h"
 #include "flow/expiry.h"
 
 enum {
     KEYS_PER_SCRIPT = 64,
     KEYS_PER_UNIT = 4 * KEYS_PER_SCRIPT,
-    UNITS_PER_CALL = 8,
+    KEYS_PER_CALL = 8 * KEYS_PER_UNIT,
     LOOKS_PER_CALL = 16384,
     // A held key is left alone for a part of its life, so that one that is renewed again and again
     // never has a near expiry at the target: this is what survives a crash of ours.
@@ -27,6 +28,7 @@ struct entry {
     UT_hash_handle hh;
     uint32_t heap_at;
     uint32_t key_len, field_len;
+    int16_t slot; // SINK_ANY_NODE when the target is no cluster
     bool settled;
     struct {
         uint32_t db, key_len, is_field;
@@ -39,11 +41,12 @@ struct expiry {
     struct entry *entries;
     struct entry **heap; // earliest heap_ms first
     uint32_t heap_n, heap_cap;
-    uint32_t defused; // heap[0 .. defused) are not settled; not 0: the heap is out of order
+    uint32_t defused; // heap[0 .. defused) are not settled
+    bool unordered;   // the heap, since expiry_defuse_begin
     size_t bytes, max_bytes;
     size_t settled_bytes; // part of bytes; at most half of max_bytes
     size_t held;
-    bool sweep, any_fields;
+    bool sweep, any_fields, cluster;
     const char *script_head;
     struct buf name, text, script;
 };
@@ -56,8 +59,10 @@ struct expiry *expiry_new(size_t max_bytes)
     return x;
 }
 
-void expiry_set_target(struct expiry *x, int version, bool is_valkey)
+void expiry_set_target(struct expiry *x, int version, bool is_valkey, bool cluster)
 {
+    must(cluster == x->cluster || !x->entries);
+    x->cluster = cluster;
     x->script_head = expiry_script_head(version, is_valkey);
 }
 
@@ -150,6 +155,7 @@ void expiry_clear(struct expiry *x)
     HASH_ITER(hh, x->entries, n, next)
     entry_free(x, n);
     x->heap_n = x->defused = 0;
+    x->unordered = false;
     x->sweep = x->any_fields = false;
 }
 
@@ -192,6 +198,7 @@ static struct entry *add(struct expiry *x, struct slice key, struct slice field,
     n->due_ms = due_ms;
     n->key_len = (uint32_t)key.n;
     n->field_len = (uint32_t)field.n;
+    n->slot = (int16_t)(x->cluster ? slot_of(key) : SINK_ANY_NODE);
     n->settled = settled;
     memcpy(&n->head, x->name.p, x->name.n);
     HASH_ADD(hh, x->entries, head, x->name.n, n);
@@ -285,6 +292,11 @@ void expiry_sweep_begun(struct expiry *x)
 bool expiry_any(const struct expiry *x)
 {
     return x->held || x->sweep;
+}
+
+bool expiry_may_be_far(const struct expiry *x)
+{
+    return expiry_any(x) || (x->cluster && x->heap_n);
 }
 
 bool expiry_any_fields(const struct expiry *x)
@@ -445,11 +457,11 @@ static bool can_remember(const struct expiry *x, struct entry *const *list, int 
     return size <= x->max_bytes / 2;
 }
 
-static int collect(struct expiry *x, struct entry **list, int64_t now_ms, int *looks)
+static int collect(struct expiry *x, struct entry **list, int16_t slot, int64_t now_ms, int *looks)
 {
     int n = 0;
     struct entry *it;
-    while (n < KEYS_PER_UNIT && (it = first_due(x, now_ms, looks))) {
+    while (n < KEYS_PER_UNIT && (it = first_due(x, now_ms, looks)) && it->slot == slot) {
         heap_remove(x, it);
         list[n++] = it;
     }
@@ -460,17 +472,16 @@ bool expiry_settle(struct expiry *x, struct sink *s, const struct batch_mark *ma
                    uint64_t *settled)
 {
     int looks = LOOKS_PER_CALL;
-    if (x->defused) {
-        x->defused = 0;
+    if (x->unordered)
         heap_order(x);
-    }
-    for (int unit = 0; unit < UNITS_PER_CALL; unit++) {
-        if (!first_due(x, now_ms, &looks))
+    x->unordered = false;
+    for (int n, keys = 0; keys < KEYS_PER_CALL; keys += n) {
+        struct entry *list[KEYS_PER_UNIT], *first = first_due(x, now_ms, &looks);
+        if (!first)
             return looks == 0;
-        if (!sink_unit_begin(s, SINK_ANY_NODE, true))
+        if (!sink_unit_begin(s, first->slot, true))
             return true;
-        struct entry *list[KEYS_PER_UNIT];
-        int n = collect(x, list, now_ms, &looks);
+        n = collect(x, list, first->slot, now_ms, &looks);
         struct script_call c = {settle_keys, settle_field, now_ms, !can_remember(x, list, n)};
         send_all(x, s, &c, list, n);
         sink_unit_end(s, mark);
@@ -483,27 +494,58 @@ bool expiry_settle(struct expiry *x, struct sink *s, const struct batch_mark *ma
     return true;
 }
 
+static int by_slot(const void *a, const void *b)
+{
+    const struct entry *l = *(struct entry *const *)a, *r = *(struct entry *const *)b;
+    return l->slot - r->slot;
+}
+
+static void slot_order(struct expiry *x)
+{
+    if (x->heap_n)
+        qsort(x->heap, x->heap_n, sizeof(struct entry *), by_slot);
+    for (uint32_t i = 0; i < x->heap_n; i++)
+        x->heap[i]->heap_at = i;
+}
+
+// What expires first goes first. In a cluster it takes fewer units when those of a slot follow each
+// other.
 void expiry_defuse_begin(struct expiry *x)
 {
-    heap_order(x);
+    if (x->cluster)
+        slot_order(x);
+    else
+        heap_order(x);
+    x->unordered = true;
     x->defused = 0;
+}
+
+// Those at *at and behind that are settled, as many as go into one unit. Moves *at behind them.
+static int collect_settled(const struct expiry *x, struct entry **list, uint32_t *at)
+{
+    int n = 0;
+    for (; *at < x->heap_n && n < KEYS_PER_UNIT; ++*at) {
+        struct entry *it = x->heap[*at];
+        if (it->settled && n && it->slot != list[0]->slot)
+            break;
+        if (it->settled)
+            list[n++] = it;
+    }
+    return n;
 }
 
 bool expiry_defuse(struct expiry *x, struct sink *s, const struct batch_mark *mark, int64_t now_ms)
 {
     const struct script_call c = {defuse_keys, defuse_field, now_ms, false};
-    for (int unit = 0; unit < UNITS_PER_CALL; unit++) {
+    for (int n, keys = 0; keys < KEYS_PER_CALL; keys += n) {
         struct entry *list[KEYS_PER_UNIT];
         uint32_t at = x->defused;
-        int n = 0;
-        for (; at < x->heap_n && n < KEYS_PER_UNIT; at++)
-            if (x->heap[at]->settled)
-                list[n++] = x->heap[at];
+        n = collect_settled(x, list, &at);
         if (n == 0) {
             x->defused = at;
             return false;
         }
-        if (!sink_unit_begin(s, SINK_ANY_NODE, true))
+        if (!sink_unit_begin(s, list[0]->slot, true))
             return true;
         x->defused = at;
         send_all(x, s, &c, list, n);

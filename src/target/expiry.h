@@ -20,8 +20,9 @@
 struct expiry;
 struct expiry *expiry_new(size_t max_bytes);
 void expiry_free(struct expiry *x);
-// What the scripts may use.
-void expiry_set_target(struct expiry *x, int version, bool is_valkey);
+// What the scripts may use, and whether the target is a cluster: then the keys of a unit lie in one
+// slot. That must be said before anything is held.
+void expiry_set_target(struct expiry *x, int version, bool is_valkey, bool cluster);
 
 // Held now; field.p NULL for the key itself. A full table drops it and asks for a sweep.
 void expiry_held(struct expiry *x, int db, struct slice key, struct slice field, int64_t true_ms,
@@ -37,7 +38,10 @@ void expiry_want_sweep(struct expiry *x);
 bool expiry_wants_sweep(const struct expiry *x);
 // A sweep that will see all that is far now has begun.
 void expiry_sweep_begun(struct expiry *x);
-bool expiry_any(const struct expiry *x);        // something is held or a sweep is wanted
+bool expiry_any(const struct expiry *x); // something is held or a sweep is wanted
+// What the position has to say. In a cluster it is not written in one transaction with what makes
+// settled keys far again, so it must say so before.
+bool expiry_may_be_far(const struct expiry *x);
 bool expiry_any_fields(const struct expiry *x); // fields were ever held
 size_t expiry_count(const struct expiry *x);    // held
 

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/sweep.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
+#include "codec/slot.h"
 #include "flow/expiry.h"
+#include "redis/cluster.h"
 #include "target/expiry.h"
 
 enum {
@@ -18,11 +22,12 @@ enum {
 
 // ARGV: time, what is dead, what is near, 1 to defuse, 1 for fields, cursor. KEYS: a hash whose
 // fields the cursor is of; none: the cursor is of the keys.
-// Reply: the next cursor, how many were changed, hashes that are too big for one page, and of those
-// that must wait: key, field or false, true expiry.
+// Reply: the next cursor, how many were changed, hashes that are too big for one page, of those
+// that must wait: key, field or false, true expiry; and how many keys are there but belong to
+// another node of the cluster, while a slot moves.
 static const char script[] =
     "local dead,near,now=tonumber(ARGV[2]),tonumber(ARGV[3]),ms() "
-    "local defuse,changed,big,left=ARGV[4]=='1',0,{},{} "
+    "local defuse,changed,big,left,others=ARGV[4]=='1',0,{},{},0 "
     "local function text(n) return string.format('%.0f',n) end "
     "local function judge(at,set,k,f) "
     "if defuse then if at>now and at<=now+near then set(text(at+2^45)) changed=changed+1 end "
@@ -36,12 +41,16 @@ static const char script[] =
     "redis.call('HPEXPIREAT',k,v,'FIELDS',1,f) end,k,f) end end return r[1] end "
     "if KEYS[1] then "
     "if redis.call('TYPE',KEYS[1]).ok~='hash' then return {'0',0,{},{}} end "
-    "return {fields(KEYS[1],ARGV[6]),changed,{},left} end "
-    "local r=redis.call('SCAN',ARGV[6],'COUNT',500) "
-    "for _,k in ipairs(r[2]) do local t=at(k) "
+    "return {fields(KEYS[1],ARGV[6]),changed,{},left,0} end "
+    "local function look(k) local t=at(k) "
     "if t>0 then judge(t,function(v) redis.call('PEXPIREAT',k,v) end,k,false) end "
     "if ARGV[5]=='1' and redis.call('TYPE',k).ok=='hash' and fields(k,'0')~='0' "
-    "then big[#big+1]=k end end return {r[1],changed,big,left}";
+    "then big[#big+1]=k end end "
+    "local r=redis.call('SCAN',ARGV[6],'COUNT',500) "
+    "for _,k in ipairs(r[2]) do local ok,e=pcall(look,k) if not ok then "
+    "local text=tostring(type(e)=='table' and e.err or e) "
+    "if not text:find('non local key',1,true) and not text:find('slot not served',1,true) "
+    "then error(e,0) end others=others+1 end end return {r[1],changed,big,left,others}";
 
 struct sweep {
     struct redis_client *c;
@@ -128,16 +137,17 @@ static bool take_big(struct sweep *s, const struct redis_reply *p, size_t *pos)
 
 static int take_page(struct sweep *s, const struct redis_reply *p, bool of_keys, struct err *e)
 {
-    struct resp_node cursor, changed, skipped;
+    struct resp_node cursor, changed, skipped, others;
     size_t pos = p->first_child;
     if (p->root.type != RESP_ARRAY || !next_of(p, &pos, RESP_BULK, &cursor) ||
         !next_of(p, &pos, RESP_INTEGER, &changed) ||
         !(of_keys ? take_big(s, p, &pos) : next_of(p, &pos, RESP_ARRAY, &skipped)) ||
-        !take_left(s, p, &pos))
+        !take_left(s, p, &pos) || !next_of(p, &pos, RESP_INTEGER, &others))
         return err_set(e, ERR_PROTOCOL, "the target's answer to a sweep makes no sense");
     buf_clear(&s->cursor);
     buf_append_slice(&s->cursor, cursor.text);
     s->r->changed += (uint64_t)changed.num;
+    s->r->left_out |= others.num > 0;
     return 0;
 }
 
@@ -176,6 +186,16 @@ static bool at_end(const struct sweep *s)
     return slice_eq(buf_slice(&s->cursor), SLICE("0"));
 }
 
+// The hash is another node's by now, or on its way there.
+static bool is_redirection(const struct err *e)
+{
+    static const char *const words[] = {"MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN"};
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (strstr(e->msg, words[i]))
+            return true;
+    return false;
+}
+
 static int big_hashes(struct sweep *s, struct err *e)
 {
     int rc = 0;
@@ -187,6 +207,10 @@ static int big_hashes(struct sweep *s, struct err *e)
         do
             rc = page(s, &key, e);
         while (rc == 0 && !at_end(s));
+        if (rc == ERR_REPLY && is_redirection(e)) {
+            s->r->left_out = true;
+            rc = 0;
+        }
     }
     return rc;
 }
@@ -258,5 +282,125 @@ int sweep_run(struct redis_client *c, const struct sweep_options *o, struct swee
     buf_free(&s.text);
     buf_free(&s.cursor);
     buf_free(&s.big);
+    return rc;
+}
+
+// ---- nodes ----
+
+static int connect_node(const struct endpoint *node, const struct sweep_dial *d,
+                        struct redis_client **c, struct err *e)
+{
+    int rc = redis_connect(c, node, d->timeout_ms, e);
+    if (rc || !d->name)
+        return rc;
+    rc = redis_call(*c, NULL, e, "CLIENT SETNAME %s", d->name);
+    return rc == ERR_REPLY ? 0 : rc;
+}
+
+static struct slice cut_at(struct slice *text, char sep)
+{
+    const char *at = text->n ? memchr(text->p, sep, text->n) : NULL;
+    size_t n = at ? (size_t)(at - text->p) : text->n;
+    struct slice head = slice_make(text->p, n);
+    *text = slice_make(text->p + n + (at != NULL), text->n - n - (at != NULL));
+    return head;
+}
+
+// Appends what the node says of itself: the slots that it serves and those that it moves.
+static int own_slots(struct redis_client *c, struct buf *out, struct err *e)
+{
+    enum { FLAGS_AT = 2, SLOTS_AT = 8 };
+    struct redis_reply reply;
+    int rc = redis_call(c, &reply, e, "CLUSTER NODES");
+    struct slice text = reply.root.text;
+    while (rc == 0 && text.n) {
+        struct slice line = cut_at(&text, '\n');
+        bool own = false;
+        for (int i = 0; i < SLOTS_AT; i++) {
+            struct slice word = cut_at(&line, ' ');
+            own = own || (i == FLAGS_AT && slice_has_prefix(word, SLICE("myself")));
+        }
+        if (own)
+            buf_append_slice(out, line);
+    }
+    buf_append_char(out, ' ');
+    return rc;
+}
+
+static int slots_of_all(const struct endpoint *nodes, size_t n, const struct sweep_dial *d,
+                        struct buf *out, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        struct redis_client *c = NULL;
+        rc = connect_node(&nodes[i], d, &c, e);
+        if (rc == 0)
+            rc = own_slots(c, out, e);
+        redis_close(c);
+    }
+    return rc;
+}
+
+// Ranges and single slots: "0-100 200". "[...]" is on the move.
+static bool all_slots_rest(struct slice text)
+{
+    int64_t slots = 0;
+    while (text.n) {
+        struct slice last = cut_at(&text, ' '), first = cut_at(&last, '-');
+        int64_t from, to;
+        if (first.n == 0)
+            continue;
+        if (!slice_i64(first, &from) || !slice_i64(last.n ? last : first, &to))
+            return false;
+        slots += to - from + 1;
+    }
+    return slots == SLOT_COUNT;
+}
+
+int sweep_nodes(const struct endpoint *nodes, size_t n, const struct sweep_dial *d,
+                const struct sweep_options *o, struct sweep_result *r, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        struct redis_client *c = NULL;
+        rc = connect_node(&nodes[i], d, &c, e);
+        if (rc == 0)
+            rc = sweep_run(c, o, r, e);
+        redis_close(c);
+    }
+    return rc;
+}
+
+static int sweep_masters(const struct endpoint *masters, size_t n, const struct sweep_dial *d,
+                         const struct sweep_options *o, struct sweep_result *r, struct err *e)
+{
+    struct buf before = {0}, after = {0};
+    int rc = slots_of_all(masters, n, d, &before, e);
+    if (rc == 0)
+        rc = sweep_nodes(masters, n, d, o, r, e);
+    if (rc == 0)
+        rc = slots_of_all(masters, n, d, &after, e);
+    if (!all_slots_rest(buf_slice(&before)) || !slice_eq(buf_slice(&before), buf_slice(&after)))
+        r->left_out = true;
+    buf_free(&before);
+    buf_free(&after);
+    return rc;
+}
+
+int sweep_cluster(const struct endpoint *seeds, size_t n, const struct sweep_dial *d,
+                  const struct sweep_options *o, struct sweep_result *r, struct err *e)
+{
+    struct cluster_map map;
+    int rc = cluster_find(&map, seeds, n, d->timeout_ms, e);
+    if (rc)
+        return rc;
+    struct endpoint *masters = xcalloc(map.shards_n + 1, sizeof(*masters));
+    for (size_t i = 0; i < map.shards_n; i++)
+        cluster_endpoint(&masters[i], &map.shards[i].master, &seeds[0]);
+    rc = sweep_masters(masters, map.shards_n, d, o, r, e);
+    for (size_t i = 0; i < map.shards_n; i++)
+        endpoint_free(&masters[i]);
+    free(masters);
+    cluster_free(&map);
     return rc;
 }

@@ -24,14 +24,26 @@ struct sweep_options {
 struct sweep_result {
     uint64_t changed;
     struct buf left; // far still, for sweep_next
-    bool left_out;   // `left` was too small for all
+    bool left_out;   // of some nobody knows: `left` was too small, or they were being moved
 };
 
 // Servers that have what a sweep needs.
 bool sweep_is_possible(int version, bool is_valkey);
-// ERR_CLOSED when it was cancelled. r->left is the caller's to free in any case.
+// Walks one server. ERR_CLOSED when it was cancelled. r->left is the caller's to free in any case.
 int sweep_run(struct redis_client *c, const struct sweep_options *o, struct sweep_result *r,
               struct err *e) must_check;
+
+struct sweep_dial {
+    const char *name; // of the connections; NULL: none
+    int timeout_ms;   // of connecting
+};
+// Connects to each and walks it, one after the other.
+int sweep_nodes(const struct endpoint *nodes, size_t n, const struct sweep_dial *d,
+                const struct sweep_options *o, struct sweep_result *r, struct err *e) must_check;
+// The same with all masters of the cluster that the seeds are nodes of. r->left_out also when it
+// has no master for some slot or a slot was moved meanwhile: its keys may have been passed by.
+int sweep_cluster(const struct endpoint *seeds, size_t n, const struct sweep_dial *d,
+                  const struct sweep_options *o, struct sweep_result *r, struct err *e) must_check;
 
 struct sweep_item {
     int db;

@@ -139,7 +139,8 @@ static inline bool slot_unit_begin(struct sink *sink, int slot, bool wrapped)
         return false;
     s->slot = slot;
     s->node = slot >= 0 ? slot_node_of(slot) : slot == SINK_ANY_NODE ? 0 : -2 - slot;
-    if (!batcher_unit_begin(s->nodes[s->node].b, wrapped, false))
+    // A transaction takes keys of one slot.
+    if (!batcher_unit_begin(s->nodes[s->node].b, wrapped, wrapped))
         return false;
     s->in_unit = true;
     return true;
@@ -325,14 +326,16 @@ static inline void slot_sink_init(struct slot_sink *s, struct batcher_options o)
 static struct server slot_servers[SLOT_NODES];
 static struct redis_client *slot_clients[SLOT_NODES];
 
+// It has heard of all slots.
 static inline bool slot_server_ready(struct redis_client *c)
 {
     struct redis_reply r;
     must(redis_call(c, &r, NULL, "CLUSTER INFO") == 0);
-    return memmem(r.root.text.p, r.root.text.n, "cluster_state:ok", 16) != NULL;
+    return memmem(r.root.text.p, r.root.text.n, "cluster_state:ok", 16) &&
+           memmem(r.root.text.p, r.root.text.n, "cluster_slots_assigned:16384", 28);
 }
 
-// They do not know each other: each serves its own slots and refuses all others.
+// Each serves its own slots and refuses all others.
 static inline void slot_servers_start(void)
 {
     char port[8];
@@ -353,6 +356,9 @@ static inline void slot_servers_start(void)
         must(redis_call(slot_clients[i], NULL, NULL, "CLUSTER ADDSLOTSRANGE %d %d",
                         i * SLOT_COUNT / SLOT_NODES, (i + 1) * SLOT_COUNT / SLOT_NODES - 1) == 0);
     }
+    for (int i = 1; i < SLOT_NODES; i++)
+        must(redis_call(slot_clients[0], NULL, NULL, "CLUSTER MEET 127.0.0.1 %d %d",
+                        (int)slot_servers[i].port, (int)slot_servers[i].tls_port) == 0);
     uint64_t deadline = clock_mono_us() + 20 * 1000 * 1000;
     for (int i = 0; i < SLOT_NODES; i++)
         while (!slot_server_ready(slot_clients[i])) {
