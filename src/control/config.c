@@ -138,6 +138,7 @@ static void free_endpoints(struct redis_config *r)
     for (size_t i = 0; i < r->endpoints_n; i++)
         endpoint_free(&r->endpoints[i]);
     free(r->endpoints);
+    endpoint_free(&r->data);
 }
 
 void config_free(struct config *c)

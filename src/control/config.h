@@ -48,10 +48,19 @@ struct db_map {
 
 enum redis_type { REDIS_STANDALONE, REDIS_CLUSTER, REDIS_SENTINEL };
 
+// Type sentinel.
+struct sentinel_config {
+    char *master_name;
+    char *user_name, *password, *password_file; // at the sentinels; NULL when absent
+    bool tls;
+};
+
 struct redis_config {
     // One for each address, in order, with user, password and TLS filled in: what to dial.
     struct endpoint *endpoints; // owns
     size_t endpoints_n;
+    struct endpoint data; // type sentinel: user, password and TLS of the servers; no address
+    struct sentinel_config sentinel;
     enum redis_type type;
     int64_t keep_alive;    // connections kept for each cluster node
     int64_t alive_time_ms; // an idle one is closed after this

@@ -167,6 +167,10 @@ static void check_input(struct config_builder *b)
     struct input_config *in = &b->c->input;
     if (in->redis.type == REDIS_CLUSTER && !config_given(b, "input.syncFrom"))
         in->sync_from = SYNC_PREFER_SLAVE;
+    if (in->redis.type == REDIS_CLUSTER && b->c->output.replay.full_sync_flush != FLUSH_NONE)
+        config_path_diag(b, "output.replay.fullSyncFlush", DIAG_ERROR,
+                         "output.replay.fullSyncFlush: the full sync of one shard would empty the "
+                         "target of what the other shards have written");
     if (!in->psync_command)
         in->psync_command = xstrdup("PSYNC");
     if (strpbrk(in->psync_command, " \t\r\n"))
@@ -265,6 +269,15 @@ static void check_filter(struct config_builder *b, const char *path, struct filt
     check_commands(b, CHILD(path, "commandWhitelist"), &f->command_whitelist);
 }
 
+// The same servers may be watched under several names.
+static bool share_servers(const struct redis_config *in, const struct redis_config *out)
+{
+    const char *a = in->sentinel.master_name, *b = out->sentinel.master_name;
+    if ((in->type == REDIS_SENTINEL) != (out->type == REDIS_SENTINEL))
+        return false;
+    return in->type != REDIS_SENTINEL || (a && b && strcmp(a, b) == 0);
+}
+
 static void check_pairing(struct config_builder *b)
 {
     const struct redis_config *in = &b->c->input.redis, *out = &b->c->output.redis;
@@ -275,14 +288,15 @@ static void check_pairing(struct config_builder *b)
                          "each standalone source goes to the target at its place in the list, or "
                          "all go to one, but there are %zu and %zu",
                          in->endpoints_n, out->endpoints_n);
-    if (in->type == REDIS_CLUSTER && out->type == REDIS_STANDALONE && out->endpoints_n > 1)
+    if (in->type != REDIS_STANDALONE && out->type == REDIS_STANDALONE && out->endpoints_n > 1)
         config_path_diag(b, "output.redis.addresses", DIAG_ERROR,
-                         "a cluster goes to one standalone target, but there are %zu",
-                         out->endpoints_n);
+                         "a %s source goes to one standalone target, but there are %zu",
+                         in->type == REDIS_CLUSTER ? "cluster" : "sentinel", out->endpoints_n);
     for (size_t i = 0; i < in->endpoints_n; i++) {
         endpoint_name(&in->endpoints[i], a, sizeof(a));
         for (size_t j = 0; j < out->endpoints_n; j++)
-            if (strcmp(a, endpoint_name(&out->endpoints[j], o, sizeof(o))) == 0)
+            if (share_servers(in, out) &&
+                strcmp(a, endpoint_name(&out->endpoints[j], o, sizeof(o))) == 0)
                 config_path_diag(b, "output.redis.addresses", DIAG_ERROR,
                                  "%s is both source and target; it would feed itself", a);
         for (size_t j = 0; j < i; j++)

@@ -99,17 +99,22 @@ static char *copy(const char *s)
     return s ? xstrdup(s) : NULL;
 }
 
-static void fill(struct endpoint *ep, const struct redis_config *r, const char *password)
+struct login {
+    const char *user, *password;
+    bool tls;
+};
+
+static void fill(struct endpoint *ep, const struct redis_config *r, const struct login *l)
 {
     // What a URI says of itself goes before the block.
     if (!ep->user && !ep->password) {
-        ep->user = copy(r->user_name);
-        ep->password = copy(password);
+        ep->user = copy(l->user);
+        ep->password = copy(l->password);
     } else if (!ep->password) {
-        ep->password = copy(password);
+        ep->password = copy(l->password);
     }
     struct tls_options *t = &ep->tls;
-    t->enabled = t->enabled || (r->tls.enabled && !ep->path);
+    t->enabled = t->enabled || (l->tls && !ep->path);
     if (!t->enabled)
         return;
     t->insecure = r->tls.insecure;
@@ -121,18 +126,58 @@ static void fill(struct endpoint *ep, const struct redis_config *r, const char *
     t->server_name = copy(r->tls.server_name);
 }
 
+// The password, or what its file holds; *owned is to be wiped and freed.
+static const char *password_of(struct config_builder *b, const char *path, const char *password,
+                               const char *file, char **owned)
+{
+    *owned = NULL;
+    if (file && password)
+        config_path_diag(b, CHILD(path, "passwordFile"), DIAG_ERROR,
+                         "%s: give password or passwordFile, not both", path);
+    else if (file)
+        *owned = read_secret(b, CHILD(path, "passwordFile"), file);
+    return password ? password : *owned;
+}
+
+static void wipe(char *secret)
+{
+    if (secret)
+        explicit_bzero(secret, strlen(secret));
+    free(secret);
+}
+
+static void check_sentinel(struct config_builder *b, const char *path, const struct redis_config *r)
+{
+    static const char *const keys[] = {"masterName", "userName", "password", "passwordFile",
+                                       "tlsEnable"};
+    const char *section = CHILD(path, "sentinelOptions");
+    bool by_sentinel = r->type == REDIS_SENTINEL;
+    if (by_sentinel && (!r->sentinel.master_name || !*r->sentinel.master_name))
+        config_path_diag(b, CHILD(section, "masterName"), DIAG_ERROR,
+                         "%s.masterName is required with type sentinel", section);
+    for (size_t i = 0; !by_sentinel && i < sizeof(keys) / sizeof(*keys); i++)
+        if (config_given(b, CHILD(section, keys[i])))
+            config_path_diag(b, CHILD(section, keys[i]), DIAG_WARNING,
+                             "%s.%s has no effect without type: sentinel", section, keys[i]);
+}
+
 void config_finish_redis(struct config_builder *b, const char *path, struct redis_config *r)
 {
     const char *addresses = CHILD(path, "addresses");
-    char *from_file = NULL;
-    if (r->password_file) {
-        if (r->password)
-            config_path_diag(b, CHILD(path, "passwordFile"), DIAG_ERROR,
-                             "%s: give password or passwordFile, not both", path);
-        else
-            from_file = read_secret(b, CHILD(path, "passwordFile"), r->password_file);
-    }
+    char *from_file, *sentinel_file;
+    struct login data = {r->user_name,
+                         password_of(b, path, r->password, r->password_file, &from_file), false};
+    const struct sentinel_config *sc = &r->sentinel;
+    struct login at_sentinel = {sc->user_name,
+                                password_of(b, CHILD(path, "sentinelOptions"), sc->password,
+                                            sc->password_file, &sentinel_file),
+                                sc->tls};
+    bool by_sentinel = r->type == REDIS_SENTINEL;
+    check_sentinel(b, path, r);
     check_tls(b, path, r);
+    data.tls = r->tls.enabled;
+    if (by_sentinel)
+        fill(&r->data, r, &data);
     r->version_number = r->version ? redis_parse_version(slice_cstr(r->version)) : 0;
     if (r->version && *r->version && r->version_number == 0)
         config_path_diag(b, CHILD(path, "version"), DIAG_ERROR,
@@ -155,10 +200,9 @@ void config_finish_redis(struct config_builder *b, const char *path, struct redi
                              e.msg);
             continue;
         }
-        fill(&r->endpoints[r->endpoints_n++], r, r->password ? r->password : from_file);
+        fill(&r->endpoints[r->endpoints_n++], r, by_sentinel ? &at_sentinel : &data);
     }
 out:
-    if (from_file)
-        explicit_bzero(from_file, strlen(from_file));
-    free(from_file);
+    wipe(from_file);
+    wipe(sentinel_file);
 }

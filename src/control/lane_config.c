@@ -59,15 +59,14 @@ int lane_config_filter(struct filter **out, const struct filter_config *f, struc
     return rc;
 }
 
-static void fill_journal(struct lane_options *o, const struct config *c)
+static void fill_journal(struct lane_options *o, const struct config *c, size_t lanes)
 {
     const struct channel_config *ch = &c->channel;
-    int64_t lanes = (int64_t)c->input.redis.endpoints_n;
     bool disk = ch->type == JOURNAL_STORER;
     int64_t max = disk ? ch->storer_max_size : ch->memory_max_size;
     o->journal = (struct journal_options){
         .type = ch->type,
-        .max_size = max < 0 ? max : max / lanes,
+        .max_size = max < 0 ? max : max / (int64_t)lanes,
         .log_size = disk ? ch->storer_log_size : ch->memory_log_size,
         .max_age_ms = ch->max_age_ms,
         .flush = ch->flush,
@@ -106,7 +105,7 @@ static void fill_replay(struct lane_options *o, const struct config *c)
     o->stats_ms = r->stats_log ? r->stats_log_interval_ms : 0;
 }
 
-void lane_config_options(struct lane_options *o, const struct config *c)
+void lane_config_options(struct lane_options *o, const struct config *c, size_t lanes)
 {
     static const enum choose_from from[] = {
         [SYNC_NODE] = CHOOSE_GIVEN,
@@ -124,6 +123,6 @@ void lane_config_options(struct lane_options *o, const struct config *c)
         .listening_port = colon ? (int)strtol(colon + 1, NULL, 10) : 0,
         .delay_test_key = c->input.sync_delay_test_key,
     };
-    fill_journal(o, c);
+    fill_journal(o, c, lanes);
     fill_replay(o, c);
 }

@@ -123,6 +123,20 @@ static const struct schema_word rdb_actions[] = {
     {.path = P ".type", .scope = S, .type = T_ENUM, AT(M.type), .def = "standalone", \
      .words = redis_types, .help = "Kind of deployment.", \
      .note = "redisGunYu read an unknown type as standalone; here it is an error."}, \
+    {.path = P ".sentinelOptions.masterName", .scope = S, .type = T_STR, \
+     AT(M.sentinel.master_name), .ours = true, \
+     .help = "Type sentinel: the name of the master that the sentinels watch; required then. " \
+             "addresses are the sentinels, userName, password and TLS above those of the " \
+             "servers."}, \
+    {.path = P ".sentinelOptions.userName", .scope = S, .type = T_STR, \
+     AT(M.sentinel.user_name), .ours = true, .help = "ACL user at the sentinels."}, \
+    {.path = P ".sentinelOptions.password", .scope = S, .type = T_SECRET, \
+     AT(M.sentinel.password), .ours = true, .help = "Password at the sentinels."}, \
+    {.path = P ".sentinelOptions.passwordFile", .scope = S, .type = T_STR, \
+     AT(M.sentinel.password_file), .ours = true, .help = "File that holds it."}, \
+    {.path = P ".sentinelOptions.tlsEnable", .scope = S, .type = T_BOOL, \
+     AT(M.sentinel.tls), .ours = true, .def = "false", \
+     .help = "TLS to the sentinels, with the files and checks of the tls block."}, \
     {.path = P ".otype", .scope = S, .type = T_IGNORED, \
      .help = "Internal to redisGunYu.", .note = "type overwrites it."}, \
     {.path = P ".version", .scope = S, .type = T_STR, AT(M.version), \
@@ -291,15 +305,17 @@ const struct schema_row schema_rows[] = {
      .def = "100", RANGE(1, 65535, OUT_DEFAULT),
      .help = "Most full syncs that download at the same time; partial ones are not limited."},
     {.path = "input.mode", .scope = SCOPE_SYNC, .type = T_ENUM, AT(input.mode), .def = "dynamic",
-     .words = input_modes, .needs = "input.redis.type",
-     .help = "Of a cluster: every shard (dynamic), or those of the addresses (static).",
+     .words = input_modes,
+     .help = "Of a cluster: every shard, also those that come later (dynamic), or the shards of the "
+             "addresses (static).",
      .note = "auto is dynamic. redisGunYu read an unknown value as dynamic; here it is an error."},
     {.path = "input.syncFrom", .scope = SCOPE_SYNC, .type = T_ENUM, AT(input.sync_from),
      .def_note = "`node`; of a cluster `prefer_slave`", .words = sync_froms,
      .help = "Where to read: from the address itself (node), from the master of it and its "
              "replicas, from a replica (slave; waits while none is online), or from a replica if "
              "one is online. Chosen anew at each connect; a replica that lags or has lost its "
-             "master is not taken. Position and journal stay those of the address.",
+             "master is not taken. Position and journal stay those of the address or shard. Of a "
+             "cluster or by sentinel, node is the master.",
      .note = "redisGunYu read the address itself for type standalone whatever was set. It read an "
              "unknown value as prefer_slave; here it is an error."},
     {.path = "input.syncDelayTestKey", .scope = SCOPE_SYNC, .type = T_STR,
@@ -434,8 +450,9 @@ const struct schema_row schema_rows[] = {
      AT(server.metric_path), .def = "/prometheus", .help = "Path of the metrics."},
     {.path = "server.checkRedisTypologyTicker", .scope = SCOPE_SYNC, .type = T_MS,
      .alias = "server.checkRedisTopologyTicker", AT(server.topology_ticker_ms), .def = "10s",
-     RANGE(SECOND, DAY, OUT_NEAREST), .needs = "input.redis.type",
-     .help = "How often the topology is looked at.",
+     RANGE(SECOND, DAY, OUT_NEAREST),
+     .help = "How often a cluster or the sentinels are asked who is master of what. They are asked "
+             "at once when a connection is lost.",
      .note = "redisGunYu documented a default of 30s and did 10s."},
     {.path = "server.gracefullStopTimeout", .scope = SCOPE_SYNC, .type = T_MS,
      .alias = "server.gracefulStopTimeout", AT(server.graceful_stop_ms), .def = "5s",
@@ -461,11 +478,7 @@ const size_t schema_section_aliases_n =
     sizeof(schema_section_aliases) / sizeof(schema_section_aliases[0]);
 
 const struct schema_refused schema_refused[] = {
-    {"input.redis.type", "cluster", "a Redis Cluster as the source"},
-    {"input.redis.type", "sentinel", "finding the source by Sentinel"},
-    {"output.redis.type", "sentinel", "finding the target by Sentinel"},
     {"load.redis.type", "cluster", "a Redis Cluster as the target"},
-    {"load.redis.type", "sentinel", "finding the target by Sentinel"},
     {"cluster.groupName", NULL, "high availability"},
     {"output.replay.replaceHashTag", "true", "changing the names of keys"},
     {"load.replay.replaceHashTag", "true", "changing the names of keys"},

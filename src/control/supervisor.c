@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/supervisor.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -12,136 +10,9 @@
 #include "base/mem.h"
 #include "control/gc.h"
 #include "control/lane_config.h"
-#include "flow/filter.h"
-#include "lane/lane.h"
-#include "lane/worker.h"
+#include "control/supervisor_int.h"
 
 enum { WAIT_STEP_MS = 20, GC_MIN_MS = 5 * 60 * 1000 };
-
-struct sup_lane {
-    struct lane *lane;
-    struct worker *worker;
-    char name[300];          // source address
-    char *dir, *dead_letter; // owns
-    bool stopped;            // worker thread; read after worker_call
-};
-
-struct supervisor {
-    const struct config *cfg;
-    struct worker **workers;
-    int workers_n;
-    struct sup_lane *lanes;
-    int lanes_n;
-    struct filter *filter;
-    int *db_map; // target db of a source db, for the first db_map_n
-    int db_map_n;
-    struct link_gate gate;
-    struct worker *keeper; // removes what is stale
-    uv_timer_t gc_timer;
-};
-
-// ---- lanes from the configuration ----
-
-static int make_dirs(const char *path, struct err *e)
-{
-    char *s = xstrdup(path);
-    int rc = 0;
-    for (char *p = s + 1; rc == 0 && *p; p++) {
-        if (*p != '/')
-            continue;
-        *p = 0;
-        if (mkdir(s, 0755) != 0 && errno != EEXIST)
-            rc = err_sys(e, -errno, "create directory %s", s);
-        *p = '/';
-    }
-    if (rc == 0 && mkdir(s, 0700) != 0 && errno != EEXIST)
-        rc = err_sys(e, -errno, "create directory %s", s);
-    free(s);
-    return rc;
-}
-
-static const struct endpoint *target_of(const struct config *c, size_t lane)
-{
-    const struct redis_config *out = &c->output.redis;
-    return &out->endpoints[lane < out->endpoints_n ? lane : 0];
-}
-
-static bool target_is_shared(const struct config *c, size_t lane)
-{
-    char name[300], other[300];
-    endpoint_name(target_of(c, lane), name, sizeof(name));
-    for (size_t i = 0; i < c->input.redis.endpoints_n; i++)
-        if (i != lane && strcmp(name, endpoint_name(target_of(c, i), other, sizeof(other))) == 0)
-            return true;
-    return false;
-}
-
-struct new_lane {
-    struct sup_lane *sl;
-    struct lane_options o;
-    struct err *e;
-    int rc;
-};
-
-static void create_lane(void *arg)
-{
-    struct new_lane *n = arg;
-    n->rc = lane_new(&n->sl->lane, &n->o, n->e);
-    if (n->rc == 0)
-        lane_start(n->sl->lane);
-}
-
-static int start_lane(struct supervisor *s, int i, struct err *e)
-{
-    const struct config *c = s->cfg;
-    struct sup_lane *sl = &s->lanes[i];
-    sl->worker = s->workers[i % s->workers_n];
-    endpoint_name(&c->input.redis.endpoints[i], sl->name, sizeof(sl->name));
-    char *file = lane_config_name(sl->name);
-    if (c->channel.type == JOURNAL_STORER) {
-        sl->dir = xasprintf("%s/%s", c->channel.dir_path, file);
-        int rc = make_dirs(c->channel.dir_path, e);
-        if (rc) {
-            free(file);
-            return rc;
-        }
-    }
-    const struct replay_config *r = &c->output.replay;
-    int rc = r->dead_letter_dir ? make_dirs(r->dead_letter_dir, e) : 0;
-    if (rc) {
-        free(file);
-        return rc;
-    }
-    sl->dead_letter = r->dead_letter_file ? xstrdup(r->dead_letter_file)
-                                          : xasprintf("%s/%s.dead", r->dead_letter_dir, file);
-    free(file);
-    struct new_lane n = {.sl = sl, .e = e};
-    lane_config_options(&n.o, c);
-    n.o.tag = sl->name;
-    n.o.source = c->input.redis.endpoints[i];
-    n.o.target = *target_of(c, (size_t)i);
-    n.o.target_cluster = c->output.redis.type == REDIS_CLUSTER;
-    n.o.target_seeds = c->output.redis.endpoints;
-    n.o.target_seeds_n = c->output.redis.endpoints_n;
-    n.o.filter = s->filter;
-    n.o.gate = &s->gate;
-    n.o.dbs = (struct rewrite_dbs){.forced = r->target_db >= 0,
-                                   .forced_db = r->target_db,
-                                   .map = s->db_map,
-                                   .map_n = s->db_map_n,
-                                   .shared = target_is_shared(c, (size_t)i)};
-    n.o.dead_letter_path = sl->dead_letter;
-    n.o.journal.dir = sl->dir;
-    n.o.loop = worker_loop(sl->worker);
-    worker_call(sl->worker, create_lane, &n);
-    return n.rc;
-}
-
-static int count_workers(int lanes)
-{
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    return cpus > 0 && cpus < lanes ? (int)cpus : lanes;
-}
 
 static void fill_db_map(struct supervisor *s, const struct db_map *map)
 {
@@ -179,31 +50,41 @@ static void close_gc_timer(void *arg)
     uv_close((uv_handle_t *)&s->gc_timer, NULL);
 }
 
+static int start_all(struct supervisor *s, struct err *e)
+{
+    const struct redis_config *in = &s->cfg->input.redis;
+    int rc = worker_start(&s->keeper, e);
+    if (rc)
+        return rc;
+    worker_call(s->keeper, start_gc_timer, s);
+    rc = sup_watch_start(s, e);
+    size_t lanes = in->type == REDIS_STANDALONE ? in->endpoints_n : in->type == REDIS_SENTINEL;
+    for (size_t i = 0; rc == 0 && i < lanes; i++) {
+        struct sup_lane *sl;
+        rc = sup_lane_start(s, &sl, i, NULL, lanes, e);
+        if (rc)
+            break;
+        uv_rwlock_wrlock(&s->lock);
+        sup_lane_list(s, sl);
+        uv_rwlock_wrunlock(&s->lock);
+    }
+    return rc;
+}
+
 int supervisor_start(struct supervisor **out, const struct config *cfg, struct err *e)
 {
-    size_t in = cfg->input.redis.endpoints_n, to = cfg->output.redis.endpoints_n;
-    if (cfg->output.redis.type != REDIS_CLUSTER && to != in && to != 1)
-        return err_set(
-            e, ERR_CONFIG,
-            "%zu input addresses but %zu output addresses: give one output for each input, "
-            "or one for all",
-            in, to);
     struct supervisor *s = xcalloc(1, sizeof(*s));
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     s->cfg = cfg;
+    must(uv_rwlock_init(&s->lock) == 0);
+    must(uv_mutex_init(&s->wake_lock) == 0 && uv_cond_init(&s->wake) == 0);
     fill_db_map(s, &cfg->output.replay.target_db_map);
-    int rc = lane_config_filter(&s->filter, &cfg->output.filter, e);
     atomic_init(&s->gate.free, (int)cfg->input.rdb_parallel);
-    s->lanes = xcalloc(in, sizeof(*s->lanes));
-    s->lanes_n = (int)in;
-    s->workers = xcalloc(in, sizeof(struct worker *));
-    for (int n = count_workers((int)in); rc == 0 && s->workers_n < n; s->workers_n++)
-        rc = worker_start(&s->workers[s->workers_n], e);
-    for (int i = 0; rc == 0 && i < s->lanes_n; i++)
-        rc = start_lane(s, i, e);
+    s->workers_max = cpus > 0 ? (int)cpus : 1;
+    s->workers = xcalloc((size_t)s->workers_max, sizeof(struct worker *));
+    int rc = lane_config_filter(&s->filter, &cfg->output.filter, e);
     if (rc == 0)
-        rc = worker_start(&s->keeper, e);
-    if (rc == 0)
-        worker_call(s->keeper, start_gc_timer, s);
+        rc = start_all(s, e);
     if (rc) {
         supervisor_stop(s, 0);
         supervisor_free(s);
@@ -215,91 +96,61 @@ int supervisor_start(struct supervisor **out, const struct config *cfg, struct e
 
 // ---- stopping ----
 
-static void on_stopped(void *ctx)
-{
-    struct sup_lane *sl = ctx;
-    sl->stopped = true;
-}
-
-static void stop_lane(void *arg)
-{
-    struct sup_lane *sl = arg;
-    sl->stopped = false;
-    lane_stop(sl->lane, on_stopped, sl);
-}
-
-static void stop_lane_now(void *arg)
-{
-    struct sup_lane *sl = arg;
-    lane_stop_now(sl->lane);
-    sl->stopped = true;
-}
-
-struct stop_check {
-    struct sup_lane *sl;
-    bool stopped;
-};
-
-static void check_stopped(void *arg)
-{
-    struct stop_check *c = arg;
-    c->stopped = c->sl->stopped;
-}
-
+// Under the lock.
 static void stop_and_wait(struct supervisor *s, const bool *chosen, int timeout_ms)
 {
     uint64_t deadline = clock_mono_us() + (uint64_t)timeout_ms * 1000;
     for (int i = 0; i < s->lanes_n; i++)
-        if (s->lanes[i].lane && (!chosen || chosen[i]))
-            worker_call(s->lanes[i].worker, timeout_ms ? stop_lane : stop_lane_now, &s->lanes[i]);
+        if (!chosen || chosen[i])
+            worker_call(s->lanes[i]->worker, timeout_ms ? sup_lane_stop : sup_lane_stop_now,
+                        s->lanes[i]);
     for (int i = 0; i < s->lanes_n; i++) {
-        if (!s->lanes[i].lane || (chosen && !chosen[i]))
+        struct sup_lane *sl = s->lanes[i];
+        if (chosen && !chosen[i])
             continue;
-        struct stop_check c = {.sl = &s->lanes[i]};
-        for (;;) {
-            worker_call(s->lanes[i].worker, check_stopped, &c);
-            if (c.stopped || clock_mono_us() >= deadline)
-                break;
+        bool stopped;
+        while (!(stopped = sup_lane_has_stopped(sl)) && clock_mono_us() < deadline)
             usleep(WAIT_STEP_MS * 1000);
-        }
-        if (!c.stopped)
-            worker_call(s->lanes[i].worker, stop_lane_now, &s->lanes[i]);
+        if (!stopped)
+            worker_call(sl->worker, sup_lane_stop_now, sl);
     }
 }
 
 void supervisor_stop(struct supervisor *s, int timeout_ms)
 {
+    // First, so that no lane begins now.
+    sup_watch_end(s);
+    uv_rwlock_rdlock(&s->lock);
     stop_and_wait(s, NULL, timeout_ms);
-}
-
-static void free_lane(void *arg)
-{
-    struct sup_lane *sl = arg;
-    lane_free(sl->lane);
-    sl->lane = NULL;
+    uv_rwlock_rdunlock(&s->lock);
 }
 
 void supervisor_free(struct supervisor *s)
 {
     if (!s)
         return;
+    sup_watch_end(s);
     if (s->keeper) {
         worker_call(s->keeper, close_gc_timer, s);
         worker_stop(s->keeper);
     }
     for (int i = 0; i < s->lanes_n; i++)
-        if (s->lanes[i].lane)
-            worker_call(s->lanes[i].worker, free_lane, &s->lanes[i]);
+        worker_call(s->lanes[i]->worker, sup_lane_end, s->lanes[i]);
     for (int i = 0; i < s->workers_n; i++)
         worker_stop(s->workers[i]);
-    for (int i = 0; i < s->lanes_n; i++) {
-        free(s->lanes[i].dir);
-        free(s->lanes[i].dead_letter);
-    }
+    for (int i = 0; i < s->lanes_n; i++)
+        sup_lane_free(s->lanes[i]);
+    for (int i = 0; i < s->ended_n; i++)
+        sup_lane_free(s->ended[i]);
+    sup_watch_free(s);
     filter_free(s->filter);
     free(s->db_map);
     free(s->lanes);
+    free(s->ended);
     free(s->workers);
+    uv_rwlock_destroy(&s->lock);
+    uv_mutex_destroy(&s->wake_lock);
+    uv_cond_destroy(&s->wake);
     free(s);
 }
 
@@ -307,16 +158,28 @@ void supervisor_free(struct supervisor *s)
 
 size_t supervisor_snapshots(struct supervisor *s, struct lane_snapshot **out)
 {
-    *out = xcalloc((size_t)s->lanes_n, sizeof(**out));
-    for (int i = 0; i < s->lanes_n; i++)
-        lane_get_snapshot(s->lanes[i].lane, &(*out)[i]);
-    return (size_t)s->lanes_n;
+    uv_rwlock_rdlock(&s->lock);
+    size_t n = (size_t)s->lanes_n;
+    *out = xcalloc(n, sizeof(**out));
+    for (size_t i = 0; i < n; i++)
+        lane_get_snapshot(s->lanes[i]->lane, &(*out)[i]);
+    uv_rwlock_rdunlock(&s->lock);
+    return n;
+}
+
+// By the address that is shown, by the name in the log, or by any node of the shard.
+static bool lane_is_called(const struct sup_lane *sl, struct slice name)
+{
+    struct lane_snapshot now;
+    lane_get_snapshot(sl->lane, &now);
+    return slice_eq(name, slice_cstr(now.input)) || slice_eq(name, slice_cstr(sl->name)) ||
+           (sl->shard && shard_has_address(sl->shard, name));
 }
 
 static int find_lane(const struct supervisor *s, struct slice name)
 {
     for (int i = 0; i < s->lanes_n; i++)
-        if (slice_eq(name, slice_cstr(s->lanes[i].name)))
+        if (lane_is_called(s->lanes[i], name))
             return i;
     return -1;
 }
@@ -324,8 +187,11 @@ static int find_lane(const struct supervisor *s, struct slice name)
 static int unknown_input(const struct supervisor *s, struct slice name, struct err *e)
 {
     struct buf known = {0};
-    for (int i = 0; i < s->lanes_n; i++)
-        buf_printf(&known, "%s%s", i ? ", " : "", s->lanes[i].name);
+    for (int i = 0; i < s->lanes_n; i++) {
+        struct lane_snapshot now;
+        lane_get_snapshot(s->lanes[i]->lane, &now);
+        buf_printf(&known, "%s%s", i ? ", " : "", now.input);
+    }
     int rc = name.n ? err_set(e, ERR_CONFIG, "unknown input \"%.*s\"; known: %s",
                               (int)(name.n < 100 ? name.n : 100), name.p, buf_cstr(&known))
                     : err_set(e, ERR_CONFIG, "inputs is missing: \"all\" or a list of: %s",
@@ -379,12 +245,13 @@ static void act_on(struct supervisor *s, const bool *chosen, worker_fn fn)
 {
     for (int i = 0; i < s->lanes_n; i++)
         if (chosen[i])
-            worker_call(s->lanes[i].worker, fn, &s->lanes[i]);
+            worker_call(s->lanes[i]->worker, fn, s->lanes[i]);
 }
 
 int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *inputs,
                    bool resume_skip, struct err *e)
 {
+    uv_rwlock_rdlock(&s->lock);
     bool *chosen = xcalloc((size_t)s->lanes_n, sizeof(*chosen));
     int timeout = (int)s->cfg->server.graceful_stop_ms;
     int rc = choose(s, inputs, chosen, e);
@@ -406,6 +273,7 @@ int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *i
             break;
         }
     }
+    uv_rwlock_rdunlock(&s->lock);
     free(chosen);
     return rc;
 }
@@ -438,22 +306,36 @@ int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *fl
     if (flush_command && !is_flush(flush_command))
         return err_set(e, ERR_CONFIG,
                        "flushCommand may be flushdb or flushall, with async or sync");
+    uv_rwlock_rdlock(&s->lock);
     bool *chosen = xcalloc((size_t)s->lanes_n, sizeof(*chosen));
     int rc = choose(s, inputs, chosen, e);
+    if (rc == 0 && flush_command && s->cfg->input.redis.type == REDIS_CLUSTER && s->lanes_n > 1)
+        rc = err_set(e, ERR_CONFIG,
+                     "each shard's full sync would empty the target of what the others have "
+                     "written: empty it yourself, then ask for a full sync without flushdb");
     for (int i = 0; rc == 0 && i < s->lanes_n; i++) {
-        struct full_sync_call c = {&s->lanes[i], flush_command};
+        struct full_sync_call c = {s->lanes[i], flush_command};
         if (chosen[i])
-            worker_call(s->lanes[i].worker, full_sync_lane, &c);
+            worker_call(s->lanes[i]->worker, full_sync_lane, &c);
     }
+    uv_rwlock_rdunlock(&s->lock);
     free(chosen);
     return rc;
 }
 
 int supervisor_gc(struct supervisor *s, struct err *e)
 {
-    struct lane_snapshot *lanes;
-    size_t n = supervisor_snapshots(s, &lanes);
-    int rc = gc_run(s->cfg, lanes, n, e);
+    uv_rwlock_rdlock(&s->lock);
+    size_t n = (size_t)s->lanes_n;
+    struct gc_lane *lanes = xcalloc(n, sizeof(*lanes));
+    for (size_t i = 0; i < n; i++) {
+        struct lane_snapshot now;
+        lane_get_snapshot(s->lanes[i]->lane, &now);
+        memcpy(lanes[i].replid, now.replid, sizeof(lanes[i].replid));
+        lanes[i].name = s->lanes[i]->name; // outlives the lane
+    }
+    uv_rwlock_rdunlock(&s->lock);
+    int rc = gc_run(s->cfg, &s->target_sentinel.o, lanes, n, e);
     free(lanes);
     return rc;
 }
@@ -462,7 +344,13 @@ bool supervisor_ready(struct supervisor *s, char *why, size_t cap)
 {
     struct lane_snapshot *lanes;
     size_t n = supervisor_snapshots(s, &lanes);
-    bool ready = true;
+    struct err e = {0};
+    bool ready = n > 0;
+    if (!ready) {
+        if (s->shards)
+            shards_unsettled(s->shards, &e);
+        snprintf(why, cap, "no shard of the source is known yet%s%s", e.code ? ": " : "", e.msg);
+    }
     for (size_t i = 0; ready && i < n; i++) {
         const struct lane_snapshot *l = &lanes[i];
         if (l->state == LANE_ERROR || l->state == LANE_STOP ||

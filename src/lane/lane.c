@@ -73,6 +73,12 @@ void lane_end_apply(struct lane *l)
 
 static void want_again(struct lane *l, bool yes);
 
+void lane_start_link(struct lane *l)
+{
+    if (!l->source_ended)
+        link_start(l->link);
+}
+
 void lane_drop_target(struct lane *l)
 {
     l->drop_wanted = true;
@@ -280,7 +286,7 @@ void lane_arrange(struct lane *l)
 {
     // The link waited for the target's position.
     if (same_ids(l) && l->link_state == LINK_IDLE && l->state == LANE_PAUSE)
-        link_start(l->link);
+        lane_start_link(l);
     if (!may_apply(l) || l->apply || l->load || !same_ids(l))
         return;
     struct journal_info ji;
@@ -319,7 +325,7 @@ void lane_arrange(struct lane *l)
         break;
     }
     if (l->link_state == LINK_IDLE && l->state == LANE_RUN)
-        link_start(l->link);
+        lane_start_link(l);
 }
 
 static void load_finished(struct lane *l)
@@ -489,8 +495,13 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
     struct lane *l = xcalloc(1, sizeof(*l));
     l->o = *o;
     l->error_ref = UINT64_MAX;
-    endpoint_name(&o->source, l->source_name, sizeof(l->source_name));
-    endpoint_name(&o->target, l->target_name, sizeof(l->target_name));
+    // Until they are found.
+    snprintf(l->source_name, sizeof(l->source_name), "%s", o->tag);
+    snprintf(l->target_name, sizeof(l->target_name), "%s", "by sentinel");
+    if (!o->find_source.fn)
+        endpoint_name(&o->source, l->source_name, sizeof(l->source_name));
+    if (!o->find_target.fn)
+        endpoint_name(&o->target, l->target_name, sizeof(l->target_name));
     l->o.journal.loop = o->loop;
     l->o.journal.tag = o->tag;
     int rc = journal_open(&l->journal, &l->o.journal, e);
@@ -508,6 +519,7 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
                                           .journal_failed = on_journal_failed};
     struct link_options lo = {.loop = o->loop,
                               .endpoint = o->source,
+                              .finder = o->find_source,
                               .from = o->from,
                               .gate = o->gate,
                               .version = o->source_version,
@@ -556,7 +568,7 @@ void lane_start(struct lane *l)
 {
     l->state = LANE_RUN;
     uv_timer_start(&l->tick, on_tick, 0, TICK_MS);
-    link_start(l->link);
+    lane_start_link(l);
     lane_publish(l);
 }
 
@@ -587,7 +599,7 @@ void lane_resume(struct lane *l, bool skip)
     l->retry_ms = 0;
     log_info(l->o.tag, "resumed");
     if (from_stop || l->link_state == LINK_IDLE)
-        link_start(l->link);
+        lane_start_link(l);
     lane_pump(l);
     lane_publish(l);
 }
@@ -623,9 +635,44 @@ void lane_full_sync(struct lane *l, const char *flush_command)
     if (l->state != LANE_PAUSE)
         l->state = LANE_RUN;
     if (l->link_state == LINK_IDLE)
-        link_start(l->link);
+        lane_start_link(l);
     else
         link_reconnect(l->link, "a full sync was asked for");
+}
+
+void lane_source_moved(struct lane *l, const char *address)
+{
+    if (l->link_state == LINK_CONNECTING)
+        link_hurry(l->link);
+    else if (l->link_state != LINK_IDLE && strcmp(link_found(l->link), address) != 0)
+        link_reconnect(l->link, "the master has changed");
+}
+
+void lane_target_moved(struct lane *l, const char *address)
+{
+    l->retry_ms = 0;
+    if (l->target_state == TARGET_READY && strcmp(l->target_name, address) != 0) {
+        log_info(l->o.tag, "the target is at %s now", address);
+        lane_drop_target(l);
+    }
+}
+
+void lane_end_source(struct lane *l)
+{
+    l->source_ended = true;
+    link_stop(l->link);
+}
+
+bool lane_is_drained(const struct lane *l)
+{
+    struct journal_info ji;
+    journal_get_info(l->journal, &ji);
+    if (!l->source_ended || l->state == LANE_STOP || !ji.has_log)
+        return true; // of a snapshot that is not whole nothing can be made
+    // A command that is not whole at the end of the log stays unread.
+    return l->state == LANE_RUN && l->apply && !l->load && !l->drop_wanted &&
+           sink_attached(l->sink) && sink_idle(l->sink) && !l->await_position &&
+           !uv_is_active((const uv_handle_t *)&l->again);
 }
 
 static void on_handle_closed(uv_handle_t *handle)

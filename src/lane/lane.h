@@ -15,10 +15,13 @@
 // Borrowed strings and endpoints must outlive the lane.
 struct lane_options {
     uv_loop_t *loop;
-    const char *tag; // source address, for logs and status
+    const char *tag; // names the source for ever, for logs: an address, or a shard's name
+    // With a finder only user, password and TLS matter.
     struct endpoint source, target;
+    struct endpoint_finder find_source, find_target;
+    // The target is a cluster that these nodes know; then `target` only names it.
     bool target_cluster;
-    const struct endpoint *target_seeds; // nodes of it
+    const struct endpoint *target_seeds;
     size_t target_seeds_n;
     struct journal_options journal; // loop and tag are filled in by the lane
     const struct filter *filter;
@@ -62,6 +65,14 @@ void lane_stop(struct lane *l, void (*done)(void *ctx), void *ctx);
 void lane_stop_now(struct lane *l);
 // Asks the source for a full sync; flush_command, if any, empties the target first.
 void lane_full_sync(struct lane *l, const char *flush_command);
+// The source is at this address now, as its finder knows it: a link that was made elsewhere is made
+// anew, one that waits for its next attempt does not wait longer.
+void lane_source_moved(struct lane *l, const char *address);
+void lane_target_moved(struct lane *l, const char *address);
+// The source has ended: what was received of it is still applied, nothing more is asked for.
+void lane_end_source(struct lane *l);
+// After lane_end_source: nothing is left that could be applied.
+bool lane_is_drained(const struct lane *l);
 // After lane_stop or lane_stop_now; memory goes when the loop has closed its handles.
 void lane_free(struct lane *l);
 

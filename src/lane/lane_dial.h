@@ -13,11 +13,12 @@ struct dial_job {
     struct lane *lane;
     uint64_t target_epoch;
     // input, copied
-    struct endpoint endpoint;
+    struct endpoint endpoint; // borrowed, as the finders
+    struct endpoint_finder find_target, find_source;
     char id1[REPLID_LEN + 1], id2[REPLID_LEN + 1];
     struct journal_old_id known[KNOWN_IDS]; // the journal's ids
     size_t known_n;
-    char source[24]; // ":<hash of the source's address>:"
+    char source[24]; // ":<hash of the source's name>:"
     bool resume;
     uint64_t epoch; // ours; 0: this process has none yet
     char *flush_command;

@@ -44,6 +44,7 @@ struct lane_sweep {
     struct endpoint node;         // borrows from the lane's options
     const struct endpoint *seeds; // of a cluster; else NULL
     size_t seeds_n;
+    struct endpoint_finder find_target;
     char name[REPLID_LEN + 64]; // as the lane's other connections bear (lane_target.c)
     struct sweep_options o;
     struct sweep_result r;
@@ -175,9 +176,15 @@ static void sweep_job(uv_work_t *work)
 {
     struct lane_sweep *j = work->data;
     const struct sweep_dial how = {.name = j->name, .timeout_ms = SWEEP_TIMEOUT_MS};
+    struct endpoint node;
+    j->rc = endpoint_find(&node, &j->node, &j->find_target, &j->err);
+    if (j->rc)
+        return;
+    node.db = 0;
     // Under this name a later process fences it off.
     j->rc = j->seeds ? sweep_cluster(j->seeds, j->seeds_n, &how, &j->o, &j->r, &j->err)
-                     : sweep_nodes(&j->node, 1, &how, &j->o, &j->r, &j->err);
+                     : sweep_nodes(&node, 1, &how, &j->o, &j->r, &j->err);
+    endpoint_free(&node);
 }
 
 static void take_left(struct lane *l, struct lane_sweep *j)
@@ -238,12 +245,12 @@ static void sweep_start(struct lane *l, bool defuse)
     j->work.data = j;
     j->lane = l;
     j->node = l->o.target;
-    j->node.db = 0;
+    j->find_target = l->o.find_target;
     j->seeds = l->router ? l->o.target_seeds : NULL;
     j->seeds_n = l->o.target_seeds_n;
     j->began_ms = clock_unix_ms();
     snprintf(j->name, sizeof(j->name), "gunyu:%s:%016llx:%llu", l->id1,
-             (unsigned long long)crc64_update(0, l->source_name, strlen(l->source_name)),
+             (unsigned long long)crc64_update(0, l->o.tag, strlen(l->o.tag)),
              (unsigned long long)l->epoch);
     j->o = (struct sweep_options){.version = l->server.version,
                                   .is_valkey = l->server.is_valkey,

@@ -37,6 +37,7 @@ struct target_result {
     bool scripts;    // EVAL is allowed
     bool imports;    // Valkey's import mode is on, and this connection has it
     int source_dbs;  // how many the source has, if asked; 0 unknown
+    char name[300];  // the address that was dialled
     struct err err;
 };
 
@@ -71,6 +72,7 @@ struct lane {
     int64_t id2_offset;
     bool ids_known;
     bool source_is_valkey;
+    bool source_ended; // for good
     bool force_full;
     bool snapshot_fresh;     // a full sync began and its load has not
     char asked_because[128]; // why a full sync would be needed now
@@ -140,6 +142,8 @@ void lane_arrange(struct lane *l);
 // Lets go of the target connection, of what is in flight and of the readers, at the next turn of
 // the loop: the caller may stand in the middle of any of them.
 void lane_drop_target(struct lane *l);
+// Unless the source has ended.
+void lane_start_link(struct lane *l);
 void lane_end_apply(struct lane *l);
 // The record that was last read or written goes with the next write, if that has another id.
 void lane_note_stale_position(struct lane *l);

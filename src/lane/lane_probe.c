@@ -23,13 +23,25 @@ struct lane_probe {
     int64_t delay_ns;
 };
 
+static int connect_source(struct lane_probe *p)
+{
+    const struct lane_options *o = &p->lane->o;
+    struct endpoint ep;
+    int rc = endpoint_find(&ep, &o->source, &o->find_source, &p->err);
+    if (rc)
+        return rc;
+    rc = redis_connect(&p->client, &ep, TIMEOUT_MS, &p->err);
+    endpoint_free(&ep);
+    return rc;
+}
+
 static void write_key(uv_work_t *work)
 {
     struct lane_probe *p = work->data;
     const struct lane *l = p->lane;
     struct redis_reply reply;
     p->err = (struct err){0};
-    int rc = p->client ? 0 : redis_connect(&p->client, &l->o.source, TIMEOUT_MS, &p->err);
+    int rc = p->client ? 0 : connect_source(p);
     if (rc == 0)
         rc = redis_call(p->client, &reply, &p->err, "SET %s %s_%L", l->o.delay_test_key,
                         l->source_name, clock_unix_ns());
@@ -59,7 +71,9 @@ static void write_done(uv_work_t *work, int status)
             lane_free(l);
         return;
     }
-    if (p->err.code && strcmp(p->err.msg, p->said.msg) != 0)
+    // Of a cluster's lanes the one whose shard has the key measures.
+    bool elsewhere = p->err.code == ERR_REPLY && strncmp(p->err.msg, "MOVED ", 6) == 0;
+    if (p->err.code && !elsewhere && strcmp(p->err.msg, p->said.msg) != 0)
         log_warn(l->o.tag, "input.syncDelayTestKey cannot be written: %s", p->err.msg);
     p->said = p->err;
     p->next_ms = clock_unix_ms() + (p->err.code ? RETRY_MS : PROBE_MS);

@@ -99,7 +99,8 @@ void lane_publish(struct lane *l)
 {
     struct lane_snapshot s = l->counters;
     int64_t now = clock_unix_ms();
-    snprintf(s.input, sizeof(s.input), "%s", l->source_name);
+    const char *found = link_found(l->link);
+    snprintf(s.input, sizeof(s.input), "%s", found[0] ? found : l->source_name);
     snprintf(s.output, sizeof(s.output), "%s", l->target_name);
     snprintf(s.role, sizeof(s.role), "leader");
     s.transaction = l->o.transactions;

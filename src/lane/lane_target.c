@@ -193,14 +193,18 @@ static int reach(struct dial_job *j, struct redis_client *c)
 }
 
 // How many dbs the source has. 0: it does not say.
-static int source_databases(const struct endpoint *ep)
+static int source_databases(const struct dial_job *j)
 {
-    struct redis_client *c;
+    struct redis_client *c = NULL;
     struct redis_server server;
-    if (redis_connect(&c, ep, CONNECT_TIMEOUT_MS, NULL))
+    struct endpoint ep;
+    if (endpoint_find(&ep, &j->source_endpoint, &j->find_source, NULL))
         return 0;
-    int rc = redis_probe(c, &server, NULL);
+    int rc = redis_connect(&c, &ep, CONNECT_TIMEOUT_MS, NULL);
+    if (rc == 0)
+        rc = redis_probe(c, &server, NULL);
     redis_close(c);
+    endpoint_free(&ep);
     return rc == 0 && server.databases > 0 ? server.databases : 0;
 }
 
@@ -212,13 +216,18 @@ static void dial_run(uv_work_t *work)
         return;
     }
     struct redis_client *c = NULL;
-    struct endpoint ep = j->endpoint;
+    struct endpoint ep;
+    int rc = endpoint_find(&ep, &j->endpoint, &j->find_target, &j->r.err);
+    if (rc)
+        return;
     ep.db = 0;
-    int rc = redis_connect(&c, &ep, CONNECT_TIMEOUT_MS, &j->r.err);
+    endpoint_name(&ep, j->r.name, sizeof(j->r.name));
+    rc = redis_connect(&c, &ep, CONNECT_TIMEOUT_MS, &j->r.err);
+    endpoint_free(&ep);
     if (rc == 0)
         rc = reach(j, c);
     if (rc == 0 && j->ask_source_dbs)
-        j->r.source_dbs = source_databases(&j->source_endpoint);
+        j->r.source_dbs = source_databases(j);
     if (rc == 0)
         j->r.conn = redis_take_conn(c);
     else
@@ -262,6 +271,8 @@ void lane_dial_target(struct lane *l)
     j->seeds = l->o.target_seeds;
     j->seeds_n = l->o.target_cluster ? l->o.target_seeds_n : 0;
     j->marks_wanted = !l->snapshot_fresh;
+    j->find_target = l->o.find_target;
+    j->find_source = l->o.find_source;
     memcpy(j->id1, l->id1, sizeof(j->id1));
     memcpy(j->id2, l->id2, sizeof(j->id2));
     struct journal_info ji;
@@ -271,8 +282,8 @@ void lane_dial_target(struct lane *l)
     j->known_n = 2;
     for (size_t i = 0; i < ji.older_n && j->known_n < KNOWN_IDS; i++)
         j->known[j->known_n++] = ji.older[i];
-    snprintf(j->source, sizeof(j->source), ":%016llx:",
-             (unsigned long long)crc64_update(0, l->source_name, strlen(l->source_name)));
+    snprintf(j->source, sizeof(j->source),
+             ":%016llx:", (unsigned long long)crc64_update(0, l->o.tag, strlen(l->o.tag)));
     j->resume = l->o.resume || l->epoch > 0;
     j->epoch = l->epoch;
     j->target_version = l->o.target_version;
@@ -294,6 +305,8 @@ void lane_back_off(struct lane *l)
 
 void lane_target_ready(struct lane *l, struct target_result *r)
 {
+    if (r->name[0])
+        memcpy(l->target_name, r->name, sizeof(l->target_name));
     if (!r->conn && !r->nodes_n) {
         l->target_state = TARGET_OFF;
         lane_back_off(l);

@@ -60,6 +60,16 @@ void endpoint_move(struct endpoint *dst, const struct endpoint *src, const char 
     endpoint_copy(dst, &at);
 }
 
+int endpoint_find(struct endpoint *out, const struct endpoint *fixed,
+                  const struct endpoint_finder *f, struct err *e)
+{
+    *out = (struct endpoint){0};
+    if (f->fn)
+        return f->fn(f->ctx, out, e);
+    endpoint_copy(out, fixed);
+    return 0;
+}
+
 char *endpoint_name(const struct endpoint *ep, char *dst, unsigned long cap)
 {
     if (ep->path)

@@ -33,6 +33,17 @@ struct endpoint {
     struct tls_options tls;
 };
 
+// How to find a server whose address changes. fn NULL: it does not. fn puts where the server is now
+// into *out, which is to be freed; it blocks, so it runs on a pool thread. ctx is borrowed for as
+// long as a connection attempt may run.
+struct endpoint_finder {
+    int (*fn)(void *ctx, struct endpoint *out, struct err *e);
+    void *ctx;
+};
+// Where the finder says, or a copy of `fixed` without one. *out is to be freed unless it fails.
+int endpoint_find(struct endpoint *out, const struct endpoint *fixed,
+                  const struct endpoint_finder *f, struct err *e) must_check;
+
 void endpoint_free(struct endpoint *ep); // what it owns, not ep itself
 void endpoint_copy(struct endpoint *dst, const struct endpoint *src);
 // A copy of src (user, password, db, TLS) that is at another address.

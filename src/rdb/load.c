@@ -278,8 +278,7 @@ static int make_plan(struct job *j, struct err *e)
     // As a sync is configured; what the load does not use stays at its defaults.
     struct config as_sync = *j->config;
     as_sync.output = *out;
-    as_sync.input.redis.endpoints_n = 1;
-    lane_config_options(&j->plan.replay, &as_sync);
+    lane_config_options(&j->plan.replay, &as_sync, 1);
     map_dbs(j, &out->replay);
     j->plan.target = out->redis.endpoints[0];
     endpoint_name(&j->plan.target, j->plan.target_name, sizeof(j->plan.target_name));

@@ -13,7 +13,7 @@
 enum {
     RETRY_MIN_MS = 100,
     RETRY_MAX_MS = 10000,
-    TICK_MS = 1000, // acknowledgements and timeouts
+    TICK_MS = 1000,     // acknowledgements and timeouts
     EAGER_TICK_MS = 20, // while a source may not be ready to take the acknowledgement of a snapshot
     EAGER_TICKS = 250,
     WRITE_TIMEOUT_US = 30 * 1000 * 1000,
@@ -28,8 +28,10 @@ enum {
 // A connection attempt on the thread pool; outlives a link that goes away meanwhile.
 struct dial {
     uv_work_t req;
-    struct link *link; // NULL: nobody waits any more
-    struct endpoint endpoint;
+    struct link *link;        // NULL: nobody waits any more
+    struct endpoint endpoint; // as configured, then the chosen node
+    struct endpoint_finder finder;
+    char found[300]; // what the finder gave
     struct choose_options choose;
     struct conn *conn;
     int rc;
@@ -51,6 +53,7 @@ struct link {
     bool in_gate;    // counted as a running full sync
     bool wants_gate; // the source will give a full sync: connect once the gate lets us in
     char peer[300];  // the node that was chosen
+    char found[300]; // what the finder gave before it was chosen
     bool blocked;    // the journal has no room
     bool acked;      // on this connection, at stats.last_ack
     int eager_ticks; // still to come
@@ -683,6 +686,14 @@ static void session_begin(struct link *l, struct conn *c)
 static void dial_work(uv_work_t *req)
 {
     struct dial *d = req->data;
+    struct endpoint at;
+    d->rc = endpoint_find(&at, &d->endpoint, &d->finder, &d->err);
+    if (d->rc)
+        return;
+    endpoint_free(&d->endpoint);
+    d->endpoint = at;
+    if (d->finder.fn)
+        endpoint_name(&at, d->found, sizeof(d->found));
     d->rc = choose_source(&d->endpoint, &d->choose, &d->err);
     if (d->rc == 0)
         d->rc = conn_dial(&d->conn, &d->endpoint, d->choose.timeout_ms, &d->err);
@@ -695,9 +706,11 @@ static void dial_done(uv_work_t *req, int status)
     (void)status;
     if (l)
         l->dial = NULL;
+    if (l && d->found[0])
+        memcpy(l->found, d->found, sizeof(l->found));
     if (l && d->conn) {
         endpoint_name(&d->endpoint, l->peer, sizeof(l->peer));
-        if (l->o.from != CHOOSE_GIVEN)
+        if (l->o.from != CHOOSE_GIVEN || l->o.finder.fn)
             log_info(l->o.tag, "reading from %s", l->peer);
         session_begin(l, d->conn);
     } else if (l) {
@@ -727,6 +740,7 @@ static void connect_now(uv_timer_t *t)
     if (ji.has_log)
         memcpy(d->choose.replid, ji.replid, sizeof(d->choose.replid));
     d->choose.offset = ji.right;
+    d->finder = l->o.finder;
     endpoint_copy(&d->endpoint, &l->o.endpoint);
     l->dial = d;
     must(uv_queue_work(l->o.loop, &d->req, dial_work, dial_done) == 0);
@@ -791,6 +805,17 @@ void link_reconnect(struct link *l, const char *why)
     disconnect(l);
     connect_soon(l, 0);
     set_state(l, LINK_CONNECTING, NULL);
+}
+
+void link_hurry(struct link *l)
+{
+    if (l->started && !l->conn && !l->dial)
+        uv_timer_start(&l->timer, connect_now, 0, 0);
+}
+
+const char *link_found(const struct link *l)
+{
+    return l->found;
 }
 
 static void handle_closed(uv_handle_t *h)

@@ -58,9 +58,10 @@ struct link_gate {
 
 struct link_options {
     uv_loop_t *loop;
-    struct endpoint endpoint; // borrowed
-    enum choose_from from;    // which node of the endpoint's shard to read, chosen at each connect
-    struct link_gate *gate;   // NULL: full syncs are not limited
+    struct endpoint endpoint;      // borrowed; user, password and TLS hold wherever the source is
+    struct endpoint_finder finder; // asked where it is before each connect
+    enum choose_from from;  // which node of the endpoint's shard to read, chosen at each connect
+    struct link_gate *gate; // NULL: full syncs are not limited
     struct journal *journal;
     const char *tag;
     const char *psync_command; // "PSYNC" unless the cloud renames it
@@ -83,6 +84,10 @@ void link_ack_now(struct link *l);
 void link_kick(struct link *l);
 // Drops the connection and asks again with choose().
 void link_reconnect(struct link *l, const char *why);
+// Ends a wait before the next attempt to connect.
+void link_hurry(struct link *l);
+// The address (endpoint_name) that the finder gave last; "" before. Valid until the next connect.
+const char *link_found(const struct link *l);
 
 struct link_stats {
     uint64_t bytes_rdb, bytes_stream; // received since start

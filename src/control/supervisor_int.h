@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of the supervisor share; nobody else includes it.
+#ifndef GUNYU_CONTROL_SUPERVISOR_INT_H
+#define GUNYU_CONTROL_SUPERVISOR_INT_H
+
+#include <stdatomic.h>
+
+#include "control/shards.h"
+#include "control/supervisor.h"
+#include "flow/filter.h"
+#include "lane/lane.h"
+#include "lane/worker.h"
+#include "redis/sentinel.h"
+
+// A lane whose shard has left the cluster applies what it has received, and ends.
+enum leaving { LEAVING_NOT, LEAVING_DRAINS, LEAVING_STOPS };
+
+struct sup_lane {
+    struct lane *lane; // NULL: it has ended
+    struct worker *worker;
+    char name[300];          // of the source, for ever; what the journal is called after
+    struct endpoint source;  // see lane_options
+    struct shard *shard;     // NULL: not of a cluster
+    char *dir, *dead_letter; // owns
+    bool stopped;            // worker thread; read after worker_call
+    enum leaving leaving;    // watch thread
+};
+
+struct sup_sentinel {
+    struct supervisor *s;
+    struct sentinel_options o;
+    void (*moved)(struct supervisor *s, const char *address);
+    uv_thread_t thread;
+    bool started;
+};
+
+struct supervisor {
+    const struct config *cfg;
+    struct worker **workers;
+    int workers_n, workers_max;
+    struct filter *filter;
+    int *db_map; // target db of a source db, for the first db_map_n
+    int db_map_n;
+    struct link_gate gate;
+    struct worker *keeper; // removes what is stale
+    uv_timer_t gc_timer;
+
+    // Readers may hold it for as long as lanes take to stop; lanes come and go under the writer.
+    uv_rwlock_t lock; // guards lanes
+    struct sup_lane **lanes;
+    int lanes_n;
+    struct sup_lane **ended; // their names may still be in use; freed with the supervisor
+    int ended_n;
+
+    atomic_bool ending;
+    struct sup_sentinel source_sentinel, target_sentinel;
+    struct shards *shards; // NULL: the source is no cluster
+    char *names_path;      // owns; the file of shard_names.h
+    bool watching;
+    uv_thread_t watch;
+    uv_mutex_t wake_lock;
+    uv_cond_t wake;
+    bool woken; // the shards were looked at by somebody else
+};
+
+// supervisor_lanes.c: making and ending lanes. shard NULL: the source at its place in the list, or
+// by sentinel. lanes: how many share the journal's limit. The new lane is not in the list yet.
+int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, struct shard *shard,
+                   size_t lanes, struct err *e) must_check;
+void sup_lane_list(struct supervisor *s, struct sup_lane *sl); // puts it into the list
+void sup_lane_free(struct sup_lane *sl);                       // of a lane that has ended
+// For worker_call with a struct sup_lane.
+void sup_lane_stop(void *arg);
+void sup_lane_stop_now(void *arg);
+void sup_lane_end(void *arg); // frees the lane in it
+bool sup_lane_has_stopped(struct sup_lane *sl);
+int sup_make_dirs(const char *path, struct err *e) must_check;
+
+// supervisor_watch.c: following a cluster and sentinels.
+int sup_watch_start(struct supervisor *s, struct err *e) must_check;
+void sup_watch_end(struct supervisor *s); // waits for the threads
+void sup_watch_free(struct supervisor *s);
+
+#endif

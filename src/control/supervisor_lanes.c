@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lanes of the configuration and of the shards of a cluster.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/mem.h"
+#include "control/lane_config.h"
+#include "control/supervisor_int.h"
+
+int sup_make_dirs(const char *path, struct err *e)
+{
+    char *s = xstrdup(path);
+    int rc = 0;
+    for (char *p = s + 1; rc == 0 && *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = 0;
+        if (mkdir(s, 0755) != 0 && errno != EEXIST)
+            rc = err_sys(e, -errno, "create directory %s", s);
+        *p = '/';
+    }
+    if (rc == 0 && mkdir(s, 0700) != 0 && errno != EEXIST)
+        rc = err_sys(e, -errno, "create directory %s", s);
+    free(s);
+    return rc;
+}
+
+// ---- where to ----
+
+static const struct endpoint *target_of(const struct config *c, size_t place)
+{
+    const struct redis_config *out = &c->output.redis;
+    return &out->endpoints[place < out->endpoints_n ? place : 0];
+}
+
+// Others write there too: a cluster may get more shards than it has now.
+static bool target_is_shared(const struct config *c, size_t place)
+{
+    char name[300], other[300];
+    if (c->input.redis.type != REDIS_STANDALONE)
+        return c->input.redis.type == REDIS_CLUSTER;
+    if (c->output.redis.type != REDIS_STANDALONE)
+        return c->input.redis.endpoints_n > 1;
+    endpoint_name(target_of(c, place), name, sizeof(name));
+    for (size_t i = 0; i < c->input.redis.endpoints_n; i++)
+        if (i != place && strcmp(name, endpoint_name(target_of(c, i), other, sizeof(other))) == 0)
+            return true;
+    return false;
+}
+
+static int find_by_sentinel(void *ctx, struct endpoint *out, struct err *e)
+{
+    return sentinel_master(out, ctx, e);
+}
+
+static void set_target(struct supervisor *s, struct lane_options *o, size_t place)
+{
+    const struct redis_config *out = &s->cfg->output.redis;
+    switch (out->type) {
+    case REDIS_STANDALONE:
+        o->target = *target_of(s->cfg, place);
+        break;
+    case REDIS_SENTINEL:
+        o->target = out->data;
+        o->find_target = (struct endpoint_finder){find_by_sentinel, &s->target_sentinel.o};
+        break;
+    case REDIS_CLUSTER:
+        o->target = out->endpoints[0];
+        o->target_cluster = true;
+        o->target_seeds = out->endpoints;
+        o->target_seeds_n = out->endpoints_n;
+        break;
+    }
+}
+
+// ---- where from ----
+
+static void set_source(struct supervisor *s, struct sup_lane *sl, struct lane_options *o,
+                       size_t place)
+{
+    const struct redis_config *in = &s->cfg->input.redis;
+    switch (in->type) {
+    case REDIS_STANDALONE:
+        endpoint_copy(&sl->source, &in->endpoints[place]);
+        endpoint_name(&sl->source, sl->name, sizeof(sl->name));
+        break;
+    case REDIS_SENTINEL:
+        endpoint_copy(&sl->source, &in->data);
+        snprintf(sl->name, sizeof(sl->name), "sentinel-%s", in->sentinel.master_name);
+        o->find_source = (struct endpoint_finder){find_by_sentinel, &s->source_sentinel.o};
+        break;
+    case REDIS_CLUSTER:
+        endpoint_copy(&sl->source, &in->endpoints[0]);
+        snprintf(sl->name, sizeof(sl->name), "%s", shard_name(sl->shard));
+        o->find_source = (struct endpoint_finder){shard_find, sl->shard};
+        break;
+    }
+    o->source = sl->source;
+    o->source.db = 0;
+    o->tag = sl->name;
+}
+
+static int set_files(struct supervisor *s, struct sup_lane *sl, struct lane_options *o,
+                     struct err *e)
+{
+    const struct channel_config *ch = &s->cfg->channel;
+    const struct replay_config *r = &s->cfg->output.replay;
+    int rc = ch->type == JOURNAL_STORER ? sup_make_dirs(ch->dir_path, e) : 0;
+    if (rc == 0 && r->dead_letter_dir)
+        rc = sup_make_dirs(r->dead_letter_dir, e);
+    if (rc)
+        return rc;
+    char *file = lane_config_name(sl->name);
+    if (ch->type == JOURNAL_STORER)
+        sl->dir = xasprintf("%s/%s", ch->dir_path, file);
+    sl->dead_letter = r->dead_letter_file ? xstrdup(r->dead_letter_file)
+                                          : xasprintf("%s/%s.dead", r->dead_letter_dir, file);
+    free(file);
+    o->dead_letter_path = sl->dead_letter;
+    o->journal.dir = sl->dir;
+    return 0;
+}
+
+// ---- the lane ----
+
+// A worker of its own while there are fewer workers than CPUs, else the one with fewest lanes.
+static int choose_worker(struct supervisor *s, struct worker **out, struct err *e)
+{
+    if (s->workers_n < s->workers_max) {
+        int rc = worker_start(&s->workers[s->workers_n], e);
+        if (rc == 0)
+            *out = s->workers[s->workers_n++];
+        return rc;
+    }
+    int least = INT_MAX;
+    for (int w = 0; w < s->workers_n; w++) {
+        int lanes = 0;
+        for (int i = 0; i < s->lanes_n; i++)
+            lanes += s->lanes[i]->worker == s->workers[w];
+        if (lanes < least)
+            *out = s->workers[w];
+        least = lanes < least ? lanes : least;
+    }
+    return 0;
+}
+
+struct new_lane {
+    struct sup_lane *sl;
+    struct lane_options o;
+    struct err *e;
+    int rc;
+};
+
+static void create_lane(void *arg)
+{
+    struct new_lane *n = arg;
+    n->rc = lane_new(&n->sl->lane, &n->o, n->e);
+    if (n->rc == 0)
+        lane_start(n->sl->lane);
+}
+
+int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, struct shard *shard,
+                   size_t lanes, struct err *e)
+{
+    struct sup_lane *sl = xcalloc(1, sizeof(*sl));
+    struct new_lane n = {.sl = sl, .e = e};
+    sl->shard = shard;
+    lane_config_options(&n.o, s->cfg, lanes);
+    set_source(s, sl, &n.o, place);
+    set_target(s, &n.o, place);
+    const struct replay_config *r = &s->cfg->output.replay;
+    n.o.filter = s->filter;
+    n.o.gate = &s->gate;
+    n.o.dbs = (struct rewrite_dbs){.forced = r->target_db >= 0,
+                                   .forced_db = r->target_db,
+                                   .map = s->db_map,
+                                   .map_n = s->db_map_n,
+                                   .shared = target_is_shared(s->cfg, place)};
+    int rc = set_files(s, sl, &n.o, e);
+    if (rc == 0)
+        rc = choose_worker(s, &sl->worker, e);
+    if (rc == 0) {
+        n.o.loop = worker_loop(sl->worker);
+        worker_call(sl->worker, create_lane, &n);
+        rc = n.rc;
+    }
+    if (rc)
+        sup_lane_free(sl);
+    else
+        *out = sl;
+    return rc;
+}
+
+void sup_lane_list(struct supervisor *s, struct sup_lane *sl)
+{
+    s->lanes = xrealloc(s->lanes, ((size_t)s->lanes_n + 1) * sizeof(struct sup_lane *));
+    s->lanes[s->lanes_n++] = sl;
+}
+
+void sup_lane_free(struct sup_lane *sl)
+{
+    must(!sl->lane);
+    endpoint_free(&sl->source);
+    free(sl->dir);
+    free(sl->dead_letter);
+    free(sl);
+}
+
+// ---- ending ----
+
+static void on_stopped(void *ctx)
+{
+    struct sup_lane *sl = ctx;
+    sl->stopped = true;
+}
+
+void sup_lane_stop(void *arg)
+{
+    struct sup_lane *sl = arg;
+    sl->stopped = false;
+    lane_stop(sl->lane, on_stopped, sl);
+}
+
+void sup_lane_stop_now(void *arg)
+{
+    struct sup_lane *sl = arg;
+    lane_stop_now(sl->lane);
+    sl->stopped = true;
+}
+
+struct stop_check {
+    struct sup_lane *sl;
+    bool stopped;
+};
+
+static void check_stopped(void *arg)
+{
+    struct stop_check *c = arg;
+    c->stopped = c->sl->stopped;
+}
+
+bool sup_lane_has_stopped(struct sup_lane *sl)
+{
+    struct stop_check c = {.sl = sl};
+    worker_call(sl->worker, check_stopped, &c);
+    return c.stopped;
+}
+
+void sup_lane_end(void *arg)
+{
+    struct sup_lane *sl = arg;
+    lane_free(sl->lane);
+    sl->lane = NULL;
+}
