@@ -157,6 +157,14 @@ static void keep_nodes(const struct cluster_map *m, const struct shard_nodes *ol
             shard_nodes_add(now, old->ids[i]);
 }
 
+// A node that is in another shard now says nothing of this one any more.
+static void forget_nodes(const struct cluster_map *m, struct shard_nodes *nodes)
+{
+    struct shard_nodes left = {.n = 0};
+    keep_nodes(m, nodes, &left);
+    *nodes = left;
+}
+
 static bool has_seed(const struct shards *s, const struct shard *h)
 {
     for (size_t i = 0; i < s->o.seeds_n; i++)
@@ -221,6 +229,8 @@ static void take(struct shards *s, const struct cluster_map *m)
     }
     for (size_t i = 0; i < s->n; i++) {
         struct shard *h = s->v[i];
+        if (!h->seen)
+            forget_nodes(m, &h->nodes);
         // What is missing together with its slots is an answer that is not whole.
         if (h->seen || !h->here || m->covered < s->covered || ++h->misses < MISSES)
             continue;
