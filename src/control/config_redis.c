@@ -148,17 +148,14 @@ static void wipe(char *secret)
 
 static void check_sentinel(struct config_builder *b, const char *path, const struct redis_config *r)
 {
-    static const char *const keys[] = {"masterName", "userName", "password", "passwordFile",
-                                       "tlsEnable"};
     const char *section = CHILD(path, "sentinelOptions");
-    bool by_sentinel = r->type == REDIS_SENTINEL;
-    if (by_sentinel && (!r->sentinel.master_name || !*r->sentinel.master_name))
+    bool named = r->sentinel.master_name && *r->sentinel.master_name;
+    if (r->type == REDIS_SENTINEL && !named)
         config_path_diag(b, CHILD(section, "masterName"), DIAG_ERROR,
                          "%s.masterName is required with type sentinel", section);
-    for (size_t i = 0; !by_sentinel && i < sizeof(keys) / sizeof(*keys); i++)
-        if (config_given(b, CHILD(section, keys[i])))
-            config_path_diag(b, CHILD(section, keys[i]), DIAG_WARNING,
-                             "%s.%s has no effect without type: sentinel", section, keys[i]);
+    if (r->type != REDIS_SENTINEL && named)
+        config_path_diag(b, CHILD(section, "masterName"), DIAG_WARNING,
+                         "%s has no effect without type: sentinel", section);
 }
 
 void config_finish_redis(struct config_builder *b, const char *path, struct redis_config *r)

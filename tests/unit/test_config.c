@@ -536,13 +536,83 @@ static void what_is_not_available_is_refused_by_name_and_only_by_validate(void *
 {
     (void)state;
     struct loaded l = load("input: {redis: {addresses: [a:1], type: cluster}}\n"
-                           "output: {redis: {addresses: [b:1], type: sentinel}, "
+                           "output: {redis: {addresses: [b:1], type: cluster}, "
                            "replay: {bisyncEnabled: true, mode: parallel}}\n"
                            "cluster: {groupName: g}\n");
     must_load(&l);
     assert_int_equal(config_validate(l.c, &l.d), ERR_CONFIG);
-    assert_int_equal(l.d.errors, 5);
+    assert_int_equal(l.d.errors, 4);
     assert_non_null(find(&l, DIAG_ERROR, "not available in this version"));
+    done(&l);
+}
+
+static void sentinels_and_the_servers_have_each_their_own_login(void **state)
+{
+    (void)state;
+    struct loaded l =
+        load("input: {redis: {type: sentinel, addresses: [a:1, 'rediss://:own@b:2'], "
+             "userName: u, password: data, tls: {insecureSkipVerify: true}, "
+             "sentinelOptions: {masterName: mymaster, userName: su, password: sentinel}}}\n"
+             "output: {redis: {addresses: [c:1]}}\n");
+    must_load(&l);
+    assert_int_equal(config_validate(l.c, &l.d), 0);
+    const struct redis_config *r = &l.c->input.redis;
+    assert_string_equal(r->sentinel.master_name, "mymaster");
+    assert_string_equal(r->data.user, "u");
+    assert_string_equal(r->data.password, "data");
+    assert_true(r->data.tls.enabled && r->data.tls.insecure);
+    assert_int_equal(r->endpoints_n, 2);
+    assert_string_equal(r->endpoints[0].user, "su");
+    assert_string_equal(r->endpoints[0].password, "sentinel");
+    assert_false(r->endpoints[0].tls.enabled);
+    assert_string_equal(r->endpoints[1].password, "own");
+    assert_true(r->endpoints[1].tls.enabled && r->endpoints[1].tls.insecure);
+    done(&l);
+}
+
+static void one_deployment_goes_to_one_target(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *error; // NULL: it is right
+    } cases[] = {
+        {"input: {redis: {type: sentinel, addresses: [a:1]}}\noutput: {redis: {addresses: "
+         "[b:1]}}\n",
+         "input.redis.sentinelOptions.masterName is required"},
+        {"input: {redis: {type: cluster, addresses: [a:1, a:2]}}\n"
+         "output: {redis: {addresses: [b:1, b:2]}}\n",
+         "a cluster source goes to one standalone target, but there are 2"},
+        {"input: {redis: {type: cluster, addresses: [a:1]}}\n"
+         "output: {redis: {addresses: [b:1]}, replay: {fullSyncFlush: flushdb}}\n",
+         "would empty the target of what the other shards have written"},
+        {"input: {redis: {type: sentinel, addresses: [a:1], sentinelOptions: {masterName: m}}}\n"
+         "output: {redis: {type: sentinel, addresses: [a:1], sentinelOptions: {masterName: m}}}\n",
+         "a:1 is both source and target"},
+        {"input: {redis: {type: sentinel, addresses: [a:1], sentinelOptions: {masterName: m}}}\n"
+         "output: {redis: {type: sentinel, addresses: [a:1], sentinelOptions: {masterName: n}}}\n",
+         NULL},
+        {"input: {redis: {addresses: [x:1, y:1]}}\n"
+         "output: {redis: {type: sentinel, addresses: [a:1, a:2, a:3], "
+         "sentinelOptions: {masterName: n}}}\n",
+         NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct loaded l = load(cases[i].text);
+        if (cases[i].error)
+            has_error(&l, cases[i].error);
+        else
+            must_load(&l);
+        done(&l);
+    }
+}
+
+static void sentinel_options_without_the_type_are_a_warning(void **state)
+{
+    (void)state;
+    struct loaded l = load("input: {redis: {addresses: [a:1], sentinelOptions: {masterName: m}}}\n"
+                           "output: {redis: {addresses: [b:1]}}\n");
+    must_load(&l);
+    has_warning(&l, "has no effect without type: sentinel");
     done(&l);
 }
 
@@ -833,6 +903,9 @@ int main(void)
         cmocka_unit_test(contradictions_are_errors),
         cmocka_unit_test(legacy_pipeline_switch_sets_the_mode),
         cmocka_unit_test(what_is_not_available_is_refused_by_name_and_only_by_validate),
+        cmocka_unit_test(sentinels_and_the_servers_have_each_their_own_login),
+        cmocka_unit_test(one_deployment_goes_to_one_target),
+        cmocka_unit_test(sentinel_options_without_the_type_are_a_warning),
         cmocka_unit_test(bug_27_hash_tags_are_not_replaced_in_one_half_only),
         cmocka_unit_test(a_standalone_source_is_read_itself_unless_said_otherwise),
         cmocka_unit_test(broken_files_are_one_clear_error),
