@@ -386,10 +386,12 @@ class Cluster:
         return node
 
     def add_node(self):
-        """A master without slots."""
+        """A master without slots, with the functions of the others, as redis-cli adds it."""
         node = self._start()
         self._meet([node])
         self.wait_agreed()
+        if node.has("function"):
+            node.raw().call("FUNCTION", "RESTORE", self.nodes[0].raw().call("FUNCTION", "DUMP"))
         return node
 
     def remove_node(self, node):

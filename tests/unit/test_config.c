@@ -541,7 +541,7 @@ static void what_is_not_available_is_refused_by_name_and_only_by_validate(void *
                            "cluster: {groupName: g}\n");
     must_load(&l);
     assert_int_equal(config_validate(l.c, &l.d), ERR_CONFIG);
-    assert_int_equal(l.d.errors, 4);
+    assert_int_equal(l.d.errors, 3);
     assert_non_null(find(&l, DIAG_ERROR, "not available in this version"));
     done(&l);
 }
