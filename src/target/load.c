@@ -309,6 +309,7 @@ static int step_build(struct load *l, struct pass *p, struct err *e)
     int bad = rc == RDB_ITEM ? check_element(l, p, &el, &field_ms, &gone, e) : 0;
     if (bad)
         return bad;
+    load_unit_begin(l, p);
     load_send_gathered(l);
     sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
     if (rc == RDB_ITEM) {
@@ -348,6 +349,7 @@ static int step(struct load *l, struct pass *p, struct err *e)
         if (rc != RDB_ITEM)
             return rc;
         gathers = load_may_gather(l, p, s);
+        load_unit_begin(l, p);
         if (!gathers || p->db != l->gather.db)
             load_send_gathered(l);
         sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
@@ -362,6 +364,7 @@ static int step(struct load *l, struct pass *p, struct err *e)
         }
         if (rc != RDB_ITEM)
             return rc;
+        load_unit_begin(l, p);
         load_send_gathered(l);
         sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
         load_send_restore(l, p, pass_key(p), s);

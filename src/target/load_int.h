@@ -121,9 +121,10 @@ int load_lose(struct load *l, uint64_t index, const char *name, enum loss what,
 // The same for the pass's item, once each. key: where the item is one.
 int load_lose_item(struct load *l, struct pass *p, struct slice key, enum loss what,
                    struct err *e) must_check;
-// load_send.c. The unit that is open is one for the pass's slot now; false: there is no room.
+// load_send.c. A unit for the pass's slot is open or may be begun; false: there is no room.
 bool load_unit_ready(struct load *l, const struct pass *p) must_check;
-// What was sent since it was ready belongs together.
+// What is sent between the two belongs together. A unit without a command would cost a position.
+void load_unit_begin(struct load *l, const struct pass *p);
 void load_unit_end(struct load *l);
 void load_unit_close(struct load *l);
 // Within a unit. What has gathered must be sent before anything else is, so that each command keeps

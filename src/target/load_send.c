@@ -17,13 +17,15 @@ bool load_unit_ready(struct load *l, const struct pass *p)
 {
     if (l->unit_open && l->unit_slot != p->slot)
         load_unit_close(l);
-    if (!sink_room(l->o.sink))
-        return false;
-    if (!l->unit_open && !sink_unit_begin(l->o.sink, p->slot, false))
-        return false;
+    return sink_room(l->o.sink);
+}
+
+void load_unit_begin(struct load *l, const struct pass *p)
+{
+    if (!l->unit_open)
+        must(sink_unit_begin(l->o.sink, p->slot, false));
     l->unit_open = true;
     l->unit_slot = p->slot;
-    return true;
 }
 
 // Everything before the main pass's item has been sent; a second look at a key proves nothing more.
@@ -51,6 +53,7 @@ void load_send_aside(struct load *l, struct pass *p)
 {
     struct aside *a = &l->aside;
     uint64_t ref = BUILD_REF | p->item.start;
+    load_unit_begin(l, p);
     load_send_gathered(l);
     if (a->db >= 0)
         sink_select(l->o.sink, a->db, ref);
@@ -66,6 +69,7 @@ void load_send_aside(struct load *l, struct pass *p)
 
 void load_send_del(struct load *l, const struct pass *p, struct slice key)
 {
+    load_unit_begin(l, p);
     load_send_gathered(l);
     sink_select(l->o.sink, p->db, BUILD_REF | p->item.start);
     buf_clear(&l->scratch);

@@ -30,7 +30,7 @@ struct slot_sink {
     uint32_t refs_n;
     bool in_unit;
     int slot, node;
-    uint32_t begins, refuse_every; // each so manieth begin is refused; 0: none
+    uint32_t begins, refuse_every; // of so many begins one is refused; 0: none
     uint64_t many_keys;            // commands with several keys
     void (*seen)(int slot, int argc, const struct slice *argv);
 };
@@ -116,12 +116,18 @@ static const struct sink_events slot_events = {
     .room = slot_has_room,
 };
 
-static inline bool slot_room(struct sink *s)
+static inline bool slot_refuses(struct slot_sink *s)
 {
+    return s->refuse_every && ++s->begins % s->refuse_every == 0;
+}
+
+static inline bool slot_room(struct sink *sink)
+{
+    struct slot_sink *s = slot_sink_of(sink);
     for (int i = 0; i < SLOT_NODES; i++)
-        if (!batcher_room(slot_sink_of(s)->nodes[i].b))
+        if (!batcher_room(s->nodes[i].b))
             return false;
-    return true;
+    return s->in_unit || !slot_refuses(s);
 }
 
 static inline int slot_nodes(const struct sink *s)
@@ -135,7 +141,7 @@ static inline bool slot_unit_begin(struct sink *sink, int slot, bool wrapped)
     struct slot_sink *s = slot_sink_of(sink);
     assert_false(s->in_unit);
     assert_true(slot < SLOT_COUNT && slot > sink_to_node(SLOT_NODES));
-    if (s->refuse_every && ++s->begins % s->refuse_every == 0)
+    if (wrapped && slot_refuses(s))
         return false;
     s->slot = slot;
     s->node = slot >= 0 ? slot_node_of(slot) : slot == SINK_ANY_NODE ? 0 : -2 - slot;

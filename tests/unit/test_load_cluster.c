@@ -170,8 +170,7 @@ static void every_path_gives_the_same_values(void **state)
     buf_free(&rdb);
 }
 
-// A slot that moves may have no room though others have.
-static void a_refused_unit_is_begun_again(void **state)
+static void without_room_the_load_goes_on_later(void **state)
 {
     (void)state;
     struct buf rdb = {0};
@@ -326,7 +325,7 @@ static void an_expired_key_that_is_built_removes_the_older_one(void **state)
     while (clock_unix_ms() <= soon)
         usleep(1000);
     ask(master_of("list"), "RPUSH list older");
-    refuse_every = 2;
+    refuse_every = 3;
     load_all(buf_slice(&rdb), by_elements, NULL);
     is(master_of("list"), ":0\r\n", "EXISTS list");
     is(master_of("stays"), "$1\r\nv\r\n", "GET stays");
@@ -555,7 +554,7 @@ int main(void)
 #define LOAD_TEST(f) cmocka_unit_test_setup(f, clean_cluster)
     const struct CMUnitTest tests[] = {
         LOAD_TEST(every_path_gives_the_same_values),
-        LOAD_TEST(a_refused_unit_is_begun_again),
+        LOAD_TEST(without_room_the_load_goes_on_later),
         LOAD_TEST(files_of_the_corpus_load_as_redis_loads_them),
         LOAD_TEST(strings_of_one_slot_in_a_row_share_a_command),
         LOAD_TEST(a_refused_mset_is_repeated_key_by_key),
