@@ -91,7 +91,7 @@ struct router {
     // the part or sink unit that is being written
     struct pipe *out;
     int out_slot;
-    bool out_txn, out_empty;
+    bool out_txn, out_empty, out_wrapped;
 
     struct slot_list *ready; // of each node: slots that wait for its room
     struct slot_list retry;  // slots that were told to try again
@@ -100,6 +100,7 @@ struct router {
     struct batch_mark current; // everything up to here is in some unit or was skipped
     struct batch_mark confirmed, told, stored, storing;
     bool has_confirmed, has_told, has_stored, position_out, store_now;
+    bool store_again; // though the mark is the same
     uint64_t stored_us, sampled_us;
     struct sample samples[SAMPLES];
     uint32_t samples_n;
@@ -195,6 +196,7 @@ static void router_detach(struct router *r)
     r->attached = false;
     r->broken = true;
     r->has_confirmed = r->has_told = r->has_stored = r->position_out = r->store_now = false;
+    r->store_again = false;
     r->samples_n = 0;
     uv_timer_stop(r->retry_timer);
 }
@@ -812,7 +814,9 @@ static bool storable(const struct router *r, uint64_t now, struct batch_mark *ou
             *out = r->samples[i].mark;
             any = true;
         }
-    return any && (!r->has_stored || mark_after(out, &r->stored));
+    if (!any || !r->has_stored)
+        return any;
+    return r->store_again ? !mark_after(&r->stored, out) : mark_after(out, &r->stored);
 }
 
 static void store_floor(struct router *r)
@@ -825,6 +829,7 @@ static void store_floor(struct router *r)
     r->position_out = true;
     r->stored_us = now;
     r->store_now = r->store_now && mark_after(&r->current, &r->storing);
+    r->store_again = r->store_again && r->store_now;
     struct ticket t = {.unit = UINT64_MAX, .kind = TICKET_POSITION};
     int slot = r->o.events->position_slot(r->o.ctx);
     enqueue(r, slot, &t, true);
@@ -858,6 +863,7 @@ static bool as_unit_begin(struct sink *sink, int slot, bool wrapped)
     struct unit u = {.left = 2};
     unit_push(r, &u);
     r->unit_open = r->out_empty = true;
+    r->out_wrapped = wrapped;
     int node = s ? s->node : slot <= sink_to_node(0) ? sink_to_node(0) - slot : 0;
     r->out = r->pipes[node < r->nodes_n ? node : 0];
     r->out_slot = slot < 0 ? -1 : slot;
@@ -915,8 +921,8 @@ static void as_unit_end(struct sink *s, const struct batch_mark *mark)
     r->out = NULL;
     if (!r->out_empty)
         pipe_end(p);
-    else
-        r->store_now = true;
+    else if (r->out_wrapped) // the position has to say something else beside its mark
+        r->store_now = r->store_again = true;
     advance(r);
 }
 
@@ -975,7 +981,7 @@ static bool as_idle(const struct sink *s)
     if (!router_drained(r) || r->position_out || r->unit_open)
         return false;
     if (r->store_now && r->has_confirmed &&
-        (!r->has_stored || mark_after(&r->confirmed, &r->stored)))
+        (r->store_again || !r->has_stored || mark_after(&r->confirmed, &r->stored)))
         return false;
     for (int i = 0; i < r->nodes_n; i++)
         if (!pipe_idle(r->pipes[i]))

@@ -51,6 +51,35 @@ def test_what_a_stopped_lane_held_gets_its_true_expiry(world, pair):
     assert again.returncode == 0 and again.stdout.endswith(": 0 expiries set\n")
 
 
+def test_every_master_of_a_cluster_is_settled(world):
+    source, target = world.source(), world.cluster("target")
+    keys = [f"k:{i}" for i in range(1500)]
+    source.raw().many(("SET", key, i, "PX", 600_000 + i) for i, key in enumerate(keys))
+    tool = world.gunyu(source, target)
+    wait_until(lambda: expiries(target, keys) == expiries(source, keys), "true expiries while the lane runs", 30)
+    run = settle("--to", target.masters()[1].uri)
+    assert run.returncode == 1 and "stop it first" in run.stderr
+    tool.stop()
+    held = [key for key, at in zip(keys, expiries(target, keys)) if at > FAR]
+    assert len(held) == len(keys), "a stop makes far what is near"
+    run = settle("--to", target.masters()[1].uri)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith(f": {len(keys)} expiries set\n")
+    assert expiries(target, keys) == expiries(source, keys)
+
+
+def test_a_killed_lane_finds_what_it_left_far_on_every_master(world):
+    source, target = world.source(), world.cluster("target")
+    keys = [f"k:{i}" for i in range(600)]
+    source.raw().many(("SET", key, i, "PX", 600_000 + i) for i, key in enumerate(keys))
+    tool = world.gunyu(source, target)
+    wait_until(lambda: all(at > 0 for at in expiries(target, keys)), "the snapshot is loaded")
+    tool.kill()
+    assert any(at > FAR for at in expiries(target, keys)), "killed before they were settled"
+    tool.start()
+    wait_until(lambda: expiries(target, keys) == expiries(source, keys), "true expiries", 30)
+
+
 def test_it_refuses_while_a_lane_is_connected(world, pair):
     source, target = pair
     tool = world.gunyu(source, target)
