@@ -39,6 +39,8 @@ static void add_up(struct totals *t, const struct lane_snapshot *lanes, size_t n
         if (l->error[0] && !t->error)
             t->error = l->error;
     }
+    if (n == 0)
+        t->phase = LANE_PHASE_CONNECTING;
 }
 
 static void describe(const struct progress *p, const struct totals *t, char *line, size_t cap)

@@ -27,11 +27,11 @@ int cli_target(const struct cli_args *a, struct endpoint *out, struct err *e)
     config_diags_free(&d);
     if (rc)
         err_set(e, rc, "%s cannot be used", a->conf);
-    else if (c->output.redis.endpoints_n != 1 && c->output.redis.type != REDIS_CLUSTER)
+    else if (c->output.redis.type == REDIS_STANDALONE && c->output.redis.endpoints_n != 1)
         rc = err_set(e, ERR_CONFIG, "%s has %zu targets; choose one with --to", a->conf,
                      c->output.redis.endpoints_n);
     else
-        endpoint_copy(out, &c->output.redis.endpoints[0]);
+        rc = config_server(&c->output.redis, out, e);
     config_free(c);
     return rc;
 }

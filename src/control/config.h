@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "journal/journal.h"
 #include "net/endpoint.h"
+#include "redis/sentinel.h"
 
 struct str_list {
     char **v; // owns
@@ -282,6 +283,11 @@ void config_docs(struct buf *out);
 int config_expand(const char *s, struct buf *out, struct err *e) must_check;
 // What --from and --to take: endpoint_parse after config_expand.
 int config_endpoint(struct endpoint *ep, const char *uri, struct err *e) must_check;
+
+// How a deployment of type sentinel is found; borrows from r.
+struct sentinel_options config_sentinel(const struct redis_config *r);
+// The one server that r means, be it by sentinel; to be freed. Blocking.
+int config_server(const struct redis_config *r, struct endpoint *out, struct err *e) must_check;
 
 // Borrows from c.
 struct log_options config_log_options(const struct config *c);

@@ -12,6 +12,8 @@
 #include "base/mem.h"
 #include "redis/client.h"
 
+enum { SENTINEL_TIMEOUT_MS = 2000 };
+
 #define SECRET_MAX 65536
 #define ADDRESSES_MAX 4096
 
@@ -202,4 +204,25 @@ void config_finish_redis(struct config_builder *b, const char *path, struct redi
 out:
     wipe(from_file);
     wipe(sentinel_file);
+}
+
+struct sentinel_options config_sentinel(const struct redis_config *r)
+{
+    return (struct sentinel_options){.sentinels = r->endpoints,
+                                     .n = r->endpoints_n,
+                                     .master_name = r->sentinel.master_name,
+                                     .data = &r->data,
+                                     .timeout_ms = SENTINEL_TIMEOUT_MS};
+}
+
+int config_server(const struct redis_config *r, struct endpoint *out, struct err *e)
+{
+    if (r->type == REDIS_SENTINEL) {
+        struct sentinel_options o = config_sentinel(r);
+        return sentinel_master(out, &o, e);
+    }
+    if (r->endpoints_n != 1)
+        return err_set(e, ERR_CONFIG, "expected one target, found %zu", r->endpoints_n);
+    endpoint_copy(out, &r->endpoints[0]);
+    return 0;
 }

@@ -28,14 +28,13 @@ static int gc_target(const struct config *cfg, const struct endpoint *target,
     return rc;
 }
 
-static int gc_positions(const struct config *cfg, const struct sentinel_options *sentinel,
-                        const char *const *keep, size_t n, struct err *e)
+static int gc_positions(const struct config *cfg, const char *const *keep, size_t n, struct err *e)
 {
     const struct redis_config *out = &cfg->output.redis;
     int rc = 0;
     if (out->type == REDIS_SENTINEL) {
         struct endpoint master;
-        rc = sentinel_master(&master, sentinel, e);
+        rc = config_server(out, &master, e);
         if (rc)
             return rc;
         rc = gc_target(cfg, &master, keep, n, e);
@@ -66,8 +65,7 @@ static int gc_journals(const struct config *cfg, const struct gc_lane *lanes, si
     return rc;
 }
 
-int gc_run(const struct config *cfg, const struct sentinel_options *sentinel,
-           const struct gc_lane *lanes, size_t n, struct err *e)
+int gc_run(const struct config *cfg, const struct gc_lane *lanes, size_t n, struct err *e)
 {
     const char **keep = xcalloc(n, sizeof(*keep));
     bool all_known = n > 0;
@@ -77,7 +75,7 @@ int gc_run(const struct config *cfg, const struct sentinel_options *sentinel,
     }
     int rc = gc_journals(cfg, lanes, n, e);
     if (rc == 0 && all_known)
-        rc = gc_positions(cfg, sentinel, keep, n, e);
+        rc = gc_positions(cfg, keep, n, e);
     free(keep);
     return rc;
 }

@@ -4,7 +4,6 @@
 #define GUNYU_CONTROL_GC_H
 
 #include "control/config.h"
-#include "redis/sentinel.h"
 
 struct gc_lane {
     const char *name; // the journal is called after it
@@ -14,8 +13,7 @@ struct gc_lane {
 // Positions in the targets and journals below channel.storer.dirPath that are ours and were not
 // touched for channel.staleCheckpointDuration, except those of the lanes. While a lane does not
 // know its source's replication id, no position is removed: it may be that lane's. Blocking.
-// sentinel: how the target is found where the configuration says so.
-int gc_run(const struct config *cfg, const struct sentinel_options *sentinel,
-           const struct gc_lane *lanes, size_t n, struct err *e) must_check;
+int gc_run(const struct config *cfg, const struct gc_lane *lanes, size_t n,
+           struct err *e) must_check;
 
 #endif

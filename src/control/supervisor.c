@@ -335,7 +335,7 @@ int supervisor_gc(struct supervisor *s, struct err *e)
         lanes[i].name = s->lanes[i]->name; // outlives the lane
     }
     uv_rwlock_rdunlock(&s->lock);
-    int rc = gc_run(s->cfg, &s->target_sentinel.o, lanes, n, e);
+    int rc = gc_run(s->cfg, lanes, n, e);
     free(lanes);
     return rc;
 }

@@ -99,11 +99,7 @@ static int start_sentinel(struct supervisor *s, struct sup_sentinel *w,
         return 0;
     w->s = s;
     w->moved = moved;
-    w->o = (struct sentinel_options){.sentinels = r->endpoints,
-                                     .n = r->endpoints_n,
-                                     .master_name = r->sentinel.master_name,
-                                     .data = &r->data,
-                                     .timeout_ms = ASK_TIMEOUT_MS};
+    w->o = config_sentinel(r);
     int rc = uv_thread_create(&w->thread, watch_sentinels, w);
     w->started = rc == 0;
     return rc ? err_sys(e, rc, "start a thread") : 0;

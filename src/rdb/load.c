@@ -265,12 +265,9 @@ static void map_dbs(struct job *j, const struct replay_config *r)
 static int make_plan(struct job *j, struct err *e)
 {
     const struct output_config *out = &j->config->rdb.load;
-    if (out->redis.type != REDIS_STANDALONE)
+    if (out->redis.type == REDIS_CLUSTER)
         return err_set(e, ERR_CONFIG,
-                       "loading into a cluster or through sentinel is not available in this "
-                       "version; give one server");
-    if (out->redis.endpoints_n != 1)
-        return err_set(e, ERR_CONFIG, "expected one target, found %zu", out->redis.endpoints_n);
+                       "loading into a cluster is not available in this version; give one server");
     if (j->plan.resume && out->replay.key_exists == KEY_ERROR)
         return err_set(e, ERR_CONFIG,
                        "--resume and key-exists \"error\" exclude each other: keys that an earlier "
@@ -280,9 +277,11 @@ static int make_plan(struct job *j, struct err *e)
     as_sync.output = *out;
     lane_config_options(&j->plan.replay, &as_sync, 1);
     map_dbs(j, &out->replay);
-    j->plan.target = out->redis.endpoints[0];
+    int rc = config_server(&out->redis, &j->plan.target, e);
+    if (rc)
+        return rc;
     endpoint_name(&j->plan.target, j->plan.target_name, sizeof(j->plan.target_name));
-    int rc = lane_config_filter(&j->filter, &out->filter, e);
+    rc = lane_config_filter(&j->filter, &out->filter, e);
     j->plan.filter = j->filter;
     return rc;
 }
@@ -510,6 +509,7 @@ int rdb_load_main(int argc, char **argv)
     free(j.sizes);
     free(j.db_map);
     filter_free(j.filter);
+    endpoint_free(&j.plan.target);
     config_free(j.config);
     selection_free(s);
     uv_mutex_destroy(&j.lock);
