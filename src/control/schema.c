@@ -343,7 +343,8 @@ const struct schema_row schema_rows[] = {
      .def_note = "redis-gunyu below $TMPDIR or /tmp", .help = "Directory of the journals."},
     {.path = "channel.storer.maxSize", .scope = SCOPE_SYNC, .type = T_SIZE,
      AT(channel.storer_max_size), .def = "50GiB",
-     .help = "Most bytes on disk, all journals together; negative: unlimited."},
+     .help = "Most bytes on disk, all journals together; negative: unlimited. Each lane gets an equal "
+             "part; a shard that a cluster gets later one as if it had been there, beside the rest."},
     {.path = "channel.storer.logSize", .scope = SCOPE_SYNC, .type = T_SIZE,
      AT(channel.storer_log_size), .def = "100MiB", RANGE(1, 1024 * GIB, OUT_DEFAULT),
      .help = "Bytes of one log segment."},

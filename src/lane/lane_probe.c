@@ -15,6 +15,7 @@ struct lane_probe {
     struct lane *lane;
     struct redis_client *client; // only the running job touches it
     bool running;
+    bool elsewhere; // another shard has the key: that one's lane measures
     int64_t next_ms;
     struct err err, said;
     // The oldest one that was sent and not confirmed; end 0: none.
@@ -39,12 +40,13 @@ static void write_key(uv_work_t *work)
 {
     struct lane_probe *p = work->data;
     const struct lane *l = p->lane;
-    struct redis_reply reply;
+    struct redis_reply reply = {0};
     p->err = (struct err){0};
     int rc = p->client ? 0 : connect_source(p);
     if (rc == 0)
         rc = redis_call(p->client, &reply, &p->err, "SET %s %s_%L", l->o.delay_test_key,
                         l->source_name, clock_unix_ns());
+    p->elsewhere = rc == ERR_REPLY && slice_has_prefix(reply.root.text, SLICE("MOVED "));
     if (rc && p->client) {
         redis_close(p->client);
         p->client = NULL;
@@ -71,9 +73,7 @@ static void write_done(uv_work_t *work, int status)
             lane_free(l);
         return;
     }
-    // Of a cluster's lanes the one whose shard has the key measures.
-    bool elsewhere = p->err.code == ERR_REPLY && strncmp(p->err.msg, "MOVED ", 6) == 0;
-    if (p->err.code && !elsewhere && strcmp(p->err.msg, p->said.msg) != 0)
+    if (p->err.code && !p->elsewhere && strcmp(p->err.msg, p->said.msg) != 0)
         log_warn(l->o.tag, "input.syncDelayTestKey cannot be written: %s", p->err.msg);
     p->said = p->err;
     p->next_ms = clock_unix_ms() + (p->err.code ? RETRY_MS : PROBE_MS);

@@ -387,3 +387,51 @@ def test_a_cluster_with_a_password(world):
     tool = run(world, cluster, target, config={"input": {"redis": {"password": "secret"}}})
     wait_same(cluster, target)
     assert "secret" not in tool.text()
+
+
+def test_a_cluster_that_hangs_does_not_hold_the_end(world):
+    cluster, target = world.cluster(), world.target()
+    for node in cluster.nodes:
+        node.freeze()
+    tool = run(world, cluster, target)
+    time.sleep(0.5)
+    began = time.monotonic()
+    assert tool.stop() == 0
+    assert time.monotonic() - began < 8
+    for node in cluster.nodes:
+        node.thaw()
+
+
+def test_the_delay_is_measured_by_the_shard_that_has_the_key(world):
+    cluster, target = world.cluster(), world.target()
+    tool = run(world, cluster, target, config={"input": {"syncDelayTestKey": "delay:test"}})
+    owner = cluster.node_of_slot(cluster.slot_of("delay:test")).address
+    wait_until(lambda: lanes(tool)[owner]["SyncDelayNs"] > 0, "a delay")
+    assert [s["SyncDelayNs"] for a, s in lanes(tool).items() if a != owner] == [-1, -1]
+    assert "cannot be written" not in tool.text()
+
+
+def test_journals_in_memory(world):
+    cluster, target = world.cluster(replicas=1), world.target()
+    fill(cluster, 300)
+    tool = run(world, cluster, target, config={"channel": {"type": "memory"}})
+    wait_streaming(tool, 3)
+    with Load(cluster):
+        new = cluster.failover(2)
+        wait_until(lambda: new.address in lanes(tool), "the lane follows")
+    wait_same(cluster, target)
+
+
+def test_a_cluster_into_a_cluster_of_another_layout(world):
+    cluster, other = world.cluster(replicas=1), world.cluster(name="other", masters=2)
+    fill(cluster)
+    tool = run(world, cluster, other.nodes[0], config={"output": {"redis": {"type": "cluster", "addresses": other.addresses}}})
+    wait_streaming(tool, 3)
+    with Load(cluster):
+        new = cluster.failover(0)
+        wait_until(lambda: new.address in lanes(tool), "the lane follows")
+        time.sleep(0.5)
+
+    def same():
+        return contents(*other.masters()) == contents(*cluster.masters())
+    wait_until(same, "equal", 60, interval=0.2)
