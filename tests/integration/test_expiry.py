@@ -279,6 +279,22 @@ def test_a_sweep_finds_what_a_crash_left_far(world, pair):
     wait_equal(source, target)
 
 
+def test_what_a_pause_made_far_on_every_master_is_found_after_a_crash(world):
+    """Nothing moves the position meanwhile, which yet has to say that there are far expiries."""
+    source, target = world.source(), world.cluster("target")
+    tool = world.gunyu(source, target, config={"output": {"replay": {"expiryMargin": "100ms"}}})
+    wait_passed(source, target)
+    keys = [f"k:{i}" for i in range(600)]
+    source.raw().many(("SET", key, 1, "PX", 60_000) for key in keys)
+    times = [("PEXPIRETIME", key) for key in keys]
+    wait_until(lambda: target.raw().many(times) == source.raw().many(times), "true expiries")
+    tool.act("pause")
+    wait_until(lambda: min(target.raw().many(times)) > 10**13, "near expiries are far")
+    tool.kill()
+    tool.start()
+    wait_until(lambda: target.raw().many(times) == source.raw().many(times), "true expiries again", 30)
+
+
 def test_more_held_keys_than_the_table_takes(world, pair):
     source, target = pair
     source.raw().many(("SET", f"key:{i}", i, "PX", 3600000 + i) for i in range(150000))
