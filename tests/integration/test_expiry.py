@@ -288,6 +288,8 @@ def test_what_a_pause_made_far_on_every_master_is_found_after_a_crash(world):
     source.raw().many(("SET", key, 1, "PX", 60_000) for key in keys)
     times = [("PEXPIRETIME", key) for key in keys]
     wait_until(lambda: target.raw().many(times) == source.raw().many(times), "true expiries")
+    name = "gunyu:position:" + source.info("replication")["master_replid"]
+    wait_until(lambda: f"offset={source.replica_offset()} ".encode() in target.raw().call("GET", name), "all is stored")
     tool.act("pause")
     wait_until(lambda: min(target.raw().many(times)) > 10**13, "near expiries are far")
     tool.kill()
