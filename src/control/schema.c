@@ -479,7 +479,6 @@ const size_t schema_section_aliases_n =
     sizeof(schema_section_aliases) / sizeof(schema_section_aliases[0]);
 
 const struct schema_refused schema_refused[] = {
-    {"load.redis.type", "cluster", "a Redis Cluster as the target"},
     {"cluster.groupName", NULL, "high availability"},
     {"output.replay.replaceHashTag", "true", "changing the names of keys"},
     {"load.replay.replaceHashTag", "true", "changing the names of keys"},

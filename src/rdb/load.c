@@ -265,9 +265,6 @@ static void map_dbs(struct job *j, const struct replay_config *r)
 static int make_plan(struct job *j, struct err *e)
 {
     const struct output_config *out = &j->config->rdb.load;
-    if (out->redis.type == REDIS_CLUSTER)
-        return err_set(e, ERR_CONFIG,
-                       "loading into a cluster is not available in this version; give one server");
     if (j->plan.resume && out->replay.key_exists == KEY_ERROR)
         return err_set(e, ERR_CONFIG,
                        "--resume and key-exists \"error\" exclude each other: keys that an earlier "
@@ -277,7 +274,14 @@ static int make_plan(struct job *j, struct err *e)
     as_sync.output = *out;
     lane_config_options(&j->plan.replay, &as_sync, 1);
     map_dbs(j, &out->replay);
-    int rc = config_server(&out->redis, &j->plan.target, e);
+    int rc = 0;
+    if (out->redis.type == REDIS_CLUSTER) {
+        j->plan.seeds = out->redis.endpoints;
+        j->plan.seeds_n = out->redis.endpoints_n;
+        endpoint_copy(&j->plan.target, &out->redis.endpoints[0]);
+    } else {
+        rc = config_server(&out->redis, &j->plan.target, e);
+    }
     if (rc)
         return rc;
     endpoint_name(&j->plan.target, j->plan.target_name, sizeof(j->plan.target_name));

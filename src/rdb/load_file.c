@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "codec/rdb_types.h"
 #include "rdb/unpack.h"
+#include "rdb/load_cluster.h"
 #include "target/batcher.h"
 #include "target/position.h"
 
@@ -30,6 +31,8 @@ struct loading {
     struct load_plan *plan;
     struct load_progress *progress;
     struct load_outcome *r;
+    const struct endpoint *seeds; // of the cluster that the target is; borrowed
+    size_t seeds_n;               // 0: it is none
     struct unpack *file;
     struct journal *journal;
     struct journal_reader *prefix; // pins what lies before `from` while that is read
@@ -324,26 +327,14 @@ static int connect_target(const struct load_plan *plan, struct redis_client **c,
     return redis_connect(c, &ep, CONNECT_TIMEOUT_MS, e);
 }
 
-static int look_at(struct loading *l, struct redis_client *c, struct err *e)
+// From the position in the target, if it is of this file. c: the server that has it.
+static int where_to_begin(struct loading *l, struct redis_client *c, struct err *e)
 {
-    struct redis_server *s = &l->server;
-    int rc = redis_probe(c, s, e);
-    if (rc)
-        return rc;
-    if (s->version == 0)
-        s->version = l->plan->replay.target_version;
-    if (s->loading)
-        return err_set(e, ERR_REPLY, "target %s: LOADING it is loading its own data; try later",
-                       l->plan->target_name);
-    if (s->cluster_enabled)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "target %s is a cluster node, and loading into a cluster is not available "
-                       "in this version",
-                       l->plan->target_name);
+    int rc = 0;
     struct position p;
     bool found = false;
     if (l->plan->resume)
-        rc = position_read(c, l->r->id, "", &p, &found, e);
+        rc = position_read_own(c, l->r->id, &p, &found, e);
     if (rc || !found || p.foreign)
         return rc;
     l->r->was_done = !p.loading;
@@ -358,15 +349,34 @@ static int look_at(struct loading *l, struct redis_client *c, struct err *e)
     return 0;
 }
 
+static int look_at(struct loading *l, struct redis_client *c, struct err *e)
+{
+    struct redis_server *s = &l->server;
+    int rc = redis_probe(c, s, e);
+    if (rc)
+        return rc;
+    if (s->version == 0)
+        s->version = l->plan->replay.target_version;
+    if (s->loading)
+        return err_set(e, ERR_REPLY, "target %s: LOADING it is loading its own data; try later",
+                       l->plan->target_name);
+    if (s->cluster_enabled) {
+        l->seeds = &l->plan->target;
+        l->seeds_n = 1;
+        return 0;
+    }
+    return where_to_begin(l, c, e);
+}
+
 // Another connection than a killed process's, whose last commands the target may not have read.
-static int reach_target(struct loading *l, struct err *e)
+static int reach_server(struct loading *l, struct err *e)
 {
     struct redis_client *c;
     int rc = connect_target(l->plan, &c, e);
     if (rc)
         return rc;
     rc = look_at(l, c, e);
-    if (rc || l->r->was_done) {
+    if (rc || l->r->was_done || l->seeds_n) {
         redis_close(c);
         return rc;
     }
@@ -385,6 +395,56 @@ static int reach_target(struct loading *l, struct err *e)
     return 0;
 }
 
+static struct slice own_position_key(const struct loading *l, char *dst)
+{
+    return position_key(l->r->id, dst);
+}
+
+static int position_slot(void *ctx)
+{
+    char name[64];
+    return slot_of(own_position_key(ctx, name));
+}
+
+static bool emit_nothing(void *ctx, uint64_t from, int db, int64_t now_ms, int slot)
+{
+    (void)ctx, (void)from, (void)db, (void)now_ms, (void)slot;
+    return false;
+}
+
+static void moved(void *ctx)
+{
+    (void)ctx;
+}
+
+static int reach_cluster(struct loading *l, struct err *e)
+{
+    static const struct router_events calls = {
+        .sink = &sink_calls, .emit = emit_nothing, .position_slot = position_slot, .moved = moved};
+    struct load_cluster *c;
+    char name[64];
+    int rc = load_cluster_open(&c, l->seeds, l->seeds_n, CONNECT_TIMEOUT_MS, &l->server, e);
+    if (rc)
+        return rc;
+    rc = where_to_begin(l, load_cluster_owner(c, own_position_key(l, name)), e);
+    if (rc == 0 && !l->r->was_done)
+        l->sink = load_cluster_sink(
+            c, &(struct router_options){.loop = &l->loop,
+                                        .events = &calls,
+                                        .ctx = l,
+                                        .position_us = l->plan->resume ? POSITION_US : UINT64_MAX,
+                                        .max_cmds = l->plan->replay.batch_cmds,
+                                        .max_bytes = l->plan->replay.batch_bytes});
+    load_cluster_close(c);
+    return rc;
+}
+
+static int reach_target(struct loading *l, struct err *e)
+{
+    int rc = l->seeds_n ? 0 : reach_server(l, e);
+    return rc == 0 && l->seeds_n ? reach_cluster(l, e) : rc;
+}
+
 static void start_load(struct loading *l)
 {
     const struct lane_options *r = &l->plan->replay;
@@ -394,7 +454,7 @@ static void start_load(struct loading *l)
         .filter = l->plan->filter,
         .exists = r->exists,
         .exists_log = r->exists_log,
-        .cluster = l->server.cluster_enabled,
+        .cluster = l->seeds_n > 0,
         .functions = r->functions,
         .restore_enabled = r->restore_enabled,
         .skip_module_aux = r->skip_module_aux,
@@ -591,17 +651,29 @@ static void take_stats(struct loading *l)
 }
 
 // So that a later run of several files does not load this one over the next ones.
-static int mark_done(const struct loading *l, struct err *e)
+static int mark_done(struct loading *l, struct err *e)
 {
     struct redis_client *c;
     struct position p = {.offset = (int64_t)l->have};
     struct buf b = {0};
     snprintf(p.replid, sizeof(p.replid), "%s", l->r->id);
     position_put(&b, &p, clock_unix_ms());
-    int rc = connect_target(l->plan, &c, e);
-    if (rc == 0) {
-        rc = redis_call_raw(c, buf_slice(&b), 1, NULL, e);
-        redis_close(c);
+    int rc = 0;
+    if (l->seeds_n) {
+        struct load_cluster *all;
+        char name[64];
+        rc = load_cluster_open(&all, l->seeds, l->seeds_n, CONNECT_TIMEOUT_MS, &l->server, e);
+        if (rc == 0) {
+            c = load_cluster_owner(all, own_position_key(l, name));
+            rc = redis_call_raw(c, buf_slice(&b), 1, NULL, e);
+            load_cluster_close(all);
+        }
+    } else {
+        rc = connect_target(l->plan, &c, e);
+        if (rc == 0) {
+            rc = redis_call_raw(c, buf_slice(&b), 1, NULL, e);
+            redis_close(c);
+        }
     }
     buf_free(&b);
     return rc;
@@ -634,8 +706,13 @@ int load_file(struct load_plan *plan, const char *path, struct load_progress *pr
 {
     struct loading *l = xcalloc(1, sizeof(*l));
     *r = (struct load_outcome){0};
-    *l = (struct loading){
-        .plan = plan, .progress = progress, .r = r, .e = e, .now_ms = clock_unix_ms()};
+    *l = (struct loading){.plan = plan,
+                          .progress = progress,
+                          .r = r,
+                          .e = e,
+                          .now_ms = clock_unix_ms(),
+                          .seeds = plan->seeds,
+                          .seeds_n = plan->seeds_n};
     l->piece = xmalloc(READ_SIZE);
     l->work.data = l->tick.data = l->wait.data = l->again.data = l;
     must(uv_loop_init(&l->loop) == 0);

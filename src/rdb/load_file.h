@@ -21,6 +21,8 @@ struct load_rate {
 // What all files share. Borrowed, and constant but for the rates and `stop`.
 struct load_plan {
     struct endpoint target;
+    const struct endpoint *seeds; // of a cluster; borrowed
+    size_t seeds_n;               // 0: no cluster
     char target_name[300];
     struct lane_options replay; // of it: what target/load is told
     struct rewrite_dbs dbs;
