@@ -286,7 +286,7 @@ int config_endpoint(struct endpoint *ep, const char *uri, struct err *e) must_ch
 
 // How a deployment of type sentinel is found; borrows from r.
 struct sentinel_options config_sentinel(const struct redis_config *r);
-// The one server that r means, be it by sentinel; to be freed. Blocking.
+// The one server that r means, be it by sentinel, or a node of the cluster; to be freed. Blocking.
 int config_server(const struct redis_config *r, struct endpoint *out, struct err *e) must_check;
 
 // Borrows from c.

@@ -221,7 +221,7 @@ int config_server(const struct redis_config *r, struct endpoint *out, struct err
         struct sentinel_options o = config_sentinel(r);
         return sentinel_master(out, &o, e);
     }
-    if (r->endpoints_n != 1)
+    if (r->type == REDIS_STANDALONE && r->endpoints_n != 1)
         return err_set(e, ERR_CONFIG, "expected one target, found %zu", r->endpoints_n);
     endpoint_copy(out, &r->endpoints[0]);
     return 0;
