@@ -185,12 +185,11 @@ void conn_close(struct conn *c)
     if (c->tls)
         tls_free(c->tls);
     c->tls = NULL;
-    if (c->watched)
-        uv_poll_stop(&c->poll);
-    close(c->fd);
-    c->fd = -1;
+    // Before the descriptor is closed: it may be another thread's the moment after.
     if (c->watched)
         uv_close((uv_handle_t *)&c->poll, conn_free);
-    else
+    close(c->fd);
+    c->fd = -1;
+    if (!c->watched)
         free(c);
 }
