@@ -137,6 +137,7 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
 {
     struct lane *l = ctx;
     l->source_is_valkey = source->is_valkey;
+    l->source_is_cluster = source->cluster_enabled;
     l->source_ahead_ms = source->clock_ahead_ms;
     l->catch_up_to = source->repl_offset;
     if (source->repl_offset > (int64_t)l->again_until)

@@ -71,7 +71,7 @@ struct lane {
     char id1[REPLID_LEN + 1], id2[REPLID_LEN + 1];
     int64_t id2_offset;
     bool ids_known;
-    bool source_is_valkey;
+    bool source_is_valkey, source_is_cluster;
     bool source_ended; // for good
     bool force_full;
     bool snapshot_fresh;     // a full sync began and its load has not

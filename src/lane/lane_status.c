@@ -103,7 +103,8 @@ void lane_publish(struct lane *l)
     snprintf(s.input, sizeof(s.input), "%s", found[0] ? found : l->source_name);
     snprintf(s.output, sizeof(s.output), "%s", l->target_name);
     snprintf(s.role, sizeof(s.role), "leader");
-    s.transaction = l->o.transactions;
+    // A transaction of a cluster has one slot, and stays whole whoever has that at the target.
+    s.transaction = l->o.transactions && (!l->router || l->source_is_cluster);
     s.state = l->state;
     s.phase = phase_of(l);
     snprintf(s.link, sizeof(s.link), "%s", link_state_name(l->link_state));
