@@ -287,6 +287,14 @@ static const struct row own_rows[] = {
     {.labels = "transaction=\"yes\",result=\"error\"", U64(batches_txn_failed)},
     {.labels = "transaction=\"no\",result=\"ok\"", U64(batches_plain_ok)},
     {.labels = "transaction=\"no\",result=\"error\"", U64(batches_plain_failed)},
+    {HELP("gunyu_split_transactions_total", COUNTER,
+          "Transactions of the source whose keys lie in several slots of the target, applied slot "
+          "by "
+          "slot."),
+     U64(split_transactions)},
+    {HELP("gunyu_staged_commands_total", COUNTER,
+          "Commands whose keys lie in several slots of the target, carried out in steps."),
+     U64(staged_commands)},
     {HELP("gunyu_dead_letters_total", COUNTER,
           "Commands and keys that the target refused for good, kept in the dead-letter file."),
      U64(dead_letters)},

@@ -92,6 +92,7 @@ static void drop_target_now(struct lane *l)
     l->drop_wanted = false;
     l->target_epoch++;
     l->target_state = TARGET_OFF;
+    lane_stage_let_go(l);
     sink_detach(l->sink);
     lane_end_apply(l);
     l->position_known = false;
@@ -373,7 +374,7 @@ void lane_pump(struct lane *l)
     }
     struct err e = {0};
     int rc = 0;
-    if (l->await_position && !sink_idle(l->sink)) {
+    if (l->staging || (l->await_position && !sink_idle(l->sink))) {
         rc = LOAD_WAIT;
     } else if (l->load) {
         rc = load_pump(l->load, TURN_BYTES, &e);
@@ -438,7 +439,7 @@ static void sample_lag(struct lane *l, int64_t now)
 
 static void check_stopped(struct lane *l)
 {
-    if (!l->stopped || l->defusing || (sink_attached(l->sink) && !sink_idle(l->sink)))
+    if (!l->stopped || l->defusing || l->staging || (sink_attached(l->sink) && !sink_idle(l->sink)))
         return;
     void (*done)(void *) = l->stopped;
     l->stopped = NULL;

@@ -127,12 +127,11 @@ void lane_skip_offset(struct lane *l, uint64_t ref)
         apply_skip_offset(l->apply, ref);
 }
 
-// The reader met a command that cannot be applied.
-static bool on_refused(void *ctx, uint64_t ref, struct slice reason)
+bool lane_refused(void *ctx, uint64_t ref, struct slice reason)
 {
     struct lane *l = ctx;
     l->counters.cmds_failed++;
-    if (!l->o.stop_on_error)
+    if (!l->o.stop_on_error || was_given_up(l, ref))
         return lane_dead_letter(l, ref, reason);
     struct err e;
     err_set(&e, ERR_UNSUPPORTED, "offset %llu: %.*s", (unsigned long long)ref, (int)reason.n,
@@ -325,7 +324,8 @@ void lane_apply_start(struct lane *l, uint64_t from, int db)
         .getack = on_getack,
         .held = lane_expiry_held,
         .moved = lane_expiry_moved,
-        .refused = on_refused,
+        .refused = lane_refused,
+        .stage = lane_stage_command,
         .probe_key = slice_cstr(l->o.delay_test_key ? l->o.delay_test_key : ""),
         .probe_sent = lane_probe_sent,
         .ctx = l,

@@ -23,6 +23,7 @@ struct cluster_dial {
     struct dial_job *j;
     struct cluster_map map;
     struct endpoint *endpoints; // owns; of the masters
+    int64_t *ids;               // owns; of the connections to them
     struct redis_client **clients;
 };
 
@@ -39,6 +40,14 @@ static int check_map(const struct cluster_map *m, struct err *e)
                    CLUSTER_SLOTS);
 }
 
+static int ask_id(struct redis_client *c, int64_t *id, struct err *e)
+{
+    struct redis_reply reply;
+    int rc = redis_call(c, &reply, e, "CLIENT ID");
+    *id = rc == 0 && reply.root.type == RESP_INTEGER ? reply.root.num : -1;
+    return rc == ERR_REPLY ? 0 : rc;
+}
+
 static int reach_node(struct cluster_dial *d, size_t i)
 {
     struct dial_job *j = d->j;
@@ -47,6 +56,8 @@ static int reach_node(struct cluster_dial *d, size_t i)
     int rc = redis_connect(&d->clients[i], &d->endpoints[i], CONNECT_TIMEOUT_MS, &r->err);
     if (rc == 0)
         rc = redis_probe(d->clients[i], &server, &r->err);
+    if (rc == 0)
+        rc = ask_id(d->clients[i], &d->ids[i], &r->err);
     if (rc)
         return rc;
     if (server.loading)
@@ -255,12 +266,16 @@ static void hand_over(struct cluster_dial *d)
     struct target_result *r = &d->j->r;
     r->nodes_n = (int)d->map.shards_n;
     r->nodes = xcalloc(d->map.shards_n, sizeof(*r->nodes));
+    r->reached_n = r->nodes_n;
+    r->reached = xcalloc(d->map.shards_n, sizeof(*r->reached));
     for (size_t i = 0; i < d->map.shards_n; i++) {
         struct router_node *n = &r->nodes[i];
         snprintf(n->host, sizeof(n->host), "%s", d->endpoints[i].host);
         n->port = d->endpoints[i].port;
         n->conn = redis_take_conn(d->clients[i]);
         d->clients[i] = NULL;
+        r->reached[i] = (struct lane_node){.endpoint = d->endpoints[i], .client_id = d->ids[i]};
+        d->endpoints[i] = (struct endpoint){0};
     }
     r->owner = xmalloc(CLUSTER_SLOTS * sizeof(*r->owner));
     memcpy(r->owner, d->map.owner, CLUSTER_SLOTS * sizeof(*r->owner));
@@ -274,6 +289,7 @@ void dial_cluster(struct dial_job *j)
         return;
     d.endpoints = xcalloc(d.map.shards_n + 1, sizeof(*d.endpoints));
     d.clients = xcalloc(d.map.shards_n + 1, sizeof(struct redis_client *));
+    d.ids = xcalloc(d.map.shards_n + 1, sizeof(*d.ids));
     rc = reach_cluster(&d);
     if (rc == 0)
         hand_over(&d);
@@ -282,6 +298,7 @@ void dial_cluster(struct dial_job *j)
         endpoint_free(&d.endpoints[i]);
     }
     free(d.clients);
+    free(d.ids);
     free(d.endpoints);
     cluster_free(&d.map);
 }
@@ -302,6 +319,7 @@ void target_result_free(struct target_result *r)
     free(r->nodes);
     free(r->owner);
     free(r->marks);
+    lane_nodes_free(r->reached, r->reached_n);
 }
 
 // ---- the router ----
@@ -362,6 +380,7 @@ void lane_attach_cluster(struct lane *l, struct target_result *r)
                               .marks = goes_on ? r->marks : NULL,
                               .marks_id = l->marks_id};
     router_attach(l->router, &t);
+    lane_stage_attach(l, r);
     r->nodes_n = 0;
 }
 

@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "codec/crc64.h"
 #include "flow/expiry.h"
 #include "lane/lane_int.h"
 #include "target/sweep.h"
@@ -45,7 +44,7 @@ struct lane_sweep {
     const struct endpoint *seeds; // of a cluster; else NULL
     size_t seeds_n;
     struct endpoint_finder find_target;
-    char name[REPLID_LEN + 64]; // as the lane's other connections bear (lane_target.c)
+    char name[CONNECTION_NAME];
     struct sweep_options o;
     struct sweep_result r;
     int64_t began_ms;
@@ -249,9 +248,7 @@ static void sweep_start(struct lane *l, bool defuse)
     j->seeds = l->router ? l->o.target_seeds : NULL;
     j->seeds_n = l->o.target_seeds_n;
     j->began_ms = clock_unix_ms();
-    snprintf(j->name, sizeof(j->name), "gunyu:%s:%016llx:%llu", l->id1,
-             (unsigned long long)crc64_update(0, l->o.tag, strlen(l->o.tag)),
-             (unsigned long long)l->epoch);
+    lane_connection_name(l, j->name);
     j->o = (struct sweep_options){.version = l->server.version,
                                   .is_valkey = l->server.is_valkey,
                                   .defuse = defuse,

@@ -13,12 +13,20 @@
 #include "target/resume.h"
 #include "target/router.h"
 
-enum { LAG_SAMPLES = 2048, LANE_SKIPS = 64 };
+enum { LAG_SAMPLES = 2048, LANE_SKIPS = 64, CONNECTION_NAME = REPLID_LEN + 64 };
 
 // When the journal's right edge passed an offset; the age of what is not applied comes from these.
 struct lag_sample {
     uint64_t offset;
     int64_t ms;
+};
+
+// A master of the target.
+struct lane_node {
+    struct endpoint endpoint;    // owns
+    int64_t client_id;           // of the router's connection to it; -1 unknown
+    struct redis_client *client; // of lane_stage.c; NULL: none yet
+    int db;                      // that it has selected
 };
 
 // What one attempt to reach the target found.
@@ -28,6 +36,8 @@ struct target_result {
     struct router_node *nodes; // owns, as the next two
     int nodes_n;
     int16_t *owner;
+    struct lane_node *reached; // owns; nodes_n of them, NULL once they are handed over
+    int reached_n;
     uint64_t *marks; // or NULL
     struct redis_server server;
     struct position position;
@@ -100,6 +110,8 @@ struct lane {
     int64_t target_progress_ms; // when it last did
     int backoff_ms;
     bool drop_wanted;
+    struct lane_stage *stage;   // of a cluster that is attached; else NULL
+    bool staging;               // a command over several slots is under way, maybe an outdated one
     uint64_t sent_until;        // of the load, before the last disconnect
     uint64_t again_until;       // no command that begins later has ever been sent to the target
     uint64_t skips[LANE_SKIPS]; // offsets of commands that are not sent again
@@ -195,6 +207,17 @@ void lane_dial_target(struct lane *l);
 void lane_back_off(struct lane *l);
 void lane_target_ready(struct lane *l, struct target_result *r);
 
+// The name that connections to the target bear; dst has CONNECTION_NAME bytes.
+void lane_connection_name(const struct lane *l, char *dst);
+
+// lane_stage.c: commands over several slots of a cluster, in steps, on a thread of the pool.
+// The target was attached; takes r->reached.
+void lane_stage_attach(struct lane *l, struct target_result *r);
+// What is under way ends soon; its result does not count.
+void lane_stage_let_go(struct lane *l);
+enum apply_staged lane_stage_command(void *ctx, const struct apply_stage *c); // see apply.h
+void lane_nodes_free(struct lane_node *nodes, int n);
+
 // lane_cluster.c
 struct router *lane_router_new(struct lane *l);
 void lane_attach_cluster(struct lane *l, struct target_result *r);
@@ -207,6 +230,8 @@ extern const struct sink_events lane_sink_events;
 int lane_map_db(const struct lane *l, int db);
 void lane_apply_start(struct lane *l, uint64_t from, int db);
 void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, uint64_t again_until);
+// The reader met a command that cannot be applied; see apply.h.
+bool lane_refused(void *ctx, uint64_t ref, struct slice reason);
 // The reply says that the same command may succeed later.
 bool target_error_is_transient(struct slice text);
 

@@ -71,6 +71,8 @@ static void put_positions(const struct lane *l, struct lane_snapshot *s, int64_t
         apply_get_stats(l->apply, &as);
         s->cmds_received += as.received;
         s->cmds_filtered += as.filtered;
+        s->split_transactions += as.split;
+        s->staged_commands += as.staged;
     }
 }
 

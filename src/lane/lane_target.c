@@ -256,7 +256,8 @@ static void dial_done(uv_work_t *work, int status)
 void lane_dial_target(struct lane *l)
 {
     // One attempt at a time: an outdated one may be about to flush the target.
-    if (l->target_state != TARGET_OFF || l->dialling || l->freed || clock_unix_ms() < l->retry_ms)
+    if (l->target_state != TARGET_OFF || l->dialling || l->staging || l->freed ||
+        clock_unix_ms() < l->retry_ms)
         return;
     // Without an id of the source there is no position to look for.
     if (!l->ids_known)
@@ -293,6 +294,13 @@ void lane_dial_target(struct lane *l)
         j->flush_command = xstrdup(l->flush_command);
     l->handles++;
     must(uv_queue_work(l->o.loop, &j->work, dial_run, dial_done) == 0);
+}
+
+void lane_connection_name(const struct lane *l, char *dst)
+{
+    snprintf(dst, CONNECTION_NAME, "gunyu:%s:%016llx:%llu", l->id1,
+             (unsigned long long)crc64_update(0, l->o.tag, strlen(l->o.tag)),
+             (unsigned long long)l->epoch);
 }
 
 void lane_back_off(struct lane *l)

@@ -6,11 +6,27 @@
 
 #include "codec/resp.h"
 #include "flow/filter.h"
-#include "flow/rewrite.h"
+#include "flow/route.h"
 #include "journal/journal.h"
 #include "target/batcher.h"
 
 struct router;
+
+// A command that reads keys of some slots of a cluster and writes into another one (ROUTE_STAGE).
+struct apply_stage {
+    const struct route *route;
+    int argc; // as rewritten, not yet in the target's words
+    const struct slice *argv;
+    int db;            // of the target
+    uint64_t ref, end; // where it begins and ends in the stream
+};
+
+enum apply_staged {
+    APPLY_STAGE_WAIT, // under way: it is asked for again
+    APPLY_STAGE_DONE,
+    APPLY_STAGE_REFUSED, // it cannot be applied; to go on without it
+    APPLY_STAGE_STOP,    // or to stop there
+};
 
 struct apply_options {
     struct batcher *batcher; // of apply_new
@@ -34,6 +50,9 @@ struct apply_options {
     void (*moved)(void *ctx, int target_db, int argc, const struct slice *argv);
     // A command that cannot be applied at all: true to go on without it, false to stop there.
     bool (*refused)(void *ctx, uint64_t ref, struct slice reason);
+    // Everything before the command is confirmed; nothing behind it is sent before it is done. For
+    // scatter_new.
+    enum apply_staged (*stage)(void *ctx, const struct apply_stage *s);
     // A SET of this key is on its way to the target; end is the position behind it. Empty: none.
     struct slice probe_key;
     void (*probe_sent)(void *ctx, uint64_t end, struct slice value);

@@ -46,7 +46,8 @@ struct scatter {
     struct resp_cmd scan;
     uint64_t txn_from;
     size_t txn_scanned;
-    bool singly;          // in a transaction whose commands are units of their own
+    bool staging; // the command at now.pos is under way in steps
+    bool singly;  // in a transaction whose commands are units of their own
     enum barrier barrier;
     int barrier_node;
     struct buf text;
@@ -410,6 +411,36 @@ static enum verdict barrier_step(struct scatter *a)
     return TAKEN;
 }
 
+// ---- what reads some slots and writes another ----
+
+static enum verdict stage_step(struct scatter *a)
+{
+    struct reading *r = &a->now;
+    const struct translate *t = &r->translate;
+    if (t->n != 1)
+        return refuse(a, "its keys lie in several slots of the cluster, and it takes several "
+                         "commands to say it there");
+    if (!router_drained(a->router))
+        return NOT_NOW;
+    struct rewrite_cmd c = translate_get(t, 0);
+    struct apply_stage s = {.route = &r->route,
+                            .argc = c.argc,
+                            .argv = c.argv,
+                            .db = t->db,
+                            .ref = r->pos,
+                            .end = end_of(r)};
+    enum apply_staged done = a->o.stage(a->o.ctx, &s);
+    a->staging = done == APPLY_STAGE_WAIT;
+    if (done == APPLY_STAGE_DONE) {
+        a->stats.staged++;
+        if (t->argc >= 2)
+            report_expiries(a, r, slot_of(t->argv[1]));
+    } else if (done == APPLY_STAGE_REFUSED) {
+        a->stats.filtered++;
+    }
+    return done == APPLY_STAGE_WAIT ? NOT_NOW : done == APPLY_STAGE_STOP ? STOP : TAKEN;
+}
+
 // ---- reading ----
 
 static bool wrapped_alone(const struct scatter *a, const struct cmd_info *info)
@@ -439,7 +470,7 @@ static enum verdict single(struct scatter *a, const struct cmd_info *info, const
     begin_slots(a);
     plan_command(a, r, &plan);
     if (plan.refused || plan.stage) {
-        enum verdict done = refuse(a, plan.refused ? plan.refused : "keys in several slots");
+        enum verdict done = plan.refused ? refuse(a, plan.refused) : stage_step(a);
         if (done == TAKEN && !torn)
             skip_to(a, end_of(r));
         return done;
@@ -656,7 +687,7 @@ static bool scatter_between_units(const struct apply *base, struct batch_mark *m
 {
     const struct scatter *a = (const struct scatter *)base;
     *mark = mark_at(a, a->now.pos);
-    return !a->singly && !a->barrier;
+    return !a->singly && !a->barrier && !a->staging;
 }
 
 static void scatter_acked(struct apply *base, uint64_t position)
