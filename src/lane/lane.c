@@ -672,7 +672,7 @@ bool lane_is_drained(const struct lane *l)
     if (!l->source_ended || l->state == LANE_STOP || !ji.has_log)
         return true; // of a snapshot that is not whole nothing can be made
     // A command that is not whole at the end of the log stays unread.
-    return l->state == LANE_RUN && l->apply && !l->load && !l->drop_wanted &&
+    return l->state == LANE_RUN && l->apply && !l->load && !l->drop_wanted && !l->staging &&
            sink_attached(l->sink) && sink_idle(l->sink) && !l->await_position &&
            !uv_is_active((const uv_handle_t *)&l->again);
 }

@@ -27,6 +27,7 @@ struct lane_node {
     int64_t client_id;           // of the router's connection to it; -1 unknown
     struct redis_client *client; // of lane_stage.c; NULL: none yet
     int db;                      // that it has selected
+    int64_t replicas;            // that are waited for
 };
 
 // What one attempt to reach the target found.

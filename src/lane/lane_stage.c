@@ -21,6 +21,7 @@ enum {
     // A slot that is being moved: it takes as long as its keys do.
     AGAIN_MS = 20,
     AGAIN_TRIES = 100,
+    REPLICAS_MS = 1000,   // a replica further behind is not waited for
     KEEP_BYTES = 1 << 20, // buffers that grew beyond are not kept
 };
 
@@ -133,6 +134,17 @@ static int check_fence(const struct lane_node *n, struct redis_client *c, struct
     return err_set(e, ERR_CLOSED, "the other connection to this node is gone");
 }
 
+static int count_replicas(struct lane_node *n, struct redis_client *c, struct err *e)
+{
+    struct redis_reply reply;
+    struct slice number;
+    n->replicas = 0;
+    int rc = redis_call(c, &reply, e, "INFO replication");
+    if (rc == 0 && redis_info_field(reply.root.text, "connected_slaves", &number))
+        (void)slice_i64(number, &n->replicas);
+    return rc == ERR_REPLY ? 0 : rc;
+}
+
 static int reach(const struct lane_stage *s, struct lane_node *n, struct err *e)
 {
     struct redis_client *c;
@@ -142,6 +154,8 @@ static int reach(const struct lane_stage *s, struct lane_node *n, struct err *e)
     rc = redis_call(c, NULL, e, "CLIENT SETNAME %s", s->name);
     if (rc == 0 || rc == ERR_REPLY)
         rc = check_fence(n, c, e);
+    if (rc == 0)
+        rc = count_replicas(n, c, e);
     if (rc == 0 && s->imports)
         rc = redis_call(c, NULL, e, "CLIENT IMPORT-SOURCE ON");
     if (rc && rc != ERR_REPLY) {
@@ -289,6 +303,22 @@ static int try_step(struct lane_stage *s)
     return rc;
 }
 
+// What comes next may change another slot. A replica that takes over must not lack what that was
+// made from.
+static int await_replicas(struct lane_stage *s)
+{
+    struct lane_node *n = owner_of(s, s->step.slot);
+    struct redis_reply reply;
+    if (n->replicas <= 0)
+        return 0;
+    int rc = redis_call(n->client, &reply, &s->err, "WAIT %L %d", n->replicas, REPLICAS_MS);
+    n->replicas = rc == 0 && reply.root.num < n->replicas ? reply.root.num : n->replicas;
+    if (rc != ERR_REPLY)
+        return rc;
+    n->replicas = 0;
+    return 0;
+}
+
 // Nothing of a step that was refused has to be undone, so it may be tried again as it is.
 static int carry_out(struct lane_stage *s)
 {
@@ -303,9 +333,10 @@ static int carry_out(struct lane_stage *s)
             return err_set(&s->err, ERR_REPLY, "%.*s", (int)(text.n < 300 ? text.n : 300), text.p);
         usleep(AGAIN_MS * 1000);
     }
-    if (s->step.record)
-        fault_point(s->step.is_command ? "stage.applied" : "stage.written");
-    return 0;
+    if (!s->step.record)
+        return 0;
+    fault_point(s->step.is_command ? "stage.applied" : "stage.written");
+    return await_replicas(s);
 }
 
 static void stage_run(uv_work_t *work)
