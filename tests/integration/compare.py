@@ -147,21 +147,22 @@ def describe(db, key, a, b):
     return f"{where} ({a[0].decode()}): expiry {a[2]} against {b[2]}"
 
 
-def same(a, b, absolute):
+def same(a, b, slack_ms):
     if a is None or b is None:
         return a is b
     if a[:2] != b[:2]:
         return False
-    if absolute or a[2] < 0 or b[2] < 0:
+    if a[2] < 0 or b[2] < 0:
         return a[2] == b[2]
-    return abs(a[2] - b[2]) <= PTTL_TOLERANCE_MS
+    return abs(a[2] - b[2]) <= slack_ms
 
 
-def compare(source, target, db_map=None, ignore=(), functions=True, static=False, limit=20):
+def compare(source, target, db_map=None, ignore=(), functions=True, static=False, limit=20, slack_ms=0):
     """Differences as lines of text, at most limit; an empty list says equal.
 
     db_map: source db to target db, for those that are not themselves (None: to nowhere). ignore: prefixes
     of keys. static: the data came by a full sync only, so what streams do not carry is compared as well.
+    slack_ms: of expiries; MIGRATE from one node to another takes the time left, and is not exact.
     A key that differs is read twice more, so that one which expires between two reads is no difference.
     """
     db_map = db_map or {}
@@ -191,7 +192,7 @@ def compare(source, target, db_map=None, ignore=(), functions=True, static=False
                     part = suspects[at:at + 2000]
                     va, vb = a.values(db, part), b.values(to, part)
                     for key in part:
-                        if not same(va.get(key), vb.get(key), absolute):
+                        if not same(va.get(key), vb.get(key), slack_ms if absolute else PTTL_TOLERANCE_MS):
                             bad[key] = (va.get(key), vb.get(key))
                 suspects = set(bad)
             out += [describe(db, key, *bad[key]) for key in itertools.islice(suspects, limit)]

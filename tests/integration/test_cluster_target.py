@@ -122,7 +122,7 @@ def test_slots_of_the_cluster_move_key_by_key(into):
         one, two, three = cluster.masters()
         cluster.move_slots(range(0, 150), one, two)
         cluster.move_slots(range(16000, 16100), three, one)
-    wait_equal(source, cluster, timeout=PATIENT)
+    wait_equal(source, cluster, timeout=PATIENT, slack_ms=100)
     assert source.full_syncs() == 1
 
 
@@ -137,7 +137,7 @@ def test_the_tool_dies_while_slots_of_the_cluster_move(into):
     with SpreadLoad(source):
         one, two, _ = cluster.masters()
         cluster.move_slots(range(0, 200), one, two, pause)
-    wait_equal(source, cluster, timeout=PATIENT)
+    wait_equal(source, cluster, timeout=PATIENT, slack_ms=100)
     assert source.full_syncs() == 1
 
 
@@ -146,7 +146,7 @@ def test_a_node_joins_the_cluster(into):
     with SpreadLoad(source):
         new = cluster.add_node()
         cluster.move_slots(range(0, 120), cluster.masters()[0], new)
-    wait_equal(source, cluster, timeout=PATIENT)
+    wait_equal(source, cluster, timeout=PATIENT, slack_ms=100)
     assert source.full_syncs() == 1
 
 
