@@ -76,7 +76,10 @@ static int reach_node(struct cluster_dial *d, size_t i)
     } else {
         r->server.missing |= server.missing;
     }
-    return dial_fence(d->clients[i], j, &r->err);
+    // Named before the fence: of two processes that dial at once, neither may read what the other
+    // is about to change without being seen by it.
+    rc = dial_set_name(d->clients[i], j, &r->err);
+    return rc ? rc : dial_fence(d->clients[i], j, &r->err);
 }
 
 static int reach_nodes(struct cluster_dial *d)
@@ -250,8 +253,6 @@ static int reach_cluster(struct cluster_dial *d)
         rc = is_empty(d);
     if (rc == 0)
         rc = read_marks(d);
-    for (size_t i = 0; i < d->map.shards_n && rc == 0; i++)
-        rc = dial_set_name(d->clients[i], j, e);
     char name[64];
     struct slice key = position_key(j->id1[0] ? j->id1 : "none", name);
     if (rc == 0)
