@@ -344,12 +344,20 @@ static void on_moved(void *ctx)
     log_debug(l->o.tag, "a slot of the target has moved");
 }
 
+static void on_again(void *ctx, uint64_t until)
+{
+    struct lane *l = ctx;
+    if (until > l->again_until)
+        l->again_until = until;
+}
+
 struct router *lane_router_new(struct lane *l)
 {
     static const struct router_events events = {.sink = &lane_sink_events,
                                                 .emit = on_emit,
                                                 .position_slot = on_position_slot,
-                                                .moved = on_moved};
+                                                .moved = on_moved,
+                                                .again = on_again};
     struct router_options o = {.loop = l->o.loop,
                                .events = &events,
                                .ctx = l,

@@ -44,7 +44,7 @@ struct pipe {
     bool resting; // replies wait for `rest`
     uv_timer_t *rest;
     uint32_t txns; // under way
-    uint64_t heard_us, sent_bytes, answered;
+    uint64_t heard_us, alive_us, sent_bytes, answered;
 };
 
 struct pipe *pipe_new(uv_loop_t *loop, const struct pipe_events *events, void *ctx)
@@ -181,7 +181,8 @@ void pipe_begin(struct pipe *p, enum pipe_kind kind, bool asking)
                                                           : kind == PIPE_TXN ? PHASE_MULTI
                                                                              : PHASE_BODY,
                                                  .first_ref = p->ref_end,
-                                                 .from = p->out.total};
+                                                 .from = p->out.total,
+                                                 .begun_us = uv_now(p->loop) * 1000};
     p->txns += kind == PIPE_TXN;
     // The node forgets ASKING after one command, but not within MULTI.
     if (asking)
@@ -276,6 +277,11 @@ uint64_t pipe_heard_us(const struct pipe *p)
     return p->heard_us;
 }
 
+uint64_t pipe_alive_us(const struct pipe *p)
+{
+    return p->alive_us;
+}
+
 uint64_t pipe_sent_bytes(const struct pipe *p)
 {
     return p->sent_bytes;
@@ -299,6 +305,7 @@ static void finish(struct pipe *p, struct pipe_req *q)
     p->ref_first = q->first_ref + q->cmds;
     p->req_first++;
     p->txns -= done.kind == PIPE_TXN;
+    p->alive_us = done.begun_us;
     p->events->done(p->ctx, p, &done);
 }
 

@@ -33,6 +33,7 @@ struct pipe_req {
     uint32_t cmds, answered;
     uint64_t first_ref;
     uint64_t from; // bytes put into the queue before it
+    uint64_t begun_us;
 };
 
 struct pipe;
@@ -73,6 +74,8 @@ bool pipe_idle(const struct pipe *p); // nothing open, unsent or unanswered
 size_t pipe_unsent(const struct pipe *p);
 uint32_t pipe_unanswered(const struct pipe *p); // requests
 uint64_t pipe_heard_us(const struct pipe *p);   // when bytes last came
+// What it has answered was asked then or earlier: it was alive at that time.
+uint64_t pipe_alive_us(const struct pipe *p);
 uint64_t pipe_sent_bytes(const struct pipe *p);
 uint64_t pipe_answered(const struct pipe *p); // commands answered without an error of their own
 

@@ -197,6 +197,7 @@ static void router_detach(struct router *r)
     r->broken = true;
     r->has_confirmed = r->has_told = r->has_stored = r->position_out = r->store_now = false;
     r->store_again = false;
+    r->current = (struct batch_mark){0};
     r->samples_n = 0;
     uv_timer_stop(r->retry_timer);
 }
@@ -431,9 +432,15 @@ static void pop_confirmed(struct router *r, int slot)
 
 // ---- sending ----
 
+// Where the next request of the slot goes.
+static int node_of(const struct slot *s)
+{
+    return s->ask ? s->ask_node : s->node;
+}
+
 static struct pipe *pipe_of(const struct router *r, const struct slot *s)
 {
-    return r->pipes[s->ask ? s->ask_node : s->node];
+    return r->pipes[node_of(s)];
 }
 
 static void request_begin(struct router *r, int slot, int to_db, bool txn)
@@ -457,16 +464,36 @@ static void ping(struct pipe *p)
     pipe_cmd(p, PIPE_OWN_REF);
 }
 
+static void put_select(struct router *r, struct pipe *p, int db)
+{
+    buf_clear(&r->scratch);
+    resp_put_cmd(&r->scratch, "SELECT %d", db);
+    outq_put(pipe_out(p), r->scratch.p, r->scratch.n);
+    pipe_cmd(p, PIPE_OWN_REF);
+}
+
+// Marks are in db 0, whatever the units have. The db is another one only while nothing can be
+// refused any more: within EXEC.
+static void put_mark(struct router *r, struct pipe *p, uint64_t mark)
+{
+    int db = pipe_db(p);
+    if (db)
+        put_select(r, p, 0);
+    buf_clear(&r->scratch);
+    router_put_mark(r->marks_id, r->out_slot, mark, &r->scratch);
+    outq_put(pipe_out(p), r->scratch.p, r->scratch.n);
+    pipe_cmd(p, PIPE_OWN_REF);
+    if (db)
+        put_select(r, p, db);
+}
+
 // mark: of the last unit in it.
 static void request_end(struct router *r, uint32_t tickets, uint64_t mark)
 {
     struct pipe *p = r->out;
     pipe_open_req(p)->tickets = tickets;
     if (r->out_txn) {
-        buf_clear(&r->scratch);
-        router_put_mark(r->marks_id, r->out_slot, mark, &r->scratch);
-        outq_put(pipe_out(p), r->scratch.p, r->scratch.n);
-        pipe_cmd(p, PIPE_OWN_REF);
+        put_mark(r, p, mark);
     } else if (pipe_cmds(p) == 0) {
         ping(p); // nothing else would answer
     }
@@ -528,7 +555,7 @@ static void try_send(struct router *r, int slot)
         if (s->listed)
             return;
         if (pipe_unsent(pipe_of(r, s)) >= NODE_UNSENT) {
-            list_push(r, &r->ready[s->node], slot);
+            list_push(r, &r->ready[node_of(s)], slot);
             return;
         }
         if (!send_held(r, slot))
@@ -559,7 +586,7 @@ enum router_part router_part(struct router *r, int slot, int to_db, bool wrapped
     if (hold) {
         // Nothing in flight would send it. Not at once: the caller stands in the midst of it.
         if (!s->in_flight)
-            list_push(r, &r->ready[s->node], slot);
+            list_push(r, &r->ready[node_of(s)], slot);
         return ROUTER_HELD;
     }
     request_begin(r, slot, to_db, wrapped);
@@ -658,7 +685,8 @@ static void on_error(void *ctx, struct pipe *p, struct pipe_req *q, uint64_t ref
         q->troubled = true;
         return;
     }
-    if (q->troubled) // EXECABORT follows from it
+    // EXECABORT follows from it; what is behind it in the slot came too early and is sent again.
+    if (q->troubled || (q->slot >= 0 && r->slots[q->slot].troubled))
         return;
     // MULTI: the whole of it is refused now or at its EXEC. Else the rest of the request stands.
     if (ref == PIPE_OWN_REF || pipe_is_txn(q) || (kind && ref != UINT64_MAX))
@@ -669,9 +697,8 @@ static void on_error(void *ctx, struct pipe *p, struct pipe_req *q, uint64_t ref
 
 static void on_empty(void *ctx, struct pipe_req *q, uint64_t ref)
 {
-    (void)q;
     struct router *r = ctx;
-    if (ref != PIPE_OWN_REF)
+    if (ref != PIPE_OWN_REF && (q->slot < 0 || !r->slots[q->slot].troubled))
         r->o.events->sink->cmd_empty(r->o.ctx, ref);
 }
 
@@ -682,6 +709,7 @@ static void hold_again(struct router *r, int slot)
     s->troubled = false;
     s->held = s->head;
     s->held_wrapped = 0;
+    r->o.events->again(r->o.ctx, r->current.offset);
     for (uint32_t i = s->head; i; i = r->tickets[i].next) {
         if (r->tickets[i].kind == TICKET_SINK) {
             fail_text(r, UINT64_MAX, SLICE("TRYAGAIN a slot is being moved"));
@@ -796,33 +824,69 @@ static void sample_floor(struct router *r, uint64_t now)
     if (!r->has_confirmed || now - r->sampled_us < SAMPLE_US)
         return;
     r->sampled_us = now;
+    // Every second one goes: a node may take long, and old ones are of use then.
     if (r->samples_n == SAMPLES)
-        memmove(r->samples, r->samples + 1, --r->samples_n * sizeof(*r->samples));
+        for (r->samples_n = 0; r->samples_n < SAMPLES / 2; r->samples_n++)
+            r->samples[r->samples_n] = r->samples[2 * r->samples_n];
     r->samples[r->samples_n++] = (struct sample){now, r->confirmed};
 }
 
-// What may be stored now; false: nothing new.
-static bool storable(const struct router *r, uint64_t now, struct batch_mark *out)
+// All nodes were alive at that time. One that dies unnoticed loses what was confirmed just before;
+// the floor must not go past that while nobody misses the node. Those with nothing to do are asked.
+static bool all_alive(struct router *r, uint64_t then)
 {
-    bool any = false;
+    bool all = true;
+    for (int i = 0; i < r->nodes_n; i++) {
+        struct pipe *p = r->pipes[i];
+        if (pipe_alive_us(p) >= then)
+            continue;
+        all = false;
+        if (!pipe_idle(p))
+            continue;
+        pipe_begin(p, PIPE_BARE, false);
+        ping(p);
+        pipe_end(p);
+    }
+    return all;
+}
+
+static bool is_new(const struct router *r, const struct batch_mark *mark)
+{
+    if (!r->has_stored)
+        return true;
+    return r->store_again ? !mark_after(&r->stored, mark) : mark_after(mark, &r->stored);
+}
+
+static bool any_to_store(const struct router *r)
+{
+    return r->has_confirmed && is_new(r, &r->confirmed);
+}
+
+// What may be stored now; false: nothing new.
+static bool storable(struct router *r, uint64_t now, struct batch_mark *out)
+{
+    uint64_t age = r->o.floor_age_us;
     if (r->store_now && router_drained(r) && r->has_confirmed) {
         *out = r->confirmed;
-        any = true;
+        return is_new(r, out);
     }
-    for (uint32_t i = r->samples_n; !any && i-- > 0;)
-        if (now - r->samples[i].us >= r->o.floor_age_us) {
-            *out = r->samples[i].mark;
-            any = true;
-        }
-    if (!any || !r->has_stored)
-        return any;
-    return r->store_again ? !mark_after(&r->stored, out) : mark_after(out, &r->stored);
+    uint32_t n = r->samples_n;
+    while (n && now - r->samples[n - 1].us < age)
+        n--;
+    while (n && is_new(r, &r->samples[n - 1].mark) && !all_alive(r, r->samples[n - 1].us + age))
+        n--;
+    if (n == 0 || !is_new(r, &r->samples[n - 1].mark))
+        return false;
+    *out = r->samples[n - 1].mark;
+    return true;
 }
 
 static void store_floor(struct router *r)
 {
     uint64_t now = clock_mono_us();
     sample_floor(r, now);
+    if (r->store_now && !r->position_out && router_drained(r) && !any_to_store(r))
+        r->store_now = r->store_again = false;
     if (r->position_out || (!r->store_now && now - r->stored_us < r->o.position_us) ||
         !storable(r, now, &r->storing))
         return;
@@ -915,7 +979,10 @@ static void as_unit_end(struct sink *s, const struct batch_mark *mark)
     struct router *r = of(s);
     struct pipe *p = r->out;
     struct unit *u = last_unit(r);
-    u->mark = r->current = *mark;
+    // It may go beside the stream, with a mark from before what is under way.
+    if (!mark_after(&r->current, mark))
+        r->current = *mark;
+    u->mark = r->current;
     u->left -= r->out_empty ? 2 : 1;
     r->unit_open = false;
     r->out = NULL;
@@ -943,9 +1010,11 @@ static void as_skip_to(struct sink *s, const struct batch_mark *mark)
     }
 }
 
+// Where nothing is left to store the wish must not last: what comes later has to be old.
 static void as_store_position(struct sink *s)
 {
-    of(s)->store_now = true;
+    struct router *r = of(s);
+    r->store_now = r->store_now || !router_drained(r) || any_to_store(r);
 }
 
 static void ping_idle(struct router *r)

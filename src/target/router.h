@@ -27,6 +27,9 @@ struct router_events {
     int (*position_slot)(void *ctx);
     // The node that has a slot has changed; what is known of the others may be outdated.
     void (*moved)(void *ctx);
+    // Commands before position `until` may be sent a second time. A blind one may not fit then what
+    // those behind it have left: where a key's type changes, it is answered WRONGTYPE.
+    void (*again)(void *ctx, uint64_t until);
 };
 
 struct router_options {
