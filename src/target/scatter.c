@@ -559,6 +559,18 @@ static enum verdict plan_transaction(struct scatter *a, const char *p, size_t le
     return v;
 }
 
+// It was taken apart before: by its marks a part of it is applied. Why it was so may be gone, as
+// when an operator has let a command go; the rest is applied as it was begun.
+static bool begun_singly(const struct scatter *a, uint64_t from, uint64_t end)
+{
+    for (int i = 0; i < a->slots_n; i++) {
+        uint64_t mark = router_slot_mark(a->router, a->slots[i]);
+        if (mark > from && mark < end)
+            return true;
+    }
+    return false;
+}
+
 // MULTI was read. *taken: bytes that are dealt with.
 static enum verdict transaction(struct scatter *a, const char *p, size_t n, size_t *taken,
                                 struct err *e, int *rc)
@@ -582,7 +594,8 @@ static enum verdict transaction(struct scatter *a, const char *p, size_t n, size
         a->stats = before;
         return v;
     }
-    if (plan.every || plan.stage || plan.several_dbs || !a->o.transactions) {
+    if (plan.every || plan.stage || plan.several_dbs || !a->o.transactions ||
+        begun_singly(a, r->pos, r->pos + len)) {
         // One after another, MULTI and EXEC left out.
         a->stats = before;
         a->stats.split += a->o.transactions;
