@@ -115,15 +115,18 @@ def load_everything(server, dbs=DBS, seed=1):
         raw.many(command for family in FAMILIES for command in family(rng))
         raw.close()
     if server.has("function"):
-        server.raw().call("FUNCTION", "LOAD", "REPLACE", LIBRARY)
+        for raw in server.raw().each():
+            raw.call("FUNCTION", "LOAD", "REPLACE", LIBRARY)
 
 
 class Mutator:
     """Random writes. The families share pools of names, so that commands meet keys of their type
     mostly, of another one sometimes: a refused command is part of the test."""
 
-    def __init__(self, seed, swapdb=False, flush=False, short_ttl=True, without=()):
+    def __init__(self, seed, swapdb=False, flush=False, short_ttl=True, without=(), dbs=DBS, tags=()):
+        """dbs: where MOVE and COPY lead to. tags: the keys of a command, or transaction, have one of them."""
         self.rng = random.Random(seed)
+        self.dbs, self.tags, self.tag = dbs, tags, ""
         self.swapdb, self.flush, self.short_ttl, self.without = swapdb, flush, short_ttl, without
         self.families = [self.string, self.string, self.list, self.set, self.zset, self.hash, self.stream, self.stream,
                          self.bits, self.sketch, self.geo, self.expiry, self.generic, self.script, self.transaction]
@@ -131,7 +134,7 @@ class Mutator:
     def key(self, kind):
         if self.rng.random() < 0.02:
             kind = self.rng.choice(["s", "l", "set", "z", "h"])
-        return f"live:{kind}:{self.rng.randrange(12)}"
+        return f"{self.tag}live:{kind}:{self.rng.randrange(12)}"
 
     def word(self):
         r = self.rng
@@ -239,12 +242,12 @@ class Mutator:
 
     def generic(self):
         kind = self.pick("s", "l", "set", "z", "h", "x")
-        k, o, db = self.key(kind), self.key(kind), self.pick(*DBS)
+        k, o, db = self.key(kind), self.key(kind), self.pick(*self.dbs)
         choices = [("DEL", k, self.any_key()), ("UNLINK", k), ("RENAME", k, o), ("RENAMENX", k, o), ("COPY", k, o),
                    ("COPY", k, o, "REPLACE"), ("COPY", k, o, "DB", db, "REPLACE"), ("MOVE", k, db), ("TOUCH", k),
                    ("SORT", self.key("set"), "ALPHA", "STORE", self.key("l")), ("PUBLISH", "channel", "x")]
         if self.swapdb:
-            choices.append(("SWAPDB", self.pick(*DBS), self.pick(*DBS)))
+            choices.append(("SWAPDB", self.pick(*self.dbs), self.pick(*self.dbs)))
         if self.flush:
             choices += [("FLUSHDB",), ("FLUSHALL", "ASYNC")]
         return self.pick(*choices)
@@ -263,13 +266,14 @@ class Mutator:
 
     def commands(self, count):
         for _ in range(count):
+            self.tag = self.pick(*self.tags) if self.tags else ""
             made = self.pick(*self.families)()
             yield from (c for c in (made if isinstance(made, list) else [made]) if c[0] not in self.without)
 
 
 def mutate(server, seed=1, n=2000, dbs=DBS, **options):
     """n random writes, spread over the dbs in runs; returns how many commands the server took."""
-    mutator = Mutator(seed, **options)
+    mutator = Mutator(seed, dbs=dbs, **options)
     raws = [server.raw(db) for db in dbs]
     taken = 0
     while n > 0:
@@ -279,4 +283,18 @@ def mutate(server, seed=1, n=2000, dbs=DBS, **options):
         taken += sum(not isinstance(r, Exception) for r in replies)
     for raw in raws:
         raw.close()
+    return taken
+
+
+def mutate_slots(server, seed=1, n=2000, **options):
+    """The same where a cluster takes part: the keys of a command, or transaction, lie in one slot."""
+    tags = [f"{{{i}}}" for i in range(30)]
+    mutator = Mutator(seed, dbs=(0,), tags=tags, **options)
+    raw = server.raw()
+    taken = 0
+    for _ in range(n):
+        commands = list(mutator.commands(1))
+        replies = raw.owner(mutator.tag).many(commands)
+        taken += sum(not isinstance(r, Exception) for r in replies)
+    raw.close()
     return taken

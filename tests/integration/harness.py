@@ -23,6 +23,7 @@ import urllib.request
 import redis
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
+from redis.exceptions import MovedError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 GUNYU = os.environ.get("GUNYU", str(ROOT / "build" / "gunyu"))
@@ -258,11 +259,14 @@ class Cluster:
         self.nodes.append(node)
         return node
 
+    @staticmethod
+    def _port_among_nodes(node):
+        """The bus is 10000 above it, and MIGRATE goes there."""
+        return node.options["tls-port"] if node.options.get("tls-cluster") == "yes" else node.port
+
     def _meet(self, newcomers):
         for node in newcomers:
-            # The bus is 10000 above the port that the bus belongs to.
-            port = node.options["tls-port"] if node.options.get("tls-cluster") == "yes" else node.port
-            self.nodes[0].client().execute_command("CLUSTER", "MEET", "127.0.0.1", port)
+            self.nodes[0].client().execute_command("CLUSTER", "MEET", "127.0.0.1", self._port_among_nodes(node))
         wait_until(lambda: all(len(self.view(node)) == len(self.nodes) for node in self.up()),
                    f"all nodes of {self.name} know each other")
 
@@ -409,7 +413,7 @@ class Cluster:
 
     def move_key(self, key, source, target):
         auth = ["AUTH", self.password] if self.password else []
-        reply = source.raw().call("MIGRATE", "127.0.0.1", target.port, "", 0, 10000, *auth, "KEYS", key)
+        reply = source.raw().call("MIGRATE", "127.0.0.1", self._port_among_nodes(target), "", 0, 10000, *auth, "KEYS", key)
         assert reply in (b"OK", b"NOKEY"), reply
 
     def end_move(self, slot, source, target):
@@ -537,6 +541,10 @@ class Raw:
         """Itself; of a cluster, those to its masters."""
         return [self]
 
+    def owner(self, _):
+        """Itself; of a cluster, the one to the owner of the key."""
+        return self
+
     def close(self):
         self.connection.disconnect()
 
@@ -557,7 +565,11 @@ class ClusterRaw:
     def each(self):
         return list(self.raws.values())
 
+    def owner(self, key):
+        return self.raws[self.port_of[self.cluster.slot_of(key)]]
+
     def many(self, commands, window=500):
+        commands = list(commands)
         by_port = {}
         for at, command in enumerate(commands):
             name = command[0]
@@ -568,6 +580,10 @@ class ClusterRaw:
         for port, some in by_port.items():
             replies = self.raws[port].many([c for _, c in some], window)
             found.update(zip([at for at, _ in some], replies))
+        # Where the second word is no key the owner is told by who was asked instead.
+        for at in sorted(found):
+            if type(found[at]) is MovedError:
+                found[at] = self.raws[found[at].port].call(*commands[at])
         return [found[at] for at in sorted(found)]
 
     def call(self, *command):
@@ -710,19 +726,23 @@ class Gunyu(Process):
         self.source = source
         self.target = target
         self.config = merged({
-            "input": {"redis": {"addresses": [source.address], "type": "standalone"}},
-            "output": {"redis": {"addresses": [target.address], "type": "standalone"}},
+            "input": {"redis": self._peer(source)},
+            "output": {"redis": self._peer(target)},
             "channel": {"type": "storer", "storer": {"dirPath": str(self.journal)}},
             "server": {"listen": f"127.0.0.1:{self.port}"},
             "log": {"level": "debug", "handler": {"stdout": True}},
         }, config)
         for side, peer in (("input", source), ("output", target)):
-            if isinstance(peer, Cluster):
-                self.config[side]["redis"] |= {"type": "cluster", "addresses": peer.addresses}
             if getattr(peer, "password", None):
                 self.config[side]["redis"].setdefault("password", peer.password)
         self.file = self.dir / "gunyu.yaml"
         self.args = args
+
+    @staticmethod
+    def _peer(peer):
+        if isinstance(peer, Cluster):
+            return {"type": "cluster", "addresses": peer.addresses}
+        return {"type": "standalone", "addresses": [peer.address]}
 
     def start(self, wait=True):
         # JSON is YAML, so no emitter is needed.
