@@ -212,7 +212,7 @@ static bool put_command(struct lane_stage *s, const struct rewrite_cmd *c, int *
 static bool put_step(struct lane_stage *s, int *replies)
 {
     const struct stage_step *step = &s->step;
-    *replies = step->record ? 3 : 0;
+    *replies = step->record ? 2 : 0; // of MULTI and EXEC
     buf_clear(&s->text);
     if (step->record)
         resp_put_cmd(&s->text, "MULTI");
@@ -225,7 +225,7 @@ static bool put_step(struct lane_stage *s, int *replies)
         }
     }
     if (step->record) {
-        router_put_mark(s->marks_id, step->slot, s->end, &s->text);
+        *replies += router_put_mark(s->marks_id, step->slot, s->end, s->db, &s->text);
         resp_put_cmd(&s->text, "EXEC");
     }
     return true;

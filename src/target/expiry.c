@@ -457,11 +457,18 @@ static bool can_remember(const struct expiry *x, struct entry *const *list, int 
     return size <= x->max_bytes / 2;
 }
 
-static int collect(struct expiry *x, struct entry **list, int16_t slot, int64_t now_ms, int *looks)
+// Both may be in one unit. In a cluster that has one slot and one db.
+static bool goes_with(const struct expiry *x, const struct entry *a, const struct entry *b)
+{
+    return !x->cluster || (a->slot == b->slot && a->head.db == b->head.db);
+}
+
+static int collect(struct expiry *x, struct entry **list, const struct entry *first, int64_t now_ms,
+                   int *looks)
 {
     int n = 0;
     struct entry *it;
-    while (n < KEYS_PER_UNIT && (it = first_due(x, now_ms, looks)) && it->slot == slot) {
+    while (n < KEYS_PER_UNIT && (it = first_due(x, now_ms, looks)) && goes_with(x, first, it)) {
         heap_remove(x, it);
         list[n++] = it;
     }
@@ -481,7 +488,7 @@ bool expiry_settle(struct expiry *x, struct sink *s, const struct batch_mark *ma
             return looks == 0;
         if (!sink_unit_begin(s, first->slot, true))
             return true;
-        n = collect(x, list, first->slot, now_ms, &looks);
+        n = collect(x, list, first, now_ms, &looks);
         struct script_call c = {settle_keys, settle_field, now_ms, !can_remember(x, list, n)};
         send_all(x, s, &c, list, n);
         sink_unit_end(s, mark);
@@ -497,7 +504,7 @@ bool expiry_settle(struct expiry *x, struct sink *s, const struct batch_mark *ma
 static int by_slot(const void *a, const void *b)
 {
     const struct entry *l = *(struct entry *const *)a, *r = *(struct entry *const *)b;
-    return l->slot - r->slot;
+    return l->slot != r->slot ? l->slot - r->slot : by_db(a, b);
 }
 
 static void slot_order(struct expiry *x)
@@ -526,7 +533,7 @@ static int collect_settled(const struct expiry *x, struct entry **list, uint32_t
     int n = 0;
     for (; *at < x->heap_n && n < KEYS_PER_UNIT; ++*at) {
         struct entry *it = x->heap[*at];
-        if (it->settled && n && it->slot != list[0]->slot)
+        if (it->settled && n && !goes_with(x, list[0], it))
             break;
         if (it->settled)
             list[n++] = it;

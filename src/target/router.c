@@ -248,11 +248,16 @@ struct slice router_mark_key(uint64_t marks_id, int slot, char *dst)
     return slice_make(dst, (size_t)n);
 }
 
-void router_put_mark(uint64_t marks_id, int slot, uint64_t offset, struct buf *out)
+int router_put_mark(uint64_t marks_id, int slot, uint64_t offset, int db, struct buf *out)
 {
     char name[64];
     struct slice key = router_mark_key(marks_id, slot, name);
+    if (db)
+        resp_put_cmd(out, "SELECT 0");
     resp_put_cmd(out, "SET %b %U", &key, offset);
+    if (db)
+        resp_put_cmd(out, "SELECT %d", db);
+    return db ? 3 : 1;
 }
 
 // ---- lists of slots ----
@@ -472,28 +477,17 @@ static void put_select(struct router *r, struct pipe *p, int db)
     pipe_cmd(p, PIPE_OWN_REF);
 }
 
-// Marks are in db 0, whatever the units have. The db is another one only while nothing can be
-// refused any more: within EXEC.
-static void put_mark(struct router *r, struct pipe *p, uint64_t mark)
-{
-    int db = pipe_db(p);
-    if (db)
-        put_select(r, p, 0);
-    buf_clear(&r->scratch);
-    router_put_mark(r->marks_id, r->out_slot, mark, &r->scratch);
-    outq_put(pipe_out(p), r->scratch.p, r->scratch.n);
-    pipe_cmd(p, PIPE_OWN_REF);
-    if (db)
-        put_select(r, p, db);
-}
-
 // mark: of the last unit in it.
 static void request_end(struct router *r, uint32_t tickets, uint64_t mark)
 {
     struct pipe *p = r->out;
     pipe_open_req(p)->tickets = tickets;
     if (r->out_txn) {
-        put_mark(r, p, mark);
+        buf_clear(&r->scratch);
+        int n = router_put_mark(r->marks_id, r->out_slot, mark, pipe_db(p), &r->scratch);
+        outq_put(pipe_out(p), r->scratch.p, r->scratch.n);
+        for (int i = 0; i < n; i++)
+            pipe_cmd(p, PIPE_OWN_REF);
     } else if (pipe_cmds(p) == 0) {
         ping(p); // nothing else would answer
     }

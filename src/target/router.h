@@ -90,7 +90,9 @@ uint64_t router_slot_mark(const struct router *r, int slot);
 int router_owner(const struct router *r, int slot);
 // The key of a slot's mark; dst has 64 bytes.
 struct slice router_mark_key(uint64_t marks_id, int slot, char *dst);
-// Appends SET of a slot's mark.
-void router_put_mark(uint64_t marks_id, int slot, uint64_t offset, struct buf *out);
+// Appends SET of a slot's mark, which is kept in db 0; db: that of the connection, before and
+// after. Returns the number of commands. Within MULTI: refused, it leaves the connection in its db
+// as well.
+int router_put_mark(uint64_t marks_id, int slot, uint64_t offset, int db, struct buf *out);
 
 #endif

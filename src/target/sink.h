@@ -91,7 +91,7 @@ static inline bool sink_unit_begin(struct sink *s, int slot, bool wrapped)
 {
     return s->ops->unit_begin(s, slot, wrapped);
 }
-// Within a unit: the connection's db for what follows.
+// Within a unit: the connection's db for what follows. In a cluster once, before the commands.
 static inline void sink_select(struct sink *s, int db, uint64_t ref)
 {
     s->ops->select(s, db, ref);

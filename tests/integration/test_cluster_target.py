@@ -13,7 +13,7 @@ from compare import wait_equal
 from dataset import load_everything
 from harness import wait_until
 from test_crash import Load, PATIENT, ROUNDS, SEED, moments
-
+from test_source_cluster import Load as ClusterLoad
 
 
 class SpreadLoad(Load):
@@ -43,8 +43,6 @@ class SpreadLoad(Load):
             yield "LTRIM", f"list:{n}", -200, -1
             yield "MSET", f"m:{n}", self.taken, f"m:{n + 1}", self.taken
             yield "DEL", f"text:{n}", f"m:{n - 1}", f"text:{n + 1}"
-
-
 
 
 @pytest.fixture
@@ -173,3 +171,180 @@ def test_flushall_reaches_every_master(into):
     source.client().set("after", "1")
     wait_equal(source, cluster)
     assert cluster.client().get("after") == b"1"
+
+
+@pytest.fixture
+def still(world, one_db):
+    """As above; a master that does not answer for a while is waited for."""
+    source, cluster = world.source(), world.cluster("target", masters=3, cluster_node_timeout=30000)
+    tool = world.gunyu(source, cluster)
+    wait_equal(source, cluster)
+    return source, cluster, tool
+
+
+def cut(node):
+    """Ends the connections of the tool there."""
+    raw = node.raw()
+    for client in node.client().client_list():
+        if client["name"].startswith("gunyu:"):
+            raw.call("CLIENT", "KILL", "ID", client["id"])
+    raw.close()
+
+
+class Disturbance:
+    """What may happen to the tool and to the target."""
+
+    def __init__(self, cluster, tool, seed):
+        self.cluster, self.tool, self.rng = cluster, tool, random.Random(SEED * 1000 + seed)
+
+    def kill_tool(self):
+        self.tool.restart(wait=False)
+
+    def cut(self):
+        cut(self.rng.choice(self.cluster.masters()))
+
+    def kill_master(self):
+        dead = self.cluster.kill_master(self.rng.randrange(3))
+        wait_until(lambda: dead not in self.cluster.masters() and len(self.cluster.masters()) == 3, "a replica takes over", 30)
+        dead.start()
+        self.cluster.wait_agreed()
+
+    def move(self):
+        one, two = self.rng.sample(self.cluster.masters(), 2)
+        first, last = self.rng.choice(self.cluster.view(one)[one.cluster_id][3])
+
+        def pause(*_):
+            if self.rng.random() < 0.02:
+                self.rng.choice([self.kill_tool, self.cut])()
+        self.cluster.move_slots(range(first, min(last + 1, first + 30)), one, two, pause)
+
+
+def test_everything_at_once(into):
+    source, cluster, tool = into
+    now = Disturbance(cluster, tool, 17)
+    acts = [now.kill_master, now.move] + [now.kill_tool, now.cut, now.move] * (ROUNDS // 3)
+    now.rng.shuffle(acts)
+    with SpreadLoad(source):
+        for act, pause in zip(acts, moments(17) * 2):
+            act()
+            time.sleep(pause / 2)
+    wait_equal(source, cluster, timeout=PATIENT)
+    assert source.full_syncs() == 1
+    assert tool.state() == "run"
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_of_everything(into):
+    source, cluster, tool = into
+    now = Disturbance(cluster, tool, 100)
+    for _ in range(max(ROUNDS, 100) // 10):
+        with SpreadLoad(source):
+            for _ in range(10):
+                time.sleep(now.rng.uniform(0, 0.4))
+                now.rng.choices([now.kill_tool, now.cut, now.move, now.kill_master], [6, 3, 1, 1])[0]()
+        wait_equal(source, cluster, timeout=PATIENT)
+    assert source.full_syncs() == 1
+
+
+def test_kill_of_the_tool_with_numbered_dbs(world):
+    """Valkey 9 on. One slot has keys of several dbs."""
+    source, cluster = world.source(version="valkey-9"), world.cluster("target", version="valkey-9", cluster_databases=16)
+    tool = world.gunyu(source, cluster)
+    wait_equal(source, cluster)
+    with SpreadLoad(source):
+        for pause in moments(18):
+            time.sleep(pause)
+            tool.restart(wait=False)
+    wait_equal(source, cluster, timeout=PATIENT)
+    assert source.full_syncs() == 1 and tool.state() == "run"
+
+
+def by_import(one, two, first, last):
+    two.client().execute_command("CLUSTER", "MIGRATION", "IMPORT", first, last)
+
+
+def by_migrateslots(one, two, first, last):
+    one.client().execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", first, last, "NODE", two.cluster_id)
+
+
+@pytest.mark.parametrize("version,begin", [("redis-next", by_import), ("valkey-9", by_migrateslots)], ids=["redis-next", "valkey-9"])
+def test_slots_of_the_cluster_move_at_once(world, one_db, version, begin):
+    source, cluster = world.source(version=version), world.cluster("target", masters=3, version=version)
+    load_everything(source, dbs=(0,))
+    tool = world.gunyu(source, cluster)
+    wait_equal(source, cluster)
+    one, two, three = cluster.masters()
+    with SpreadLoad(source):
+        for giver, taker, first, last in ((one, two, 0, 2000), (three, one, 14000, 16383), (two, one, 500, 1500)):
+            begin(giver, taker, first, last)
+            wait_until(lambda: cluster.node_of_slot(first) is taker and cluster.node_of_slot(last) is taker, "moved", 30)
+            time.sleep(0.2)
+    cluster.wait_agreed()
+    wait_equal(source, cluster, timeout=PATIENT)
+    assert source.full_syncs() == 1 and tool.state() == "run"
+
+
+def test_a_master_of_the_source_dies_while_the_tool_is_dead(world):
+    source, target = world.cluster("source", replicas=1), world.cluster("target")
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    with ClusterLoad(source):
+        tool.kill()
+        dead = source.kill_master(1)
+        wait_until(lambda: dead not in source.masters() and len(source.masters()) == 3, "a replica takes over", 30)
+        tool.start()
+        time.sleep(0.5)
+        tool.restart(wait=False)
+    wait_equal(source, target, timeout=PATIENT)
+
+
+def keys_of(cluster, nodes, prefix, count):
+    """So many keys that the nodes own."""
+    owners = {node.cluster_id: cluster.view(node)[node.cluster_id][3] for node in nodes}
+    mine = [span for spans in owners.values() for span in spans]
+    names = (f"{prefix}:{i}" for i in range(100 * count))
+    return [k for k in names if any(a <= cluster.slot_of(k) <= b for a, b in mine)][:count]
+
+
+def test_a_frozen_master_does_not_stop_the_slots_of_the_others(still):
+    source, cluster, _ = still
+    frozen, *others = cluster.masters()
+    theirs, its = keys_of(cluster, others, "live", 400), keys_of(cluster, [frozen], "late", 400)
+    frozen.freeze()
+    began = time.monotonic()
+    try:
+        source.raw().many(command for pair in zip(its, theirs) for key in pair for command in (("INCR", key), ("APPEND", key, "0")))
+        for node in others:
+            some = keys_of(cluster, [node], "live", 100)
+            wait_until(lambda: node.raw().many(("GET", k) for k in some) == [b"10"] * len(some), "the others have theirs", 3)
+        time.sleep(max(0.0, 3 - (time.monotonic() - began)))
+    finally:
+        frozen.thaw()
+    wait_equal(source, cluster)
+    assert source.full_syncs() == 1
+
+
+def resident_kb(tool):
+    """Without the pages of the journal's files."""
+    with open(f"/proc/{tool.child.pid}/status", encoding="ascii") as file:
+        text = file.read()
+    return sum(int(text.split(f"{name}:")[1].split()[0]) for name in ("RssAnon", "RssShmem"))
+
+
+def test_memory_is_bounded_while_a_master_is_frozen(still):
+    source, cluster, tool = still
+    frozen = cluster.masters()[0]
+    frozen.freeze()
+    began, peak, written, raw = time.monotonic(), 0, 0, source.raw()
+    try:
+        while time.monotonic() - began < 10:
+            raw.many(c for i in range(200) for c in (("SET", f"set:{(written + i) % 3000}", b"v" * 2000), ("INCR", f"n:{i}"),
+                                                     ("APPEND", f"a:{(written + i) % 5000}", b"0123456789" * 5)))
+            written += 200
+            peak = max(peak, resident_kb(tool))
+    finally:
+        frozen.thaw()
+    assert written > 10000, "too little to tell"
+    assert peak < 60 * 1024, f"{peak} kB resident after {written} rounds"
+    wait_equal(source, cluster, timeout=60)
+    assert source.full_syncs() == 1
