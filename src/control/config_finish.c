@@ -199,21 +199,6 @@ static void take_target_db(struct config_builder *b, const char *path, struct ou
     }
 }
 
-static void check_cluster_target(struct config_builder *b, const char *path,
-                                 const struct output_config *o)
-{
-    if (o->redis.type != REDIS_CLUSTER)
-        return;
-    if (o->replay.target_db > 0)
-        config_path_diag(b, CHILD(path, "replay.targetDb"), DIAG_ERROR,
-                         "%s.replay.targetDb: a cluster has db 0 only", path);
-    for (size_t i = 0; i < o->replay.target_db_map.n; i++)
-        if (o->replay.target_db_map.v[i].to != 0)
-            config_path_diag(b, CHILD(path, "replay.targetDbMap"), DIAG_ERROR,
-                             "%s.replay.targetDbMap: a cluster has db 0 only, not %d", path,
-                             o->replay.target_db_map.v[i].to);
-}
-
 static bool group_eq(const char *name, const char *group)
 {
     for (; *name && *group; name++, group++)
@@ -314,7 +299,6 @@ static void finish_sync(struct config_builder *b)
     check_input(b);
     take_target_db(b, "output", &c->output);
     finish_replay(b, "output.replay", &c->output.replay);
-    check_cluster_target(b, "output", &c->output);
     check_filter(b, "output.filter", &c->output.filter);
     check_pairing(b);
 }
@@ -332,7 +316,6 @@ static void finish_rdb(struct config_builder *b)
         config_finish_redis(b, "load.redis", &r->load.redis);
     take_target_db(b, "load", &r->load);
     finish_replay(b, "load.replay", &r->load.replay);
-    check_cluster_target(b, "load", &r->load);
     check_filter(b, "load.filter", &r->load.filter);
 }
 

@@ -498,6 +498,11 @@ enum filter_verdict filter_command(const struct filter *f, int db, const struct 
     return v;
 }
 
+bool filter_db(const struct filter *f, int db)
+{
+    return db_goes_on(f, db);
+}
+
 bool filter_key(const struct filter *f, int db, struct slice key)
 {
     return db_goes_on(f, db) && judge_key(f, key) == FILTER_BY_NONE;

@@ -99,6 +99,9 @@ enum filter_verdict filter_command(const struct filter *f, int db, const struct 
 // about.
 bool filter_key(const struct filter *f, int db, struct slice key);
 
+// Whether a db of the source goes on.
+bool filter_db(const struct filter *f, int db);
+
 // No rule but the built-in ones (bookkeeping keys, server commands) applies in this db.
 bool filter_is_trivial(const struct filter *f, int db);
 

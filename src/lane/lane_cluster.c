@@ -257,6 +257,8 @@ static int reach_cluster(struct cluster_dial *d)
     struct slice key = position_key(j->id1[0] ? j->id1 : "none", name);
     if (rc == 0)
         rc = dial_probe_expiry(owner_of(d, key), &j->r, key);
+    if (rc == 0)
+        rc = dial_ask_source(j);
     if (rc == 0 && j->flush_command)
         rc = flush_nodes(d);
     return rc;

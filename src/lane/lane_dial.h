@@ -24,6 +24,8 @@ struct dial_job {
     char *flush_command;
     struct endpoint source_endpoint; // borrowed
     bool ask_source_dbs;
+    struct rewrite_dbs dbs;       // its map is borrowed
+    const struct filter *filter;  // borrowed; or NULL
     int target_version;           // where INFO does not tell
     const struct endpoint *seeds; // of a cluster; borrowed
     size_t seeds_n;
@@ -37,6 +39,9 @@ int dial_count_databases(struct redis_client *c);
 int dial_fence(struct redis_client *c, const struct dial_job *j, struct err *e) must_check;
 // The position that was found is not of a newer process.
 int dial_check_epoch(struct dial_job *j) must_check;
+// lane_source.c: how many dbs the source has, if that is wanted, and before a load: that those
+// which hold keys have a place at the target. A source that does not answer is no error.
+int dial_ask_source(struct dial_job *j) must_check;
 int dial_set_name(struct redis_client *c, const struct dial_job *j, struct err *e) must_check;
 // What concerns expiries; key: one that this server may be asked about.
 int dial_probe_expiry(struct redis_client *c, struct target_result *r, struct slice key) must_check;

@@ -45,6 +45,7 @@ struct target_result {
     bool found;
     bool empty;      // holds no keys
     bool fenced_off; // a newer process writes here
+    bool refused;    // a db of the source has no place here
     bool scripts;    // EVAL is allowed
     bool imports;    // Valkey's import mode is on, and this connection has it
     int source_dbs;  // how many the source has, if asked; 0 unknown

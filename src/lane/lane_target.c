@@ -187,25 +187,11 @@ static int reach(struct dial_job *j, struct redis_client *c)
     rc = dial_probe_expiry(c, r, SLICE(POSITION_PREFIX));
     if (rc == 0)
         rc = redis_call(c, &reply, e, "SELECT 0");
+    if (rc == 0)
+        rc = dial_ask_source(j);
     if (rc == 0 && j->flush_command)
         rc = flush_target(c, j, e);
     return rc;
-}
-
-// How many dbs the source has. 0: it does not say.
-static int source_databases(const struct dial_job *j)
-{
-    struct redis_client *c = NULL;
-    struct redis_server server;
-    struct endpoint ep;
-    if (endpoint_find(&ep, &j->source_endpoint, &j->find_source, NULL))
-        return 0;
-    int rc = redis_connect(&c, &ep, CONNECT_TIMEOUT_MS, NULL);
-    if (rc == 0)
-        rc = redis_probe(c, &server, NULL);
-    redis_close(c);
-    endpoint_free(&ep);
-    return rc == 0 && server.databases > 0 ? server.databases : 0;
 }
 
 static void dial_run(uv_work_t *work)
@@ -226,8 +212,6 @@ static void dial_run(uv_work_t *work)
     endpoint_free(&ep);
     if (rc == 0)
         rc = reach(j, c);
-    if (rc == 0 && j->ask_source_dbs)
-        j->r.source_dbs = source_databases(j);
     if (rc == 0)
         j->r.conn = redis_take_conn(c);
     else
@@ -289,6 +273,8 @@ void lane_dial_target(struct lane *l)
     j->epoch = l->epoch;
     j->target_version = l->o.target_version;
     j->source_endpoint = l->o.source;
+    j->dbs = l->o.dbs;
+    j->filter = l->o.filter;
     j->ask_source_dbs = l->o.dbs.source_dbs == 0 && (l->o.dbs.forced || l->o.dbs.map_n > 0);
     if (l->flush_command)
         j->flush_command = xstrdup(l->flush_command);
@@ -319,7 +305,7 @@ void lane_target_ready(struct lane *l, struct target_result *r)
         l->target_state = TARGET_OFF;
         lane_back_off(l);
         err_wrap(&r->err, "target %s", l->target_name);
-        if (r->fenced_off)
+        if (r->fenced_off || r->refused)
             lane_latch_error(l, UINT64_MAX, &r->err);
         else
             lane_note_error(l, &r->err);

@@ -135,3 +135,98 @@ def test_clusters_that_announce_hostnames(world):
     target.failover(1)
     mutate_slots(source, seed=9, n=100)
     wait_equal(source, target)
+
+
+# ---- several dbs into a cluster ----
+
+def test_bug_46_dbs_that_a_cluster_does_not_have_are_refused_at_the_start(world):
+    source, cluster = world.source(), world.cluster("target")
+    source.raw().many(("SET", f"zero:{i}", i) for i in range(1000))
+    source.raw(3).call("SET", "three", 1)
+    tool = world.gunyu(source, cluster)
+    tool.wait_state("error")
+    error = tool.status()[0]["Error"]
+    assert "the source's db 3 goes into db 3" in error and "(it has 1)" in error and "targetDbMap" in error
+    assert contents(*cluster.masters()) == {}, "nothing was begun"
+    assert tool.get("/readyz")[0] == 503
+    source.raw(3).call("FLUSHDB")
+    tool.act("resume")
+    wait_equal(source, cluster)
+    # Later ones are refused at their command.
+    source.raw(3).call("SET", "three", 1)
+    tool.wait_state("error")
+    assert "no such db" in tool.status()[0]["Error"]
+
+
+def test_bug_46_a_refused_full_sync_has_not_emptied_the_target(world):
+    source, cluster = world.source(), world.cluster("target")
+    source.raw().call("SET", "zero", 1)
+    tool = world.gunyu(source, cluster)
+    wait_equal(source, cluster)
+    tool.stop()
+    source.raw(3).call("SET", "three", 1)
+    tool.journal.rename(tool.dir / "away")
+    source.restart()
+    source.raw(3).call("SET", "three", 1)
+    tool.start()
+    tool.wait_state("error")
+    tool.act("fullsync", more="&flushdb=yes&flushCommand=flushall")
+    tool.wait_state("error")
+    assert "db 3" in tool.status()[0]["Error"]
+    assert cluster.client().get("zero") == b"1"
+
+
+@pytest.mark.parametrize("replay,filter_", [
+    ({"targetDb": 0}, {}), ({"targetDbMap": {"3": 0}}, {}), ({}, {"dbBlacklist": [3]}), ({}, {"dbWhitelist": [0]})],
+    ids=["targetDb", "targetDbMap", "dbBlacklist", "dbWhitelist"])
+def test_bug_46_dbs_that_are_mapped_or_left_out_go_into_a_cluster(world, replay, filter_):
+    source, cluster = world.source(), world.cluster("target")
+    source.raw().many(("SET", f"zero:{i}", i) for i in range(100))
+    source.raw(3).many(("SET", f"three:{i}", i) for i in range(100))
+    tool = world.gunyu(source, cluster, config={"output": {"replay": replay, "filter": filter_}})
+    wait_streaming(tool)
+    source.raw().call("INCR", "zero:n")
+    source.raw(3).call("INCR", "three:n")
+    wait_equal(source, cluster, ignore=(b"three:",), db_map={3: None})
+    three = [k for k in contents(*cluster.masters()) if k.startswith(b"three:")]
+    assert len(three) == (0 if filter_ else 101)
+
+
+def test_numbered_dbs_of_a_cluster(world):
+    """Valkey 9 on."""
+    source = world.source(version="valkey-9")
+    cluster = world.cluster("target", version="valkey-9", cluster_databases=16)
+    load_everything(source)
+    tool = world.gunyu(source, cluster)
+    check(source, cluster, tool)
+    assert cluster.databases() == 16
+    assert mutate(source, seed=11, n=800) > 300
+    wait_equal(source, cluster)
+    tool.kill()
+    mutate(source, seed=12, n=200)
+    tool.start()
+    wait_equal(source, cluster)
+    assert source.full_syncs() == 1
+
+
+def test_numbered_dbs_of_both_clusters(world):
+    sides = [world.cluster(name, version="valkey-9", cluster_databases=16) for name in ("source", "target")]
+    source, target = sides
+    for db in (0, 5):
+        source.raw(db).many(("SET", f"key:{i}", f"{db}:{i}") for i in range(500))
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    wait_streaming(tool)
+    for db in (0, 5):
+        source.raw(db).many(("INCR", f"count:{i % 50}") for i in range(500))
+    wait_equal(source, target)
+
+
+def test_a_db_that_a_server_does_not_have_is_refused_at_the_start_as_well(world):
+    source, target = world.source(), world.target(databases=2)
+    source.raw().call("SET", "zero", 1)
+    source.raw(3).call("SET", "three", 1)
+    tool = world.gunyu(source, target)
+    tool.wait_state("error")
+    assert "(it has 2)" in tool.status()[0]["Error"]
+    assert target.client().dbsize() == 0

@@ -512,9 +512,6 @@ static void contradictions_are_errors(void **state)
         {"input: {redis: {addresses: [a:1], tls: {certFile: /nonexistent}}}\n"
          "output: {redis: {addresses: [c:1]}}\n",
          "certFile and keyFile belong together"},
-        {"input: {redis: {addresses: [a:1]}}\n"
-         "output: {redis: {type: cluster, addresses: [c:1]}, replay: {targetDb: 2}}\n",
-         "a cluster has db 0 only"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct loaded l = load(cases[i].text);
