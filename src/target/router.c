@@ -469,14 +469,6 @@ static void ping(struct pipe *p)
     pipe_cmd(p, PIPE_OWN_REF);
 }
 
-static void put_select(struct router *r, struct pipe *p, int db)
-{
-    buf_clear(&r->scratch);
-    resp_put_cmd(&r->scratch, "SELECT %d", db);
-    outq_put(pipe_out(p), r->scratch.p, r->scratch.n);
-    pipe_cmd(p, PIPE_OWN_REF);
-}
-
 // mark: of the last unit in it.
 static void request_end(struct router *r, uint32_t tickets, uint64_t mark)
 {
