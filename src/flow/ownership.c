@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "flow/ownership_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+struct ownership *ownership_new(int lanes, const int16_t *turn)
+{
+    struct ownership *o = xcalloc(1, sizeof(*o));
+    pthread_mutex_init(&o->lock, NULL);
+    o->lanes = lanes;
+    o->lane = xcalloc((size_t)lanes, sizeof(*o->lane));
+    o->pairs = xcalloc((size_t)lanes * (size_t)lanes, sizeof(*o->pairs));
+    for (int s = 0; s < SLOT_COUNT; s++) {
+        o->turn[s] = turn ? turn[s] : OWNERSHIP_NOBODY;
+        atomic_init(&o->fast.settled[s], o->turn[s]);
+    }
+    return o;
+}
+
+void ownership_free(struct ownership *o)
+{
+    if (!o)
+        return;
+    for (int s = 0; s < SLOT_COUNT; s++)
+        if (o->slot[s]) {
+            free(o->slot[s]->places);
+            free(o->slot[s]);
+        }
+    pthread_mutex_destroy(&o->lock);
+    free(o->lane);
+    free(o->pairs);
+    free(o->moves);
+    free(o->questions);
+    free(o);
+}
+
+const struct ownership_fast *ownership_fast(const struct ownership *o)
+{
+    return &o->fast;
+}
+
+void *ownership_grow(void *p, int n, int *cap, size_t size)
+{
+    if (n < *cap)
+        return p;
+    *cap = *cap ? 2 * *cap : 4;
+    return xrealloc(p, (size_t)*cap * size);
+}
+
+void ownership_changed(struct ownership *o)
+{
+    atomic_fetch_add(&o->changes, 1);
+}
+
+uint64_t ownership_changes(const struct ownership *o)
+{
+    return atomic_load(&o->changes);
+}
+
+static struct place *place_find(const struct moving *m, int lane)
+{
+    for (int i = 0; m && i < m->places_n; i++)
+        if (m->places[i].lane == lane)
+            return &m->places[i];
+    return NULL;
+}
+
+static struct place *place_of(struct moving *m, int lane)
+{
+    struct place *p = place_find(m, lane);
+    if (p)
+        return p;
+    m->places = ownership_grow(m->places, m->places_n, &m->places_cap, sizeof(*m->places));
+    p = &m->places[m->places_n++];
+    *p = (struct place){.lane = (int16_t)lane};
+    return p;
+}
+
+uint64_t ownership_progress(const struct ownership *o, int lane, int slot)
+{
+    if (o->lane[lane].gone)
+        return UINT64_MAX;
+    const struct place *p = place_find(o->slot[slot], lane);
+    return p && p->held ? p->progress : atomic_load(&o->lane[lane].applied);
+}
+
+struct moving *ownership_unsettle(struct ownership *o, int slot)
+{
+    if (!o->slot[slot]) {
+        o->slot[slot] = xcalloc(1, sizeof(*o->slot[slot]));
+        atomic_store(&o->fast.settled[slot], OWNERSHIP_NOBODY);
+        o->slot[slot]->at = atomic_fetch_add(&o->moving_n, 1);
+        o->list[o->slot[slot]->at] = (int16_t)slot;
+    }
+    return o->slot[slot];
+}
+
+static void settle_if_quiet(struct ownership *o, int slot)
+{
+    struct moving *m = o->slot[slot];
+    if (!m || m->n || ownership_moves_with(o, slot))
+        return;
+    for (int i = 0; i < m->places_n; i++)
+        if (m->places[i].held || m->places[i].blocked)
+            return;
+    int last = o->list[atomic_fetch_sub(&o->moving_n, 1) - 1];
+    o->list[m->at] = (int16_t)last;
+    o->slot[last]->at = m->at;
+    free(m->places);
+    free(m);
+    o->slot[slot] = NULL;
+    atomic_store_explicit(&o->fast.settled[slot], o->turn[slot], memory_order_release);
+}
+
+static void give_turn(struct ownership *o, int slot, int lane, uint64_t since)
+{
+    o->turn[slot] = (int16_t)lane;
+    o->since[slot] = since;
+    o->turn_serial[slot] = ++o->serial;
+    o->lane[lane].changed = true;
+    o->stats.turns++;
+    ownership_changed(o);
+}
+
+static void drop_first(struct moving *m)
+{
+    memmove(m->next, m->next + 1, (size_t)--m->n * sizeof(m->next[0]));
+}
+
+// The holder stands before a unit of a later tenure of its own.
+static bool holder_returned(const struct ownership *o, const struct moving *m, int slot)
+{
+    const struct place *p = o->turn[slot] < 0 ? NULL : place_find(m, o->turn[slot]);
+    return p && p->blocked && p->returned;
+}
+
+void ownership_advance(struct ownership *o, int slot)
+{
+    struct moving *m = o->slot[slot];
+    while (m && m->n) {
+        const struct tenure *t = &m->next[0];
+        bool done = t->cut.known && t->since.known &&
+                    ownership_progress(o, o->turn[slot], slot) >= t->cut.at;
+        if (!done && !holder_returned(o, m, slot))
+            break;
+        o->stats.bounced += !done;
+        give_turn(o, slot, t->lane, t->since.known ? t->since.at : UINT64_MAX);
+        drop_first(m);
+    }
+    settle_if_quiet(o, slot);
+}
+
+int ownership_last(const struct ownership *o, int slot)
+{
+    const struct moving *m = o->slot[slot];
+    return m && m->n ? m->next[m->n - 1].lane : o->turn[slot];
+}
+
+static struct question *new_question(struct ownership *o, int lane, int slot)
+{
+    o->questions =
+        ownership_grow(o->questions, o->questions_n, &o->questions_cap, sizeof(*o->questions));
+    struct question *q = &o->questions[o->questions_n++];
+    *q = (struct question){.q = {.id = ++o->serial, .lane = lane, .slot = slot}};
+    return q;
+}
+
+static void ask_mark(struct ownership *o, struct mark *k, enum asked_for what, int lane, int slot,
+                     uint64_t serial)
+{
+    if (k->known || k->asked)
+        return;
+    if (o->lane[lane].gone) {
+        k->known = true;
+        return;
+    }
+    k->asked = true;
+    // A cut counts only once the old owner has no keys of the slot: until then it may delete some.
+    struct question *q = new_question(o, lane, what == ASKED_CUT ? slot : -1);
+    q->what = what;
+    q->slot = slot;
+    q->serial = serial;
+}
+
+static int lane_before(const struct ownership *o, int slot, int i)
+{
+    return i ? o->slot[slot]->next[i - 1].lane : o->turn[slot];
+}
+
+static void ask_tenure(struct ownership *o, int slot, int i)
+{
+    struct tenure *t = &o->slot[slot]->next[i];
+    ask_mark(o, &t->cut, ASKED_CUT, lane_before(o, slot, i), slot, t->serial);
+    ask_mark(o, &t->since, ASKED_SINCE, t->lane, slot, t->serial);
+}
+
+struct tenure *ownership_push(struct ownership *o, int slot, int lane)
+{
+    struct moving *m = ownership_unsettle(o, slot);
+    if (m->n == OWNERSHIP_TENURES)
+        return NULL; // a later map says it again
+    m->next[m->n++] = (struct tenure){.lane = (int16_t)lane, .serial = ++o->serial};
+    ask_tenure(o, slot, m->n - 1);
+    ownership_changed(o);
+    return &m->next[m->n - 1];
+}
+
+static void first_owner(struct ownership *o, int slot, int lane)
+{
+    o->turn[slot] = (int16_t)lane;
+    if (!o->slot[slot])
+        atomic_store(&o->fast.settled[slot], (int16_t)lane);
+    ownership_changed(o);
+}
+
+void ownership_map(struct ownership *o, const int16_t *owner)
+{
+    pthread_mutex_lock(&o->lock);
+    for (int s = 0; s < SLOT_COUNT; s++) {
+        bool known = owner[s] >= 0 && owner[s] < o->lanes;
+        if (known && o->turn[s] < 0)
+            first_owner(o, s, owner[s]);
+        if (known && ownership_last(o, s) != owner[s])
+            ownership_push(o, s, owner[s]);
+        for (int i = 0; o->slot[s] && i < o->slot[s]->n; i++)
+            ask_tenure(o, s, i);
+        ownership_advance(o, s);
+    }
+    pthread_mutex_unlock(&o->lock);
+}
+
+// The offset that lane m must have applied before u. False: to be asked for.
+static bool cut_for(struct ownership *o, const struct ownership_unit *u, int m, uint64_t *cut)
+{
+    struct pair *p = &o->pairs[u->lane * o->lanes + m];
+    if (p->known && p->upto >= u->end) {
+        *cut = p->cut;
+        return true;
+    }
+    if (!p->asking) {
+        p->asking = true;
+        p->asking_upto = u->received > u->end ? u->received : u->end;
+        struct question *q = new_question(o, m, -1);
+        q->what = ASKED_PAIR;
+        q->for_lane = u->lane;
+        ownership_changed(o);
+    }
+    return false;
+}
+
+static bool lane_is_past(struct ownership *o, const struct ownership_unit *u, int m)
+{
+    uint64_t cut;
+    return o->lane[m].gone || (cut_for(o, u, m, &cut) && ownership_progress(o, m, u->slot) >= cut);
+}
+
+static enum ownership_verdict wait_here(struct ownership *o, const struct ownership_unit *u,
+                                        bool returned)
+{
+    struct place *p = place_of(ownership_unsettle(o, u->slot), u->lane);
+    if (!p->blocked || p->returned != returned)
+        ownership_changed(o);
+    p->blocked = true;
+    p->returned = returned;
+    ownership_advance(o, u->slot);
+    return OWNERSHIP_WAIT;
+}
+
+static enum ownership_verdict holders_unit(struct ownership *o, const struct ownership_unit *u)
+{
+    const struct moving *m = o->slot[u->slot];
+    if (m && m->n && m->next[0].cut.known && u->end > m->next[0].cut.at)
+        return wait_here(o, u, true);
+    if (!u->restore || u->end <= o->since[u->slot])
+        return OWNERSHIP_APPLY;
+    // The key comes back to its owner, so somebody had it. Who is not known.
+    if (m && m->n)
+        return wait_here(o, u, true);
+    bool past = true;
+    for (int i = 0; i < o->lanes; i++)
+        if (i != u->lane && !lane_is_past(o, u, i))
+            past = false;
+    return past ? OWNERSHIP_APPLY : wait_here(o, u, true);
+}
+
+static enum ownership_verdict others_unit(struct ownership *o, const struct ownership_unit *u)
+{
+    const struct moving *m = o->slot[u->slot];
+    int holder = o->turn[u->slot];
+    if (m && m->n && m->next[0].lane != u->lane)
+        return wait_here(o, u, false);
+    if (m && m->n && m->next[0].cut.known)
+        return wait_here(o, u, false); // advance gives us the turn
+    if (!(m && m->n) && holder_returned(o, m, u->slot)) {
+        o->stats.bounced++;
+        give_turn(o, u->slot, u->lane, u->received);
+        return OWNERSHIP_APPLY;
+    }
+    return lane_is_past(o, u, holder) ? OWNERSHIP_APPLY : wait_here(o, u, false);
+}
+
+static enum ownership_verdict decide(struct ownership *o, const struct ownership_unit *given)
+{
+    struct ownership_unit u = *given;
+    const struct move *v = ownership_move_at(o, u.lane, u.slot, u.end);
+    if (v && v->replayed)
+        return OWNERSHIP_DROP;
+    if (v && v->open)
+        return OWNERSHIP_HOLD;
+    if (v && v->failed)
+        return OWNERSHIP_DROP;
+    if (v)
+        u.restore = true;
+    if (o->turn[u.slot] < 0)
+        return wait_here(o, &u, false);
+    return o->turn[u.slot] == u.lane ? holders_unit(o, &u) : others_unit(o, &u);
+}
+
+enum ownership_verdict ownership_unit(struct ownership *o, const struct ownership_unit *u)
+{
+    pthread_mutex_lock(&o->lock);
+    ownership_advance(o, u->slot);
+    enum ownership_verdict v = decide(o, u);
+    // Waiting may itself have given us the turn.
+    if (v == OWNERSHIP_WAIT && o->slot[u->slot])
+        v = decide(o, u);
+    o->stats.dropped += v == OWNERSHIP_DROP;
+    struct place *p = place_find(o->slot[u->slot], u->lane);
+    if (p && (v == OWNERSHIP_APPLY || v == OWNERSHIP_DROP)) {
+        if (p->blocked)
+            ownership_changed(o);
+        p->blocked = p->returned = false;
+        ownership_advance(o, u->slot);
+    }
+    pthread_mutex_unlock(&o->lock);
+    return v;
+}
+
+void ownership_applied(struct ownership *o, int lane, uint64_t position)
+{
+    // Sequentially consistent on purpose: either we see that a slot moves, or who makes it move
+    // sees the position.
+    atomic_store(&o->lane[lane].applied, position);
+    if (!atomic_load(&o->moving_n) && !atomic_load(&o->moves_open))
+        return;
+    pthread_mutex_lock(&o->lock);
+    ownership_forget_moves(o, lane);
+    for (int i = atomic_load(&o->moving_n); i-- > 0;)
+        ownership_advance(o, o->list[i]);
+    ownership_changed(o);
+    pthread_mutex_unlock(&o->lock);
+}
+
+void ownership_hold(struct ownership *o, int lane, int slot, uint64_t position)
+{
+    pthread_mutex_lock(&o->lock);
+    struct place *p = place_of(ownership_unsettle(o, slot), lane);
+    p->held = true;
+    p->progress = position;
+    ownership_forget_moves(o, lane);
+    ownership_advance(o, slot);
+    ownership_changed(o);
+    pthread_mutex_unlock(&o->lock);
+}
+
+void ownership_unhold(struct ownership *o, int lane, int slot)
+{
+    pthread_mutex_lock(&o->lock);
+    struct place *p = place_find(o->slot[slot], lane);
+    if (p)
+        p->held = p->blocked = p->returned = false;
+    ownership_forget_moves(o, lane);
+    ownership_advance(o, slot);
+    ownership_changed(o);
+    pthread_mutex_unlock(&o->lock);
+}
+
+bool ownership_question(struct ownership *o, struct ownership_question *out)
+{
+    bool any = false;
+    pthread_mutex_lock(&o->lock);
+    for (int i = 0; i < o->questions_n && !any; i++)
+        if (!o->questions[i].sent) {
+            o->questions[i].sent = any = true;
+            *out = o->questions[i].q;
+        }
+    pthread_mutex_unlock(&o->lock);
+    return any;
+}
+
+static bool take_question(struct ownership *o, uint64_t id, struct question *out)
+{
+    for (int i = 0; i < o->questions_n; i++)
+        if (o->questions[i].q.id == id) {
+            *out = o->questions[i];
+            o->questions[i] = o->questions[--o->questions_n];
+            return true;
+        }
+    return false;
+}
+
+static void answer_tenure(struct ownership *o, const struct question *q, uint64_t offset,
+                          bool empty)
+{
+    struct moving *m = o->slot[q->slot];
+    for (int i = 0; m && i < m->n; i++) {
+        struct mark *k = q->what == ASKED_CUT ? &m->next[i].cut : &m->next[i].since;
+        if (m->next[i].serial != q->serial)
+            continue;
+        k->asked = false; // if it does not count, the next map asks again
+        if (!k->known && (empty || q->what == ASKED_SINCE))
+            *k = (struct mark){.known = true, .at = offset};
+    }
+    ownership_advance(o, q->slot);
+}
+
+static void answer_pair(struct ownership *o, const struct question *q, uint64_t offset)
+{
+    struct pair *p = &o->pairs[q->for_lane * o->lanes + q->q.lane];
+    p->asking = false;
+    p->known = true;
+    p->upto = p->asking_upto;
+    p->cut = offset;
+}
+
+void ownership_answer(struct ownership *o, uint64_t id, uint64_t offset, bool empty)
+{
+    struct question q;
+    pthread_mutex_lock(&o->lock);
+    if (take_question(o, id, &q)) {
+        if (q.what == ASKED_PAIR)
+            answer_pair(o, &q, offset);
+        else
+            answer_tenure(o, &q, offset, empty);
+        ownership_changed(o);
+    }
+    pthread_mutex_unlock(&o->lock);
+}
+
+void ownership_no_answer(struct ownership *o, uint64_t id)
+{
+    pthread_mutex_lock(&o->lock);
+    for (int i = 0; i < o->questions_n; i++)
+        if (o->questions[i].q.id == id)
+            o->questions[i].sent = false;
+    pthread_mutex_unlock(&o->lock);
+}
+
+static void reset_slot(struct ownership *o, int slot, int lane)
+{
+    struct moving *m = o->slot[slot];
+    struct place *p = place_find(m, lane);
+    if (o->turn[slot] == lane)
+        o->since[slot] = 0;
+    if (p)
+        p->held = p->blocked = p->returned = false;
+    for (int i = 0; m && i < m->n; i++) {
+        struct tenure *t = &m->next[i];
+        if (lane_before(o, slot, i) == lane)
+            t->cut = (struct mark){0};
+        else if (t->lane == lane)
+            t->since = (struct mark){0};
+        else
+            continue;
+        t->serial = ++o->serial; // what is being asked means the old history
+        t->cut.asked = t->since.asked = false;
+        ask_tenure(o, slot, i);
+    }
+}
+
+void ownership_lane_reset(struct ownership *o, int lane, uint64_t position)
+{
+    pthread_mutex_lock(&o->lock);
+    atomic_store(&o->lane[lane].applied, position);
+    for (int i = 0; i < o->lanes; i++) {
+        o->pairs[lane * o->lanes + i].known = o->pairs[i * o->lanes + lane].known = false;
+        o->pairs[lane * o->lanes + i].asking_upto = o->pairs[i * o->lanes + lane].asking_upto = 0;
+    }
+    for (int i = 0; i < o->moves_n; i++)
+        if (o->moves[i].lane == lane) {
+            o->moves[i].open = false;
+            o->moves[i].end = 0;
+        }
+    ownership_forget_moves(o, lane);
+    for (int s = 0; s < SLOT_COUNT; s++) {
+        reset_slot(o, s, lane);
+        ownership_advance(o, s);
+    }
+    ownership_changed(o);
+    pthread_mutex_unlock(&o->lock);
+}
+
+void ownership_lane_gone(struct ownership *o, int lane)
+{
+    pthread_mutex_lock(&o->lock);
+    o->lane[lane].gone = true;
+    for (int s = 0; s < SLOT_COUNT; s++) {
+        for (int i = 0; o->slot[s] && i < o->slot[s]->n; i++) {
+            struct tenure *t = &o->slot[s]->next[i];
+            t->cut.known |= lane_before(o, s, i) == lane;
+            t->since.known |= t->lane == lane;
+        }
+        ownership_advance(o, s);
+    }
+    ownership_changed(o);
+    pthread_mutex_unlock(&o->lock);
+}
+
+int ownership_waiting(struct ownership *o, int lane, int *for_lane)
+{
+    int n = 0;
+    *for_lane = OWNERSHIP_NOBODY;
+    pthread_mutex_lock(&o->lock);
+    for (int s = 0; s < SLOT_COUNT; s++) {
+        const struct place *p = place_find(o->slot[s], lane);
+        if (!p || !p->blocked)
+            continue;
+        if (!n++)
+            *for_lane = o->turn[s] != lane ? o->turn[s]
+                        : o->slot[s]->n    ? o->slot[s]->next[0].lane
+                                           : OWNERSHIP_NOBODY;
+    }
+    pthread_mutex_unlock(&o->lock);
+    return n;
+}
+
+void ownership_get_stats(struct ownership *o, struct ownership_stats *out)
+{
+    pthread_mutex_lock(&o->lock);
+    *out = o->stats;
+    out->moving = atomic_load(&o->moving_n);
+    pthread_mutex_unlock(&o->lock);
+}

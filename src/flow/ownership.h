@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which lane's turn it is on a slot, when a slot of a source cluster moves from shard to shard and
+// the lanes of these shards are not equally far. Events in, decisions out; no I/O. The scheme and
+// its argument are in docs/slot-migration.md.
+//
+// One per source cluster, shared by all of its lanes; every function may be called from any thread.
+// Offsets are those of the lane's own stream; X means every byte up to and including X.
+#ifndef GUNYU_FLOW_OWNERSHIP_H
+#define GUNYU_FLOW_OWNERSHIP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/slice.h"
+#include "codec/slot.h"
+
+#define OWNERSHIP_NOBODY (-1)
+
+struct ownership;
+
+// Lanes are numbered from 0. turn[SLOT_COUNT]: the owners when the sync began, OWNERSHIP_NOBODY
+// where the first map decides; NULL: everywhere.
+struct ownership *ownership_new(int lanes, const int16_t *turn);
+void ownership_free(struct ownership *o);
+
+// The check for each unit, without a lock: true: apply it, false: ask ownership_unit. A unit with a
+// RESTORE-ASKING always goes to ownership_unit. Its array is shared so that this can be inlined.
+struct ownership_fast {
+    _Atomic int16_t settled[SLOT_COUNT]; // the lane that may write this slot without asking
+};
+const struct ownership_fast *ownership_fast(const struct ownership *o);
+static inline bool ownership_settled(const struct ownership_fast *f, int lane, int slot)
+{
+    return atomic_load_explicit(&f->settled[slot], memory_order_acquire) == lane;
+}
+
+enum ownership_verdict {
+    OWNERSHIP_APPLY,
+    OWNERSHIP_DROP, // what it does has come or will come with another lane
+    OWNERSHIP_WAIT, // stand still, or pass over the slot with ownership_hold; ask again after a
+                    // change. A lane must not stand still for ever: two may wait for each other
+                    // with different slots
+    OWNERSHIP_HOLD, // pass over the slot at once: the decision is in bytes behind this unit
+};
+
+struct ownership_unit {
+    int lane, slot;
+    bool restore;      // has a RESTORE-ASKING
+    uint64_t end;      // position when it is applied
+    uint64_t received; // of the lane's stream, by now
+};
+enum ownership_verdict ownership_unit(struct ownership *o, const struct ownership_unit *u);
+
+// The lane's position in the target, that is where it would begin again after a crash: all slots
+// are applied up to there but those that are held.
+void ownership_applied(struct ownership *o, int lane, uint64_t position);
+// The lane passes over units of this slot; those up to `position` are applied, and known to be so
+// after a crash. To be repeated as it gets on with the slot.
+void ownership_hold(struct ownership *o, int lane, int slot, uint64_t position);
+void ownership_unhold(struct ownership *o, int lane, int slot); // applied as far as the others
+
+// A poll of the topology: the lane that owns each slot now, OWNERSHIP_NOBODY for an unknown one.
+void ownership_map(struct ownership *o, const int16_t *owner);
+
+// What to ask a shard's primary, in this order: if `slot` >= 0 CLUSTER COUNTKEYSINSLOT, then its
+// master_repl_offset. False: nothing to ask now.
+struct ownership_question {
+    uint64_t id;
+    int lane, slot;
+};
+bool ownership_question(struct ownership *o, struct ownership_question *q);
+// empty: the slot has no keys there, or none was asked for.
+void ownership_answer(struct ownership *o, uint64_t id, uint64_t offset, bool empty);
+void ownership_no_answer(struct ownership *o, uint64_t id); // it is put again later
+
+// Another history: the lane's offsets mean something else from now on (a full sync).
+void ownership_lane_reset(struct ownership *o, int lane, uint64_t position);
+// The lane has applied all that its shard will ever say.
+void ownership_lane_gone(struct ownership *o, int lane);
+
+// Grows whenever a verdict may have changed.
+uint64_t ownership_changes(const struct ownership *o);
+
+// An atomic move, as the streams tell of it.
+enum ownership_phase {
+    OWNERSHIP_IMPORT_REPLAYED, // begins at the new owner: the old owner's stream has it all (Redis)
+    OWNERSHIP_IMPORT_MOVED,    // begins at the new owner: the old one deletes the keys (Valkey)
+    OWNERSHIP_IMPORT_DONE,
+    OWNERSHIP_IMPORT_FAILED,
+    OWNERSHIP_EXPORT_DONE, // at the old owner: nothing on these slots follows
+};
+struct ownership_range {
+    int first, last;
+};
+struct ownership_move {
+    enum ownership_phase phase;
+    struct slice id;           // the task's or job's name
+    struct slice source, dest; // node ids; empty where the stream does not say
+    int ranges_n;              // 0 for the end of a Valkey job: those it began with
+    struct ownership_range ranges[64];
+};
+// Reads a CLUSTER SYNCSLOTS of the stream. False: it does not concern us. Slices are borrowed.
+// ERR_TOO_BIG, ERR_PROTOCOL: a move that cannot be followed.
+int ownership_parse_move(int argc, const struct slice *argv, struct ownership_move *m,
+                         bool *is_move, struct err *e) must_check;
+// To be told in order, when the lane reads past it, held slots or not. end: behind the command.
+// peer: at OWNERSHIP_EXPORT_DONE the lane of m->dest, else not used.
+int ownership_move(struct ownership *o, int lane, const struct ownership_move *m, uint64_t end,
+                   int peer, struct err *e) must_check;
+
+// What the lane has to store in the transaction of its next position: appended, one line without
+// spaces. False: it is as it was at the last call. Always short unless slots have moved.
+bool ownership_put(struct ownership *o, int lane, struct buf *out);
+// What was stored, before any lane reads its first command. ERR_CORRUPT for a damaged record.
+int ownership_restore(struct ownership *o, int lane, struct slice record, struct err *e) must_check;
+
+// For the status: the slots that the lane waits with, and for which lane (the first; -1 none).
+int ownership_waiting(struct ownership *o, int lane, int *for_lane);
+
+struct ownership_stats {
+    uint64_t turns;   // slots that went on to another lane
+    uint64_t dropped; // units
+    uint64_t bounced; // turns given because a shard was seen to get the slot back
+    int moving;       // slots that are not settled now
+};
+void ownership_get_stats(struct ownership *o, struct ownership_stats *out);
+
+#endif

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared by ownership.c and ownership_move.c.
+#ifndef GUNYU_FLOW_OWNERSHIP_IMPL_H
+#define GUNYU_FLOW_OWNERSHIP_IMPL_H
+
+#include <pthread.h>
+
+#include "flow/ownership.h"
+
+#define OWNERSHIP_TENURES 8
+#define OWNERSHIP_MOVES 1024
+
+// An offset to be learned.
+struct mark {
+    bool known, asked;
+    uint64_t at;
+};
+
+// A lane that has the slot after the one before it has applied up to `cut` of its stream. What the
+// lane has restored up to `since` of its own stream is how it got the slot.
+struct tenure {
+    int16_t lane;
+    bool exact; // the cut stood in the stream
+    struct mark cut, since;
+    uint64_t serial;
+};
+
+// A lane's place in a slot that moves.
+struct place {
+    int16_t lane;
+    bool held;
+    bool blocked;  // its last unit of this slot waits
+    bool returned; // ... because the slot has been elsewhere since
+    uint64_t progress;
+};
+
+struct moving {
+    int at; // in the list
+    int n, places_n, places_cap;
+    struct tenure next[OWNERSHIP_TENURES];
+    struct place *places;
+};
+
+// The stretch of an importing lane's stream that an atomic move filled.
+struct move {
+    int lane;
+    bool replayed, open, failed;
+    uint64_t begin, end;
+    char id[64];
+    uint8_t slots[SLOT_COUNT / 8];
+};
+
+// Every unit of lane L up to `upto` comes after all of lane M's of the same key up to `cut` and
+// before all others.
+struct pair {
+    uint64_t upto, cut, asking_upto;
+    bool known, asking;
+};
+
+enum asked_for { ASKED_PAIR, ASKED_CUT, ASKED_SINCE };
+
+struct question {
+    struct ownership_question q;
+    enum asked_for what;
+    bool sent;
+    int for_lane;    // of a pair
+    int slot;        // of a tenure
+    uint64_t serial; // of a tenure
+};
+
+struct lane_state {
+    _Atomic uint64_t applied;
+    bool gone, changed; // changed: ownership_put has something new
+};
+
+struct ownership {
+    struct ownership_fast fast;
+    pthread_mutex_t lock;
+    _Atomic int moving_n, moves_open;
+    _Atomic uint64_t changes;
+    int lanes;
+    struct lane_state *lane;
+    struct pair *pairs; // [L * lanes + M]
+    int16_t turn[SLOT_COUNT];
+    uint64_t turn_serial[SLOT_COUNT]; // 0: never went on
+    uint64_t since[SLOT_COUNT];       // of the lane whose turn it is
+    struct moving *slot[SLOT_COUNT];  // NULL: settled
+    int16_t list[SLOT_COUNT];         // the slots that are not
+    struct move *moves;
+    int moves_n, moves_cap;
+    struct question *questions;
+    int questions_n, questions_cap;
+    uint64_t serial;
+    struct ownership_stats stats;
+};
+
+// Below: the lock is held.
+struct moving *ownership_unsettle(struct ownership *o, int slot);
+void ownership_advance(struct ownership *o, int slot); // gives the turn on, settles
+struct tenure *ownership_push(struct ownership *o, int slot, int lane); // NULL: no room
+int ownership_last(const struct ownership *o, int slot); // who has the slot after all that is known
+void ownership_changed(struct ownership *o);
+struct move *ownership_move_at(struct ownership *o, int lane, int slot, uint64_t end);
+bool ownership_moves_with(const struct ownership *o, int slot);
+void ownership_forget_moves(struct ownership *o, int lane);
+uint64_t ownership_progress(const struct ownership *o, int lane, int slot);
+void *ownership_grow(void *p, int n, int *cap, size_t size);
+
+#endif

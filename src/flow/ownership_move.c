@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0
+// Atomic moves: what the streams say of them, and what has to survive a crash.
+#include <stdlib.h>
+
+#include "flow/ownership_impl.h"
+
+static bool slots_has(const struct move *v, int slot)
+{
+    return v->slots[slot >> 3] >> (slot & 7) & 1;
+}
+
+struct move *ownership_move_at(struct ownership *o, int lane, int slot, uint64_t end)
+{
+    for (int i = 0; i < o->moves_n; i++) {
+        struct move *v = &o->moves[i];
+        if (v->lane == lane && end > v->begin && (v->open || end <= v->end) && slots_has(v, slot))
+            return v;
+    }
+    return NULL;
+}
+
+bool ownership_moves_with(const struct ownership *o, int slot)
+{
+    for (int i = 0; i < o->moves_n; i++)
+        if (slots_has(&o->moves[i], slot))
+            return true;
+    return false;
+}
+
+static bool is_past(const struct ownership *o, const struct move *v)
+{
+    if (v->open || atomic_load(&o->lane[v->lane].applied) < v->end)
+        return false;
+    for (int s = 0; s < SLOT_COUNT; s++)
+        if (slots_has(v, s) && ownership_progress(o, v->lane, s) < v->end)
+            return false;
+    return true;
+}
+
+void ownership_forget_moves(struct ownership *o, int lane)
+{
+    for (int i = o->moves_n; i-- > 0;) {
+        struct move v = o->moves[i];
+        if (v.lane != lane || !is_past(o, &v))
+            continue;
+        o->moves[i] = o->moves[--o->moves_n];
+        atomic_fetch_sub(&o->moves_open, 1);
+        o->lane[lane].changed = true;
+        for (int s = 0; s < SLOT_COUNT; s++)
+            if (slots_has(&v, s))
+                ownership_advance(o, s);
+    }
+}
+
+static bool parse_ranges(struct slice s, struct ownership_move *m)
+{
+    // "0-5460 7000-7000"
+    while (s.n) {
+        int v[2] = {0, 0}, k = 0;
+        for (; s.n && *s.p != ' '; s.p++, s.n--) {
+            if (*s.p == '-' && k == 0)
+                k = 1;
+            else if (*s.p >= '0' && *s.p <= '9' && v[k] < SLOT_COUNT)
+                v[k] = 10 * v[k] + (*s.p - '0');
+            else
+                return false;
+        }
+        if (!k || v[0] > v[1] || v[1] >= SLOT_COUNT || m->ranges_n == 64)
+            return false;
+        m->ranges[m->ranges_n++] = (struct ownership_range){v[0], v[1]};
+        if (s.n)
+            s.p++, s.n--;
+    }
+    return m->ranges_n > 0;
+}
+
+static struct slice until(struct slice *s, char c)
+{
+    struct slice part = {s->p, 0};
+    while (part.n < s->n && s->p[part.n] != c)
+        part.n++;
+    size_t skip = part.n < s->n ? part.n + 1 : part.n;
+    s->p += skip;
+    s->n -= skip;
+    return part;
+}
+
+// <id>:<source>:<dest>:<import|migrate>:<state>:<ranges>
+static bool parse_task(struct slice s, struct ownership_move *m, bool *is_move)
+{
+    m->id = until(&s, ':');
+    m->source = until(&s, ':');
+    m->dest = until(&s, ':');
+    bool import = slice_eq(until(&s, ':'), SLICE("import"));
+    struct slice state = until(&s, ':');
+    bool done = slice_eq(state, SLICE("completed"));
+    bool failed = slice_eq(state, SLICE("failed")) || slice_eq(state, SLICE("canceled"));
+    *is_move = import || done;
+    m->phase = !import  ? OWNERSHIP_EXPORT_DONE
+               : done   ? OWNERSHIP_IMPORT_DONE
+               : failed ? OWNERSHIP_IMPORT_FAILED
+                        : OWNERSHIP_IMPORT_REPLAYED;
+    return m->id.n && parse_ranges(s, m);
+}
+
+static struct slice named(int argc, const struct slice *argv, struct slice name)
+{
+    for (int i = 3; i + 1 < argc; i++)
+        if (slice_ieq(argv[i], name))
+            return argv[i + 1];
+    return (struct slice){0};
+}
+
+static bool parse_establish(int argc, const struct slice *argv, struct ownership_move *m)
+{
+    m->phase = OWNERSHIP_IMPORT_MOVED;
+    m->id = named(argc, argv, SLICE("name"));
+    m->source = named(argc, argv, SLICE("source"));
+    int i = 3;
+    while (i < argc && !slice_ieq(argv[i], SLICE("slotsrange")))
+        i++;
+    for (i++; i + 1 < argc; i += 2) {
+        int64_t a, b;
+        if (!slice_i64(argv[i], &a) || !slice_i64(argv[i + 1], &b) || a < 0 || a > b ||
+            b >= SLOT_COUNT || m->ranges_n == 64)
+            return false;
+        m->ranges[m->ranges_n++] = (struct ownership_range){(int)a, (int)b};
+    }
+    return m->id.n && m->ranges_n;
+}
+
+int ownership_parse_move(int argc, const struct slice *argv, struct ownership_move *m,
+                         bool *is_move, struct err *e)
+{
+    bool ok = true;
+    *m = (struct ownership_move){0};
+    *is_move = false;
+    if (argc < 4 || !slice_ieq(argv[0], SLICE("cluster")) ||
+        !slice_ieq(argv[1], SLICE("syncslots")))
+        return 0;
+    if (slice_ieq(argv[2], SLICE("conf")) && argc >= 5 && slice_ieq(argv[3], SLICE("asm-task"))) {
+        ok = parse_task(argv[4], m, is_move);
+    } else if (slice_ieq(argv[2], SLICE("establish"))) {
+        *is_move = true;
+        ok = parse_establish(argc, argv, m);
+    } else if (slice_ieq(argv[2], SLICE("finish"))) {
+        *is_move = true;
+        m->id = named(argc, argv, SLICE("name"));
+        m->phase = slice_ieq(named(argc, argv, SLICE("state")), SLICE("success"))
+                       ? OWNERSHIP_IMPORT_DONE
+                       : OWNERSHIP_IMPORT_FAILED;
+        ok = m->id.n > 0;
+    }
+    return ok ? 0 : err_set(e, ERR_PROTOCOL, "a slot migration in the stream cannot be read");
+}
+
+static struct move *find_move(struct ownership *o, int lane, struct slice id, bool open)
+{
+    for (int i = 0; i < o->moves_n; i++)
+        if (o->moves[i].lane == lane && o->moves[i].open == open &&
+            slice_eq(slice_cstr(o->moves[i].id), id))
+            return &o->moves[i];
+    return NULL;
+}
+
+static struct move *add_move(struct ownership *o, int lane, struct slice id)
+{
+    if (o->moves_n == OWNERSHIP_MOVES || id.n >= sizeof(o->moves->id))
+        return NULL;
+    o->moves = ownership_grow(o->moves, o->moves_n, &o->moves_cap, sizeof(*o->moves));
+    struct move *v = &o->moves[o->moves_n++];
+    *v = (struct move){.lane = lane, .open = true};
+    memcpy(v->id, id.p, id.n);
+    atomic_fetch_add(&o->moves_open, 1);
+    o->lane[lane].changed = true;
+    return v;
+}
+
+static void add_range(struct ownership *o, struct move *v, struct ownership_range r)
+{
+    for (int s = r.first; s <= r.last; s++) {
+        v->slots[s >> 3] |= (uint8_t)(1 << (s & 7));
+        ownership_unsettle(o, s);
+    }
+}
+
+static int begin_import(struct ownership *o, int lane, const struct ownership_move *m, uint64_t end,
+                        struct err *e)
+{
+    // A task that is told of twice (its next state), or read again after a crash.
+    if (find_move(o, lane, m->id, true) || find_move(o, lane, m->id, false))
+        return 0;
+    struct move *v = add_move(o, lane, m->id);
+    if (!v)
+        return err_set(e, ERR_TOO_BIG, "too many slot migrations at once");
+    v->replayed = m->phase == OWNERSHIP_IMPORT_REPLAYED;
+    v->begin = end;
+    for (int i = 0; i < m->ranges_n; i++)
+        add_range(o, v, m->ranges[i]);
+    return 0;
+}
+
+// A map or the old owner may have told of it before.
+static bool knows_tenure(const struct ownership *o, int slot, int lane, uint64_t end)
+{
+    const struct moving *m = o->slot[slot];
+    for (int i = 0; m && i < m->n; i++)
+        if (m->next[i].lane == lane && (!m->next[i].since.known || m->next[i].since.at >= end))
+            return true;
+    return o->turn[slot] == lane && o->since[slot] >= end;
+}
+
+static void end_import(struct ownership *o, int lane, const struct ownership_move *m, uint64_t end)
+{
+    struct move *v = find_move(o, lane, m->id, true);
+    if (!v)
+        return;
+    v->open = false;
+    v->end = end;
+    v->failed = m->phase == OWNERSHIP_IMPORT_FAILED;
+    o->lane[lane].changed = true;
+    for (int s = 0; s < SLOT_COUNT && !v->failed; s++) {
+        if (!slots_has(v, s) || knows_tenure(o, s, lane, end) || ownership_last(o, s) == lane)
+            continue;
+        struct tenure *t = ownership_push(o, s, lane);
+        if (t)
+            t->since = (struct mark){.known = true, .at = end};
+    }
+}
+
+static void end_export(struct ownership *o, int lane, int peer, struct ownership_range r,
+                       uint64_t end)
+{
+    for (int s = r.first; s <= r.last; s++) {
+        struct tenure *t = NULL;
+        struct moving *m = o->slot[s];
+        for (int i = 0, before = o->turn[s]; m && i < m->n && !t; before = m->next[i++].lane)
+            if (before == lane && !m->next[i].exact &&
+                (!m->next[i].cut.known || m->next[i].cut.at >= end))
+                t = &m->next[i];
+        if (!t && peer >= 0 && ownership_last(o, s) == lane)
+            t = ownership_push(o, s, peer);
+        if (t) {
+            t->exact = true;
+            t->cut = (struct mark){.known = true, .at = end};
+        }
+    }
+}
+
+int ownership_move(struct ownership *o, int lane, const struct ownership_move *m, uint64_t end,
+                   int peer, struct err *e)
+{
+    int rc = 0;
+    pthread_mutex_lock(&o->lock);
+    switch (m->phase) {
+    case OWNERSHIP_IMPORT_REPLAYED:
+    case OWNERSHIP_IMPORT_MOVED:
+        rc = begin_import(o, lane, m, end, e);
+        break;
+    case OWNERSHIP_IMPORT_DONE:
+    case OWNERSHIP_IMPORT_FAILED:
+        end_import(o, lane, m, end);
+        break;
+    case OWNERSHIP_EXPORT_DONE:
+        for (int i = 0; i < m->ranges_n; i++)
+            end_export(o, lane, peer, m->ranges[i], end);
+        break;
+    }
+    ownership_changed(o);
+    pthread_mutex_unlock(&o->lock);
+    return rc;
+}
+
+static void put_slots(const struct move *v, struct buf *out)
+{
+    for (int s = 0; s < SLOT_COUNT; s++) {
+        if (!slots_has(v, s))
+            continue;
+        int last = s;
+        while (last + 1 < SLOT_COUNT && slots_has(v, last + 1))
+            last++;
+        buf_printf(out, ",%d-%d", s, last);
+        s = last;
+    }
+}
+
+// turn: t<first>-<last>:<serial of first>:<since>; a move: m<flags>:<begin>:<end>:<id>,ranges
+bool ownership_put(struct ownership *o, int lane, struct buf *out)
+{
+    pthread_mutex_lock(&o->lock);
+    bool changed = o->lane[lane].changed;
+    o->lane[lane].changed = false;
+    for (int s = 0; changed && s < SLOT_COUNT; s++) {
+        if (o->turn[s] != lane || !o->turn_serial[s])
+            continue;
+        int first = s;
+        while (s + 1 < SLOT_COUNT && o->turn[s + 1] == lane && o->since[s + 1] == o->since[s] &&
+               o->turn_serial[s + 1] == o->turn_serial[s] + 1)
+            s++;
+        buf_printf(out, "t%d-%d:%llu:%llu;", first, s, (unsigned long long)o->turn_serial[first],
+                   (unsigned long long)o->since[s]);
+    }
+    for (int i = 0; changed && i < o->moves_n; i++) {
+        const struct move *v = &o->moves[i];
+        if (v->lane != lane)
+            continue;
+        buf_printf(out, "m%d:%llu:%llu:%s", v->replayed | v->open << 1 | v->failed << 2,
+                   (unsigned long long)v->begin, (unsigned long long)v->end, v->id);
+        put_slots(v, out);
+        buf_append_char(out, ';');
+    }
+    pthread_mutex_unlock(&o->lock);
+    return changed;
+}
+
+static bool take_u64(struct slice *s, char end, uint64_t *v)
+{
+    return slice_u64(until(s, end), v);
+}
+
+static bool restore_turn(struct ownership *o, int lane, struct slice s)
+{
+    uint64_t first, last, serial, since;
+    if (!take_u64(&s, '-', &first) || !take_u64(&s, ':', &last) || !take_u64(&s, ':', &serial) ||
+        !take_u64(&s, ':', &since) || first > last || last >= SLOT_COUNT)
+        return false;
+    for (uint64_t i = first; i <= last; i++, serial++) {
+        if (serial > o->serial)
+            o->serial = serial;
+        if (serial < o->turn_serial[i])
+            continue; // another lane had it later
+        o->turn_serial[i] = serial;
+        o->turn[i] = (int16_t)lane;
+        o->since[i] = since;
+        if (!o->slot[i])
+            atomic_store(&o->fast.settled[i], (int16_t)lane);
+    }
+    return true;
+}
+
+static bool restore_move(struct ownership *o, int lane, struct slice s)
+{
+    uint64_t flags, begin, end, first, last;
+    if (!take_u64(&s, ':', &flags) || !take_u64(&s, ':', &begin) || !take_u64(&s, ':', &end))
+        return false;
+    struct move *v = add_move(o, lane, until(&s, ','));
+    if (!v)
+        return false;
+    v->replayed = flags & 1;
+    v->open = flags & 2;
+    v->failed = flags & 4;
+    v->begin = begin;
+    v->end = end;
+    while (s.n) {
+        struct slice r = until(&s, ',');
+        if (!take_u64(&r, '-', &first) || !take_u64(&r, ' ', &last) || first > last ||
+            last >= SLOT_COUNT)
+            return false;
+        add_range(o, v, (struct ownership_range){(int)first, (int)last});
+    }
+    return true;
+}
+
+int ownership_restore(struct ownership *o, int lane, struct slice record, struct err *e)
+{
+    bool ok = true;
+    pthread_mutex_lock(&o->lock);
+    while (ok && record.n) {
+        struct slice part = until(&record, ';');
+        struct slice body = part.n ? slice_make(part.p + 1, part.n - 1) : part;
+        ok = part.n && (*part.p == 't'   ? restore_turn(o, lane, body)
+                        : *part.p == 'm' ? restore_move(o, lane, body)
+                                         : false);
+    }
+    o->lane[lane].changed = true;
+    pthread_mutex_unlock(&o->lock);
+    return ok ? 0 : err_set(e, ERR_CORRUPT, "the record of slot migrations is damaged");
+}
