@@ -27,6 +27,7 @@ void ownership_free(struct ownership *o)
     for (int s = 0; s < SLOT_COUNT; s++)
         if (o->slot[s]) {
             free(o->slot[s]->places);
+            free(o->slot[s]->next);
             free(o->slot[s]);
         }
     pthread_mutex_destroy(&o->lock);
@@ -110,16 +111,21 @@ static void settle_if_quiet(struct ownership *o, int slot)
     o->list[m->at] = (int16_t)last;
     o->slot[last]->at = m->at;
     free(m->places);
+    free(m->next);
     free(m);
     o->slot[slot] = NULL;
     atomic_store_explicit(&o->fast.settled[slot], o->turn[slot], memory_order_release);
 }
 
-static void give_turn(struct ownership *o, int slot, int lane, uint64_t since)
+static void give_turn(struct ownership *o, int slot, int lane, uint64_t since, uint64_t serial)
 {
+    struct moving *m = o->slot[slot];
     o->turn[slot] = (int16_t)lane;
     o->since[slot] = since;
-    o->turn_serial[slot] = ++o->serial;
+    o->turn_serial[slot] = serial;
+    // Whether the new holder has been elsewhere since is to be found out anew.
+    for (int i = 0; m && i < m->places_n; i++)
+        m->places[i].returned = false;
     o->lane[lane].changed = true;
     o->stats.turns++;
     ownership_changed(o);
@@ -146,8 +152,8 @@ void ownership_advance(struct ownership *o, int slot)
                     ownership_progress(o, o->turn[slot], slot) >= t->cut.at;
         if (!done && !holder_returned(o, m, slot))
             break;
-        o->stats.bounced += !done;
-        give_turn(o, slot, t->lane, t->since.known ? t->since.at : UINT64_MAX);
+        o->stats.bounced += !t->cut.known;
+        give_turn(o, slot, t->lane, t->since.known ? t->since.at : UINT64_MAX, t->serial);
         drop_first(m);
     }
     settle_if_quiet(o, slot);
@@ -197,15 +203,27 @@ static void ask_tenure(struct ownership *o, int slot, int i)
     ask_mark(o, &t->since, ASKED_SINCE, t->lane, slot, t->serial);
 }
 
+struct tenure *ownership_add_tenure(struct moving *m)
+{
+    if (m->n == OWNERSHIP_TENURES)
+        return NULL;
+    m->next = ownership_grow(m->next, m->n, &m->cap, sizeof(*m->next));
+    m->next[m->n] = (struct tenure){0};
+    return &m->next[m->n++];
+}
+
 struct tenure *ownership_push(struct ownership *o, int slot, int lane)
 {
     struct moving *m = ownership_unsettle(o, slot);
-    if (m->n == OWNERSHIP_TENURES)
+    struct tenure *t = ownership_add_tenure(m);
+    if (!t)
         return NULL; // a later map says it again
-    m->next[m->n++] = (struct tenure){.lane = (int16_t)lane, .serial = ++o->serial};
+    t->lane = (int16_t)lane;
+    t->serial = ++o->serial;
     ask_tenure(o, slot, m->n - 1);
+    o->lane[lane].changed = true;
     ownership_changed(o);
-    return &m->next[m->n - 1];
+    return t;
 }
 
 static void first_owner(struct ownership *o, int slot, int lane)
@@ -296,7 +314,7 @@ static enum ownership_verdict others_unit(struct ownership *o, const struct owne
         return wait_here(o, u, false); // advance gives us the turn
     if (!(m && m->n) && holder_returned(o, m, u->slot)) {
         o->stats.bounced++;
-        give_turn(o, u->slot, u->lane, u->received);
+        give_turn(o, u->slot, u->lane, u->received, ++o->serial);
         return OWNERSHIP_APPLY;
     }
     return lane_is_past(o, u, holder) ? OWNERSHIP_APPLY : wait_here(o, u, false);
@@ -413,6 +431,7 @@ static void answer_tenure(struct ownership *o, const struct question *q, uint64_
         k->asked = false; // if it does not count, the next map asks again
         if (!k->known && (empty || q->what == ASKED_SINCE))
             *k = (struct mark){.known = true, .at = offset};
+        o->lane[m->next[i].lane].changed = true;
     }
     ownership_advance(o, q->slot);
 }

@@ -107,14 +107,16 @@ struct ownership_move {
 int ownership_parse_move(int argc, const struct slice *argv, struct ownership_move *m,
                          bool *is_move, struct err *e) must_check;
 // To be told in order, when the lane reads past it, held slots or not. end: behind the command.
-// peer: at OWNERSHIP_EXPORT_DONE the lane of m->dest, else not used.
+// peer: the lane of m->dest for an export, of m->source for an import; OWNERSHIP_NOBODY if unknown.
 int ownership_move(struct ownership *o, int lane, const struct ownership_move *m, uint64_t end,
                    int peer, struct err *e) must_check;
 
 // What the lane has to store in the transaction of its next position: appended, one line without
 // spaces. False: it is as it was at the last call. Always short unless slots have moved.
 bool ownership_put(struct ownership *o, int lane, struct buf *out);
-// What was stored, before any lane reads its first command. ERR_CORRUPT for a damaged record.
+// What was stored. At the start, before any lane reads its first command, in this order:
+// ownership_restore of all lanes, ownership_hold of all held slots, ownership_applied of all lanes,
+// ownership_map. ERR_CORRUPT for a damaged record.
 int ownership_restore(struct ownership *o, int lane, struct slice record, struct err *e) must_check;
 
 // For the status: the slots that the lane waits with, and for which lane (the first; -1 none).

@@ -7,7 +7,7 @@
 
 #include "flow/ownership.h"
 
-#define OWNERSHIP_TENURES 8
+#define OWNERSHIP_TENURES 64 // moves of one slot that a lane may be behind by
 #define OWNERSHIP_MOVES 1024
 
 // An offset to be learned.
@@ -36,14 +36,14 @@ struct place {
 
 struct moving {
     int at; // in the list
-    int n, places_n, places_cap;
-    struct tenure next[OWNERSHIP_TENURES];
+    int n, cap, places_n, places_cap;
+    struct tenure *next;
     struct place *places;
 };
 
 // The stretch of an importing lane's stream that an atomic move filled.
 struct move {
-    int lane;
+    int lane, peer; // peer: the lane it comes from, -1 unknown
     bool replayed, open, failed;
     uint64_t begin, end;
     char id[64];
@@ -96,6 +96,7 @@ struct ownership {
 
 // Below: the lock is held.
 struct moving *ownership_unsettle(struct ownership *o, int slot);
+struct tenure *ownership_add_tenure(struct moving *m); // zeroed; NULL: no room
 void ownership_advance(struct ownership *o, int slot); // gives the turn on, settles
 struct tenure *ownership_push(struct ownership *o, int slot, int lane); // NULL: no room
 int ownership_last(const struct ownership *o, int slot); // who has the slot after all that is known

@@ -185,7 +185,7 @@ static void add_range(struct ownership *o, struct move *v, struct ownership_rang
 }
 
 static int begin_import(struct ownership *o, int lane, const struct ownership_move *m, uint64_t end,
-                        struct err *e)
+                        int peer, struct err *e)
 {
     // A task that is told of twice (its next state), or read again after a crash.
     if (find_move(o, lane, m->id, true) || find_move(o, lane, m->id, false))
@@ -195,6 +195,7 @@ static int begin_import(struct ownership *o, int lane, const struct ownership_mo
         return err_set(e, ERR_TOO_BIG, "too many slot migrations at once");
     v->replayed = m->phase == OWNERSHIP_IMPORT_REPLAYED;
     v->begin = end;
+    v->peer = peer;
     for (int i = 0; i < m->ranges_n; i++)
         add_range(o, v, m->ranges[i]);
     return 0;
@@ -210,6 +211,14 @@ static bool knows_tenure(const struct ownership *o, int slot, int lane, uint64_t
     return o->turn[slot] == lane && o->since[slot] >= end;
 }
 
+// The lane already has the turn: what was between is learned only now.
+static void push_between(struct ownership *o, const struct move *v, int slot)
+{
+    struct tenure *t = v->peer >= 0 && v->peer != v->lane ? ownership_push(o, slot, v->peer) : NULL;
+    if (t)
+        t->cut = (struct mark){.known = true, .at = v->begin}; // at the latest
+}
+
 static void end_import(struct ownership *o, int lane, const struct ownership_move *m, uint64_t end)
 {
     struct move *v = find_move(o, lane, m->id, true);
@@ -220,9 +229,11 @@ static void end_import(struct ownership *o, int lane, const struct ownership_mov
     v->failed = m->phase == OWNERSHIP_IMPORT_FAILED;
     o->lane[lane].changed = true;
     for (int s = 0; s < SLOT_COUNT && !v->failed; s++) {
-        if (!slots_has(v, s) || knows_tenure(o, s, lane, end) || ownership_last(o, s) == lane)
+        if (!slots_has(v, s) || knows_tenure(o, s, lane, end))
             continue;
-        struct tenure *t = ownership_push(o, s, lane);
+        if (ownership_last(o, s) == lane)
+            push_between(o, v, s);
+        struct tenure *t = ownership_last(o, s) != lane ? ownership_push(o, s, lane) : NULL;
         if (t)
             t->since = (struct mark){.known = true, .at = end};
     }
@@ -241,6 +252,7 @@ static void end_export(struct ownership *o, int lane, int peer, struct ownership
         if (!t && peer >= 0 && ownership_last(o, s) == lane)
             t = ownership_push(o, s, peer);
         if (t) {
+            o->lane[t->lane].changed = true;
             t->exact = true;
             t->cut = (struct mark){.known = true, .at = end};
         }
@@ -255,7 +267,7 @@ int ownership_move(struct ownership *o, int lane, const struct ownership_move *m
     switch (m->phase) {
     case OWNERSHIP_IMPORT_REPLAYED:
     case OWNERSHIP_IMPORT_MOVED:
-        rc = begin_import(o, lane, m, end, e);
+        rc = begin_import(o, lane, m, end, peer, e);
         break;
     case OWNERSHIP_IMPORT_DONE:
     case OWNERSHIP_IMPORT_FAILED:
@@ -284,7 +296,23 @@ static void put_slots(const struct move *v, struct buf *out)
     }
 }
 
-// turn: t<first>-<last>:<serial of first>:<since>; a move: m<flags>:<begin>:<end>:<id>,ranges
+static void put_tenures(const struct ownership *o, int lane, struct buf *out)
+{
+    for (int k = 0; k < atomic_load(&o->moving_n); k++) {
+        const struct moving *m = o->slot[o->list[k]];
+        for (int i = 0; i < m->n; i++) {
+            const struct tenure *t = &m->next[i];
+            if (t->lane == lane)
+                buf_printf(out, "n%d:%d:%llu:%llu:%llu;", o->list[k],
+                           t->cut.known | t->since.known << 1 | t->exact << 2,
+                           (unsigned long long)t->serial, (unsigned long long)t->cut.at,
+                           (unsigned long long)t->since.at);
+        }
+    }
+}
+
+// turn: t<first>-<last>:<serial of first>:<since>; who comes next:
+// n<slot>:<flags>:<serial>:<cut>:<since>; a move: m<flags>:<peer+1>:<begin>:<end>:<id>,ranges
 bool ownership_put(struct ownership *o, int lane, struct buf *out)
 {
     pthread_mutex_lock(&o->lock);
@@ -300,11 +328,13 @@ bool ownership_put(struct ownership *o, int lane, struct buf *out)
         buf_printf(out, "t%d-%d:%llu:%llu;", first, s, (unsigned long long)o->turn_serial[first],
                    (unsigned long long)o->since[s]);
     }
+    if (changed)
+        put_tenures(o, lane, out);
     for (int i = 0; changed && i < o->moves_n; i++) {
         const struct move *v = &o->moves[i];
         if (v->lane != lane)
             continue;
-        buf_printf(out, "m%d:%llu:%llu:%s", v->replayed | v->open << 1 | v->failed << 2,
+        buf_printf(out, "m%d:%d:%llu:%llu:%s", v->replayed | v->open << 1 | v->failed << 2, v->peer + 1,
                    (unsigned long long)v->begin, (unsigned long long)v->end, v->id);
         put_slots(v, out);
         buf_append_char(out, ';');
@@ -316,6 +346,17 @@ bool ownership_put(struct ownership *o, int lane, struct buf *out)
 static bool take_u64(struct slice *s, char end, uint64_t *v)
 {
     return slice_u64(until(s, end), v);
+}
+
+static void forget_passed(struct ownership *o, int slot)
+{
+    struct moving *m = o->slot[slot];
+    int kept = 0;
+    for (int i = 0; m && i < m->n; i++)
+        if (m->next[i].serial > o->turn_serial[slot])
+            m->next[kept++] = m->next[i];
+    if (m)
+        m->n = kept;
 }
 
 static bool restore_turn(struct ownership *o, int lane, struct slice s)
@@ -332,20 +373,46 @@ static bool restore_turn(struct ownership *o, int lane, struct slice s)
         o->turn_serial[i] = serial;
         o->turn[i] = (int16_t)lane;
         o->since[i] = since;
+        forget_passed(o, (int)i);
         if (!o->slot[i])
             atomic_store(&o->fast.settled[i], (int16_t)lane);
     }
     return true;
 }
 
+static bool restore_tenure(struct ownership *o, int lane, struct slice s)
+{
+    uint64_t slot, flags, serial, cut, since;
+    if (!take_u64(&s, ':', &slot) || !take_u64(&s, ':', &flags) || !take_u64(&s, ':', &serial) ||
+        !take_u64(&s, ':', &cut) || !take_u64(&s, ':', &since) || slot >= SLOT_COUNT)
+        return false;
+    if (serial > o->serial)
+        o->serial = serial;
+    struct moving *m = ownership_unsettle(o, (int)slot);
+    if (serial <= o->turn_serial[slot])
+        return true;
+    if (!ownership_add_tenure(m))
+        return false;
+    int i = m->n - 1;
+    for (; i > 0 && m->next[i - 1].serial > serial; i--)
+        m->next[i] = m->next[i - 1];
+    m->next[i] = (struct tenure){.lane = (int16_t)lane,
+                                 .exact = flags & 4,
+                                 .serial = serial,
+                                 .cut = {.known = flags & 1, .at = cut},
+                                 .since = {.known = flags & 2, .at = since}};
+    return true;
+}
+
 static bool restore_move(struct ownership *o, int lane, struct slice s)
 {
-    uint64_t flags, begin, end, first, last;
-    if (!take_u64(&s, ':', &flags) || !take_u64(&s, ':', &begin) || !take_u64(&s, ':', &end))
+    uint64_t flags, peer, begin, end, first, last;
+    if (!take_u64(&s, ':', &flags) || !take_u64(&s, ':', &peer) || peer > (uint64_t)o->lanes || !take_u64(&s, ':', &begin) || !take_u64(&s, ':', &end))
         return false;
     struct move *v = add_move(o, lane, until(&s, ','));
     if (!v)
         return false;
+    v->peer = (int)peer - 1;
     v->replayed = flags & 1;
     v->open = flags & 2;
     v->failed = flags & 4;
@@ -370,6 +437,7 @@ int ownership_restore(struct ownership *o, int lane, struct slice record, struct
         struct slice body = part.n ? slice_make(part.p + 1, part.n - 1) : part;
         ok = part.n && (*part.p == 't'   ? restore_turn(o, lane, body)
                         : *part.p == 'm' ? restore_move(o, lane, body)
+                        : *part.p == 'n' ? restore_tenure(o, lane, body)
                                          : false);
     }
     o->lane[lane].changed = true;

@@ -1,0 +1,589 @@
+// SPDX-License-Identifier: Apache-2.0
+// A source cluster whose slots move, lanes that follow its shards each at its own pace and crash,
+// and one target. At the end the target must hold what the cluster holds.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "flow/ownership_impl.h"
+
+#define SHARDS 3
+#define SLOTS 3
+#define KEYS 4
+#define EVENTS 6000
+#define QUESTIONS 256
+
+// A value tells its whole history: APPEND is not idempotent and does not commute.
+struct value {
+    bool is;
+    uint64_t h;
+};
+
+enum event_type { SET, APPEND, DEL, RESTORE, MOVE };
+struct event {
+    enum event_type type;
+    int slot, key;
+    uint64_t h;
+    struct ownership_move move;
+    int peer;
+    char id[16];
+};
+
+struct shard {
+    struct event *log;
+    uint64_t n;
+    struct value data[SLOTS][KEYS];
+};
+
+struct lane {
+    uint64_t pos, reported, received;
+    uint64_t hold[SLOTS];
+    bool held[SLOTS];
+    int patience, speed;
+    struct buf record; // of the target
+};
+
+enum style { KEY_BY_KEY, REPLAYED, MOVED };
+struct moving_slot {
+    bool on, unseen; // unseen: no map has told of the last change
+    enum style style;
+    int from, to, forwarded, cleanup; // cleanup: the shard that still deletes, -1
+    bool snapshot, fails;
+    struct value staged[KEYS];
+    char id[16];
+};
+
+struct asked {
+    struct ownership_question q;
+    bool sampled, empty;
+    uint64_t offset;
+};
+
+struct world {
+    uint32_t rng;
+    struct ownership *o;
+    struct shard shard[SHARDS];
+    struct lane lane[SHARDS];
+    int owner[SLOTS];
+    struct moving_slot slot[SLOTS];
+    struct value target[SLOTS][KEYS];
+    struct asked asked[QUESTIONS];
+    int asked_n, ids;
+    uint64_t next_value;
+    int16_t base[SLOT_COUNT];
+    bool styles[3];
+    bool blind_to_moves; // atomic moves need no map
+    int moves, crashes;
+};
+
+static uint32_t rnd(struct world *w, uint32_t n)
+{
+    w->rng ^= w->rng << 13;
+    w->rng ^= w->rng >> 17;
+    w->rng ^= w->rng << 5;
+    return w->rng % n;
+}
+
+static void log_event(struct world *w, int shard, struct event e)
+{
+    struct shard *s = &w->shard[shard];
+    assert_true(s->n < EVENTS);
+    s->log[s->n++] = e;
+}
+
+static void carry_out(struct value *v, const struct event *e)
+{
+    switch (e->type) {
+    case SET:
+    case RESTORE:
+        *v = (struct value){true, e->h};
+        break;
+    case APPEND:
+        *v = (struct value){true, (v->is ? v->h : 7) * 1000003 + e->h};
+        break;
+    case DEL:
+        *v = (struct value){0};
+        break;
+    case MOVE:
+        break;
+    }
+}
+
+static void log_move(struct world *w, int shard, int s, enum ownership_phase phase, int peer)
+{
+    struct event e = {.type = MOVE, .slot = s, .peer = peer};
+    snprintf(e.id, sizeof(e.id), "%s", w->slot[s].id);
+    e.move.phase = phase;
+    e.move.ranges_n = phase == OWNERSHIP_IMPORT_DONE || phase == OWNERSHIP_IMPORT_FAILED ? 0 : 1;
+    e.move.ranges[0] = (struct ownership_range){s, s};
+    log_event(w, shard, e);
+}
+
+// The write of a client, wherever the cluster sends it.
+static void client(struct world *w)
+{
+    int s = (int)rnd(w, SLOTS), k = (int)rnd(w, KEYS);
+    struct moving_slot *m = &w->slot[s];
+    int at = w->owner[s];
+    if (m->on && m->style == KEY_BY_KEY && !w->shard[at].data[s][k].is)
+        at = m->to; // ASK
+    struct value *v = &w->shard[at].data[s][k];
+    uint32_t r = rnd(w, 10);
+    struct event e = {.type = r < 6 ? APPEND : r < 8 ? SET : DEL, .slot = s, .key = k};
+    e.h = ++w->next_value;
+    if (e.type == DEL && !v->is)
+        return;
+    carry_out(v, &e);
+    log_event(w, at, e);
+    if (m->on && m->style != KEY_BY_KEY && m->snapshot) {
+        carry_out(&m->staged[k], &e);
+        log_event(w, m->to, e);
+    }
+}
+
+static bool all_known(const struct ownership *o, int s)
+{
+    const struct moving *m = o->slot[s];
+    if (m && m->n == OWNERSHIP_TENURES)
+        return false;
+    for (int l = 0; l < SHARDS; l++)
+        if (o->lane[l].changed)
+            return false; // not yet stored
+    for (int i = 0; m && i < m->n; i++)
+        if (!m->next[i].cut.known || !m->next[i].since.known)
+            return false;
+    return true;
+}
+
+static void begin_migration(struct world *w, int s)
+{
+    struct moving_slot *m = &w->slot[s];
+    enum style style = (enum style)rnd(w, 3);
+    if (!w->styles[style] || m->cleanup >= 0)
+        return;
+    // What the scheme rests on: each owner is seen by a poll before the next move.
+    if ((m->unseen || !w->o || !all_known(w->o, s)) && !w->blind_to_moves)
+        return;
+    *m = (struct moving_slot){.on = true, .style = style, .from = w->owner[s], .cleanup = -1};
+    m->to = (m->from + 1 + (int)rnd(w, SHARDS - 1)) % SHARDS;
+    m->fails = style != KEY_BY_KEY && rnd(w, 4) == 0;
+    snprintf(m->id, sizeof(m->id), "job%d", ++w->ids);
+    if (style != KEY_BY_KEY)
+        log_move(w, m->to, s,
+                 style == REPLAYED ? OWNERSHIP_IMPORT_REPLAYED : OWNERSHIP_IMPORT_MOVED, m->from);
+    w->moves++;
+}
+
+static void migrate_key(struct world *w, int s)
+{
+    struct moving_slot *m = &w->slot[s];
+    for (int k = 0; k < KEYS; k++) {
+        struct value *v = &w->shard[m->from].data[s][k];
+        if (!v->is)
+            continue;
+        log_event(w, m->to, (struct event){.type = RESTORE, .slot = s, .key = k, .h = v->h});
+        w->shard[m->to].data[s][k] = *v;
+        *v = (struct value){0};
+        log_event(w, m->from, (struct event){.type = DEL, .slot = s, .key = k});
+        if (rnd(w, 2))
+            return; // else one MIGRATE of several keys
+    }
+    for (int k = 0; k < KEYS; k++)
+        if (w->shard[m->from].data[s][k].is)
+            return;
+    m->on = false;
+    m->unseen = true;
+    w->owner[s] = m->to;
+}
+
+static void send_snapshot(struct world *w, int s)
+{
+    struct moving_slot *m = &w->slot[s];
+    m->snapshot = true;
+    for (int k = 0; k < KEYS; k++) {
+        m->staged[k] = w->shard[m->from].data[s][k];
+        struct event e = {.type = SET, .slot = s, .key = k, .h = m->staged[k].h};
+        if (m->staged[k].is)
+            log_event(w, m->to, e);
+    }
+}
+
+static void hand_over(struct world *w, int s)
+{
+    struct moving_slot *m = &w->slot[s];
+    log_move(w, m->to, s, m->fails ? OWNERSHIP_IMPORT_FAILED : OWNERSHIP_IMPORT_DONE, m->from);
+    m->on = false;
+    if (m->fails)
+        return;
+    for (int k = 0; k < KEYS; k++)
+        w->shard[m->to].data[s][k] = m->staged[k];
+    w->owner[s] = m->to;
+    m->unseen = true;
+    m->cleanup = m->from;
+}
+
+static void clean_up(struct world *w, int s)
+{
+    struct moving_slot *m = &w->slot[s];
+    if (m->style == REPLAYED)
+        log_move(w, m->cleanup, s, OWNERSHIP_EXPORT_DONE, m->to);
+    for (int k = 0; k < KEYS; k++) {
+        struct value *v = &w->shard[m->cleanup].data[s][k];
+        if (v->is && m->style == MOVED)
+            log_event(w, m->cleanup, (struct event){.type = DEL, .slot = s, .key = k});
+        *v = (struct value){0};
+    }
+    m->cleanup = -1;
+}
+
+static void migration(struct world *w, bool may_begin)
+{
+    int s = (int)rnd(w, SLOTS);
+    struct moving_slot *m = &w->slot[s];
+    if (m->cleanup >= 0)
+        clean_up(w, s);
+    else if (m->on && m->style == KEY_BY_KEY)
+        migrate_key(w, s);
+    else if (m->on && !m->snapshot)
+        send_snapshot(w, s);
+    else if (m->on && rnd(w, 3) == 0)
+        hand_over(w, s);
+    else if (!m->on && may_begin && rnd(w, 4) == 0)
+        begin_migration(w, s);
+}
+
+static void poll_map(struct world *w)
+{
+    int16_t owner[SLOT_COUNT];
+    memset(owner, 0xff, sizeof(owner));
+    for (int s = 0; s < SLOTS; s++) {
+        owner[s] = (int16_t)w->owner[s];
+        w->slot[s].unseen = false;
+    }
+    ownership_map(w->o, owner);
+}
+
+static void questions(struct world *w)
+{
+    struct ownership_question q;
+    if (w->asked_n < QUESTIONS && ownership_question(w->o, &q))
+        w->asked[w->asked_n++] = (struct asked){.q = q};
+    if (!w->asked_n)
+        return;
+    int i = (int)rnd(w, (uint32_t)w->asked_n);
+    struct asked *a = &w->asked[i];
+    if (!a->sampled) {
+        a->empty = true;
+        for (int k = 0; k < KEYS && a->q.slot >= 0; k++)
+            a->empty &= !w->shard[a->q.lane].data[a->q.slot][k].is;
+        a->offset = w->shard[a->q.lane].n;
+        a->sampled = true;
+        return;
+    }
+    if (rnd(w, 8) == 0)
+        ownership_no_answer(w->o, a->q.id);
+    else
+        ownership_answer(w->o, a->q.id, a->offset, a->empty);
+    w->asked[i] = w->asked[--w->asked_n];
+}
+
+static void commit(struct world *w, int l)
+{
+    struct buf b = {0};
+    if (ownership_put(w->o, l, &b)) {
+        buf_clear(&w->lane[l].record);
+        buf_append(&w->lane[l].record, b.p, b.n);
+    }
+    buf_free(&b);
+}
+
+static enum ownership_verdict ask_unit(struct world *w, int l, uint64_t at)
+{
+    const struct event *e = &w->shard[l].log[at];
+    struct ownership_unit u = {.lane = l,
+                               .slot = e->slot,
+                               .restore = e->type == RESTORE,
+                               .end = at + 1,
+                               .received = w->lane[l].received};
+    if (!u.restore && ownership_settled(ownership_fast(w->o), l, e->slot))
+        return OWNERSHIP_APPLY;
+    enum ownership_verdict v = ownership_unit(w->o, &u);
+    return v;
+}
+
+static void apply(struct world *w, int l, uint64_t at)
+{
+    const struct event *e = &w->shard[l].log[at];
+    carry_out(&w->target[e->slot][e->key], e);
+}
+
+static void hold(struct world *w, int l, int s, uint64_t at)
+{
+    w->lane[l].held[s] = true;
+    w->lane[l].hold[s] = at;
+    ownership_hold(w->o, l, s, at);
+}
+
+// The held slots, up to where the lane is with the others.
+static bool catch_up(struct world *w, int l)
+{
+    struct lane *n = &w->lane[l];
+    int s = (int)rnd(w, SLOTS);
+    if (!n->held[s])
+        return false;
+    uint64_t at = n->hold[s];
+    const struct event *log = w->shard[l].log;
+    while (at < n->pos && (log[at].slot != s || log[at].type == MOVE))
+        at++;
+    if (at == n->pos) {
+        n->held[s] = false;
+        n->reported = n->pos;
+        ownership_applied(w->o, l, n->pos);
+        ownership_unhold(w->o, l, s);
+        commit(w, l);
+        return true;
+    }
+    enum ownership_verdict v = ask_unit(w, l, at);
+    if (v == OWNERSHIP_WAIT || v == OWNERSHIP_HOLD)
+        return false;
+    if (v == OWNERSHIP_APPLY)
+        apply(w, l, at);
+    commit(w, l);
+    hold(w, l, s, at + 1);
+    return true;
+}
+
+static void step(struct world *w, int l)
+{
+    struct lane *n = &w->lane[l];
+    if (catch_up(w, l) || n->pos >= n->received)
+        return;
+    struct event *e = &w->shard[l].log[n->pos];
+    if (e->type == MOVE) {
+        struct err err = {0};
+        e->move.id = slice_cstr(e->id);
+        assert_int_equal(ownership_move(w->o, l, &e->move, n->pos + 1, e->peer, &err), 0);
+    } else if (!n->held[e->slot]) {
+        enum ownership_verdict v = ask_unit(w, l, n->pos);
+        if (v == OWNERSHIP_APPLY)
+            apply(w, l, n->pos);
+        else if (v == OWNERSHIP_WAIT && n->patience-- > 0)
+            return;
+        else if (v != OWNERSHIP_DROP)
+            hold(w, l, e->slot, n->pos);
+    }
+    n->patience = (int)rnd(w, 20);
+    n->pos++;
+    commit(w, l);
+}
+
+static void report(struct world *w, int l)
+{
+    w->lane[l].reported = w->lane[l].pos;
+    ownership_applied(w->o, l, w->lane[l].pos);
+}
+
+static void start(struct world *w)
+{
+    struct err e = {0};
+    w->o = ownership_new(SHARDS, w->base);
+    for (int l = 0; l < SHARDS; l++)
+        assert_int_equal(ownership_restore(w->o, l, buf_slice(&w->lane[l].record), &e), 0);
+    for (int l = 0; l < SHARDS; l++)
+        for (int s = 0; s < SLOTS; s++)
+            if (w->lane[l].held[s])
+                ownership_hold(w->o, l, s, w->lane[l].hold[s]);
+    for (int l = 0; l < SHARDS; l++)
+        report(w, l);
+    poll_map(w);
+}
+
+static void crash(struct world *w)
+{
+    ownership_free(w->o);
+    w->o = NULL;
+    w->asked_n = 0;
+    w->crashes++;
+    for (uint32_t i = rnd(w, 40); i > 0; i--)
+        if (rnd(w, 2))
+            client(w);
+        else
+            migration(w, false);
+    start(w);
+}
+
+static void turn(struct world *w)
+{
+    for (int l = 0; l < SHARDS; l++) {
+        struct lane *n = &w->lane[l];
+        uint64_t left = w->shard[l].n - n->received;
+        if (left && rnd(w, 2))
+            n->received += 1 + rnd(w, (uint32_t)left);
+        if ((int)rnd(w, 100) < n->speed)
+            step(w, l);
+        if (rnd(w, 3) == 0)
+            report(w, l);
+        if (rnd(w, 3) == 0)
+            commit(w, l);
+    }
+    questions(w);
+    if (rnd(w, 60) == 0)
+        poll_map(w);
+    if (rnd(w, 100) == 0)
+        w->lane[rnd(w, SHARDS)].speed = rnd(w, 3) ? (int)rnd(w, 100) : 0;
+}
+
+static bool finished(const struct world *w)
+{
+    for (int l = 0; l < SHARDS; l++) {
+        const struct lane *n = &w->lane[l];
+        if (n->pos < w->shard[l].n || n->reported < n->pos)
+            return false;
+        for (int s = 0; s < SLOTS; s++)
+            if (n->held[s])
+                return false;
+    }
+    return true;
+}
+
+static void drain(struct world *w, uint32_t seed)
+{
+    for (int s = 0; s < SLOTS; s++)
+        while (w->slot[s].on || w->slot[s].cleanup >= 0)
+            migration(w, false);
+    for (int i = 0; !finished(w); i++) {
+        for (int l = 0; l < SHARDS; l++)
+            w->lane[l].speed = 100;
+        turn(w);
+        if (i > 200000)
+            fail_msg("seed %u: the lanes wait for each other", seed);
+    }
+}
+
+static void compare(const struct world *w, uint32_t seed)
+{
+    for (int s = 0; s < SLOTS; s++)
+        for (int k = 0; k < KEYS; k++) {
+            const struct value *want = &w->shard[w->owner[s]].data[s][k], *is = &w->target[s][k];
+            if (want->is != is->is || (want->is && want->h != is->h))
+                fail_msg("seed %u: key %d of slot %d is %s", seed, k, s,
+                         !is->is     ? "lost"
+                         : !want->is ? "too much"
+                                     : "another");
+        }
+}
+
+static void world_free(struct world *w)
+{
+    for (int l = 0; l < SHARDS; l++) {
+        free(w->shard[l].log);
+        buf_free(&w->lane[l].record);
+    }
+    ownership_free(w->o);
+    free(w);
+}
+
+struct totals {
+    uint64_t moves, crashes, dropped, bounced, turns;
+};
+
+static void run(uint32_t seed, const bool styles[3], bool blind, bool crashes, struct totals *t)
+{
+    struct world *w = xcalloc(1, sizeof(*w));
+    w->rng = seed * 2654435761u + 1;
+    w->blind_to_moves = blind;
+    memcpy(w->styles, styles, sizeof(w->styles));
+    memset(w->base, 0xff, sizeof(w->base));
+    for (int s = 0; s < SLOTS; s++) {
+        w->owner[s] = (int)rnd(w, SHARDS);
+        w->base[s] = (int16_t)w->owner[s];
+        w->slot[s].cleanup = -1;
+    }
+    for (int l = 0; l < SHARDS; l++) {
+        w->shard[l].log = xcalloc(EVENTS, sizeof(struct event));
+        w->lane[l].speed = (int)rnd(w, 100);
+    }
+    start(w);
+    for (int i = 0; i < 1500; i++) {
+        if (rnd(w, 3) == 0)
+            client(w);
+        if (rnd(w, 4) == 0)
+            migration(w, true);
+        turn(w);
+        if (crashes && rnd(w, 300) == 0)
+            crash(w);
+    }
+    drain(w, seed);
+    compare(w, seed);
+    struct ownership_stats stats;
+    ownership_get_stats(w->o, &stats);
+    t->moves += (uint64_t)w->moves;
+    t->crashes += (uint64_t)w->crashes;
+    t->dropped += stats.dropped;
+    t->bounced += stats.bounced;
+    t->turns += stats.turns;
+    world_free(w);
+}
+
+static void run_seeds(const bool styles[3], bool blind, bool crashes)
+{
+    struct totals t = {0};
+    const char *n = getenv("GUNYU_TEST_ROUNDS"), *only = getenv("GUNYU_TEST_SEED");
+    uint32_t first = only ? (uint32_t)atoi(only) : 1;
+    uint32_t last = only ? first : n ? (uint32_t)atoi(n) : 1500;
+    for (uint32_t seed = first; seed <= last; seed++)
+        run(seed, styles, blind, crashes, &t);
+    print_message("moves %llu crashes %llu turns %llu dropped %llu bounced %llu\n",
+                  (unsigned long long)t.moves, (unsigned long long)t.crashes,
+                  (unsigned long long)t.turns, (unsigned long long)t.dropped,
+                  (unsigned long long)t.bounced);
+    if (!only)
+        assert_true(t.moves > 1000 && t.turns > 100);
+}
+
+static void lanes_of_any_speed_agree_with_the_cluster_when_keys_move_one_by_one(void **state)
+{
+    (void)state;
+    run_seeds((bool[]){true, false, false}, false, false);
+}
+
+static void the_same_with_crashes(void **state)
+{
+    (void)state;
+    run_seeds((bool[]){true, false, false}, false, true);
+}
+
+static void atomic_moves_whose_import_is_a_replay(void **state)
+{
+    (void)state;
+    run_seeds((bool[]){false, true, false}, false, true);
+}
+
+static void atomic_moves_whose_import_is_the_data(void **state)
+{
+    (void)state;
+    run_seeds((bool[]){false, false, true}, false, true);
+}
+
+static void moves_of_every_kind_with_crashes(void **state)
+{
+    (void)state;
+    run_seeds((bool[]){true, true, true}, false, true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lanes_of_any_speed_agree_with_the_cluster_when_keys_move_one_by_one),
+        cmocka_unit_test(the_same_with_crashes),
+        cmocka_unit_test(atomic_moves_whose_import_is_a_replay),
+        cmocka_unit_test(atomic_moves_whose_import_is_the_data),
+        cmocka_unit_test(moves_of_every_kind_with_crashes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
