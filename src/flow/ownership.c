@@ -31,6 +31,8 @@ void ownership_free(struct ownership *o)
             free(o->slot[s]);
         }
     pthread_mutex_destroy(&o->lock);
+    for (int l = 0; l < o->lanes; l++)
+        free(o->lane[l].had);
     free(o->lane);
     free(o->pairs);
     free(o->moves);
@@ -117,6 +119,14 @@ static void settle_if_quiet(struct ownership *o, int slot)
     atomic_store_explicit(&o->fast.settled[slot], o->turn[slot], memory_order_release);
 }
 
+void ownership_note_turn(struct ownership *o, int lane, int slot, struct had h)
+{
+    if (!o->lane[lane].had)
+        o->lane[lane].had = xcalloc(SLOT_COUNT, sizeof(struct had));
+    o->lane[lane].had[slot] = h;
+    o->lane[lane].changed = true;
+}
+
 static void give_turn(struct ownership *o, int slot, int lane, uint64_t since, uint64_t serial)
 {
     struct moving *m = o->slot[slot];
@@ -126,7 +136,7 @@ static void give_turn(struct ownership *o, int slot, int lane, uint64_t since, u
     // Whether the new holder has been elsewhere since is to be found out anew.
     for (int i = 0; m && i < m->places_n; i++)
         m->places[i].returned = false;
-    o->lane[lane].changed = true;
+    ownership_note_turn(o, lane, slot, (struct had){serial, since});
     o->stats.turns++;
     ownership_changed(o);
 }
@@ -308,11 +318,9 @@ static enum ownership_verdict others_unit(struct ownership *o, const struct owne
 {
     const struct moving *m = o->slot[u->slot];
     int holder = o->turn[u->slot];
-    if (m && m->n && m->next[0].lane != u->lane)
+    if (m && m->n) // advance gives us the turn
         return wait_here(o, u, false);
-    if (m && m->n && m->next[0].cut.known)
-        return wait_here(o, u, false); // advance gives us the turn
-    if (!(m && m->n) && holder_returned(o, m, u->slot)) {
+    if (holder_returned(o, m, u->slot)) {
         o->stats.bounced++;
         give_turn(o, u->slot, u->lane, u->received, ++o->serial);
         return OWNERSHIP_APPLY;

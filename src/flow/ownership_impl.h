@@ -68,8 +68,15 @@ struct question {
     uint64_t serial; // of a tenure
 };
 
+// When a lane got its last turn on a slot; 0: never. Kept after the turn went on: the next holder's
+// record may not be stored yet.
+struct had {
+    uint64_t serial, since;
+};
+
 struct lane_state {
     _Atomic uint64_t applied;
+    struct had *had; // [SLOT_COUNT] or NULL
     bool gone, changed; // changed: ownership_put has something new
 };
 
@@ -95,6 +102,7 @@ struct ownership {
 };
 
 // Below: the lock is held.
+void ownership_note_turn(struct ownership *o, int lane, int slot, struct had h);
 struct moving *ownership_unsettle(struct ownership *o, int slot);
 struct tenure *ownership_add_tenure(struct moving *m); // zeroed; NULL: no room
 void ownership_advance(struct ownership *o, int slot); // gives the turn on, settles

@@ -311,6 +311,20 @@ static void put_tenures(const struct ownership *o, int lane, struct buf *out)
     }
 }
 
+static void put_turns(const struct had *had, struct buf *out)
+{
+    for (int s = 0; had && s < SLOT_COUNT; s++) {
+        int first = s;
+        if (!had[s].serial)
+            continue;
+        while (s + 1 < SLOT_COUNT && had[s + 1].since == had[s].since &&
+               had[s + 1].serial == had[s].serial + 1)
+            s++;
+        buf_printf(out, "t%d-%d:%llu:%llu;", first, s, (unsigned long long)had[first].serial,
+                   (unsigned long long)had[s].since);
+    }
+}
+
 // turn: t<first>-<last>:<serial of first>:<since>; who comes next:
 // n<slot>:<flags>:<serial>:<cut>:<since>; a move: m<flags>:<peer+1>:<begin>:<end>:<id>,ranges
 bool ownership_put(struct ownership *o, int lane, struct buf *out)
@@ -318,18 +332,10 @@ bool ownership_put(struct ownership *o, int lane, struct buf *out)
     pthread_mutex_lock(&o->lock);
     bool changed = o->lane[lane].changed;
     o->lane[lane].changed = false;
-    for (int s = 0; changed && s < SLOT_COUNT; s++) {
-        if (o->turn[s] != lane || !o->turn_serial[s])
-            continue;
-        int first = s;
-        while (s + 1 < SLOT_COUNT && o->turn[s + 1] == lane && o->since[s + 1] == o->since[s] &&
-               o->turn_serial[s + 1] == o->turn_serial[s] + 1)
-            s++;
-        buf_printf(out, "t%d-%d:%llu:%llu;", first, s, (unsigned long long)o->turn_serial[first],
-                   (unsigned long long)o->since[s]);
-    }
-    if (changed)
+    if (changed) {
+        put_turns(o->lane[lane].had, out);
         put_tenures(o, lane, out);
+    }
     for (int i = 0; changed && i < o->moves_n; i++) {
         const struct move *v = &o->moves[i];
         if (v->lane != lane)
@@ -368,6 +374,7 @@ static bool restore_turn(struct ownership *o, int lane, struct slice s)
     for (uint64_t i = first; i <= last; i++, serial++) {
         if (serial > o->serial)
             o->serial = serial;
+        ownership_note_turn(o, lane, (int)i, (struct had){serial, since});
         if (serial < o->turn_serial[i])
             continue; // another lane had it later
         o->turn_serial[i] = serial;
