@@ -76,7 +76,7 @@ struct had {
 
 struct lane_state {
     _Atomic uint64_t applied;
-    struct had *had; // [SLOT_COUNT] or NULL
+    struct had *had;    // [SLOT_COUNT] or NULL
     bool gone, changed; // changed: ownership_put has something new
 };
 

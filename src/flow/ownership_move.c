@@ -208,7 +208,7 @@ static bool knows_tenure(const struct ownership *o, int slot, int lane, uint64_t
     for (int i = 0; m && i < m->n; i++)
         if (m->next[i].lane == lane && (!m->next[i].since.known || m->next[i].since.at >= end))
             return true;
-    return o->turn[slot] == lane && o->since[slot] >= end;
+    return o->lane[lane].had && o->lane[lane].had[slot].since >= end;
 }
 
 // The lane already has the turn: what was between is learned only now.
@@ -239,17 +239,27 @@ static void end_import(struct ownership *o, int lane, const struct ownership_mov
     }
 }
 
+// The tenure that begins where `lane` ends at `end`.
+static struct tenure *tenure_after(struct ownership *o, int slot, int lane, uint64_t end)
+{
+    struct moving *m = o->slot[slot];
+    for (int i = 0; m && i < m->n; i++) {
+        struct tenure *t = &m->next[i];
+        int before = i ? m->next[i - 1].lane : o->turn[slot];
+        uint64_t began = i ? m->next[i - 1].since.at : o->since[slot];
+        if (before == lane && began < end && !t->exact && (!t->cut.known || t->cut.at >= end))
+            return t;
+    }
+    return NULL;
+}
+
 static void end_export(struct ownership *o, int lane, int peer, struct ownership_range r,
                        uint64_t end)
 {
     for (int s = r.first; s <= r.last; s++) {
-        struct tenure *t = NULL;
-        struct moving *m = o->slot[s];
-        for (int i = 0, before = o->turn[s]; m && i < m->n && !t; before = m->next[i++].lane)
-            if (before == lane && !m->next[i].exact &&
-                (!m->next[i].cut.known || m->next[i].cut.at >= end))
-                t = &m->next[i];
-        if (!t && peer >= 0 && ownership_last(o, s) == lane)
+        struct tenure *t = tenure_after(o, s, lane, end);
+        bool is_new = ownership_last(o, s) == lane && !knows_tenure(o, s, lane, end);
+        if (!t && peer >= 0 && is_new)
             t = ownership_push(o, s, peer);
         if (t) {
             o->lane[t->lane].changed = true;
@@ -340,8 +350,8 @@ bool ownership_put(struct ownership *o, int lane, struct buf *out)
         const struct move *v = &o->moves[i];
         if (v->lane != lane)
             continue;
-        buf_printf(out, "m%d:%d:%llu:%llu:%s", v->replayed | v->open << 1 | v->failed << 2, v->peer + 1,
-                   (unsigned long long)v->begin, (unsigned long long)v->end, v->id);
+        buf_printf(out, "m%d:%d:%llu:%llu:%s", v->replayed | v->open << 1 | v->failed << 2,
+                   v->peer + 1, (unsigned long long)v->begin, (unsigned long long)v->end, v->id);
         put_slots(v, out);
         buf_append_char(out, ';');
     }
@@ -414,7 +424,8 @@ static bool restore_tenure(struct ownership *o, int lane, struct slice s)
 static bool restore_move(struct ownership *o, int lane, struct slice s)
 {
     uint64_t flags, peer, begin, end, first, last;
-    if (!take_u64(&s, ':', &flags) || !take_u64(&s, ':', &peer) || peer > (uint64_t)o->lanes || !take_u64(&s, ':', &begin) || !take_u64(&s, ':', &end))
+    if (!take_u64(&s, ':', &flags) || !take_u64(&s, ':', &peer) || peer > (uint64_t)o->lanes ||
+        !take_u64(&s, ':', &begin) || !take_u64(&s, ':', &end))
         return false;
     struct move *v = add_move(o, lane, until(&s, ','));
     if (!v)

@@ -535,7 +535,7 @@ static void run_seeds(const bool styles[3], bool blind, bool crashes)
     struct totals t = {0};
     const char *n = getenv("GUNYU_TEST_ROUNDS"), *only = getenv("GUNYU_TEST_SEED");
     uint32_t first = only ? (uint32_t)atoi(only) : 1;
-    uint32_t last = only ? first : n ? (uint32_t)atoi(n) : 1500;
+    uint32_t last = only ? first : n ? (uint32_t)atoi(n) : 300;
     for (uint32_t seed = first; seed <= last; seed++)
         run(seed, styles, blind, crashes, &t);
     print_message("moves %llu crashes %llu turns %llu dropped %llu bounced %llu\n",
