@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "flow/ownership.h"
+
+enum { A, B, C, LANES };
+#define S 100
+
+static int16_t owners[SLOT_COUNT];
+
+static struct ownership *world(void)
+{
+    for (int s = 0; s < SLOT_COUNT; s++)
+        owners[s] = A;
+    return ownership_new(LANES, owners);
+}
+
+static void map(struct ownership *o, int owner)
+{
+    owners[S] = (int16_t)owner;
+    ownership_map(o, owners);
+}
+
+static enum ownership_verdict unit(struct ownership *o, int lane, uint64_t end, bool restore)
+{
+    struct ownership_unit u = {
+        .lane = lane, .slot = S, .restore = restore, .end = end, .received = end + 50};
+    return ownership_unit(o, &u);
+}
+#define WRITES(lane, end) unit(o, lane, end, false)
+#define RESTORES(lane, end) unit(o, lane, end, true)
+
+// Answers all that is asked; a lane's offset is offset[lane].
+static void answer(struct ownership *o, const uint64_t *offset)
+{
+    struct ownership_question q;
+    while (ownership_question(o, &q))
+        ownership_answer(o, q.id, offset[q.lane], true);
+}
+
+static void an_owner_writes_without_asking_and_nobody_else_does(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    assert_true(ownership_settled(ownership_fast(o), A, S));
+    assert_false(ownership_settled(ownership_fast(o), B, S));
+    assert_int_equal(WRITES(A, 10), OWNERSHIP_APPLY);
+    struct ownership_stats st;
+    ownership_get_stats(o, &st);
+    assert_int_equal(st.moving, 0);
+    ownership_free(o);
+}
+
+static void an_import_waits_until_the_exporter_has_applied_what_it_had_then(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    ownership_applied(o, A, 90);
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
+    answer(o, (uint64_t[]){100, 600, 0});
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
+    assert_int_equal(WRITES(A, 95), OWNERSHIP_APPLY);
+    uint64_t before = ownership_changes(o);
+    ownership_applied(o, A, 100);
+    assert_true(ownership_changes(o) > before);
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_APPLY);
+    assert_int_equal(WRITES(B, 540), OWNERSHIP_APPLY); // one question covers what was received
+    assert_int_equal(WRITES(B, 700), OWNERSHIP_WAIT);  // and no more
+    ownership_free(o);
+}
+
+static void a_map_gives_the_slot_to_the_new_owner_for_good(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    map(o, B);
+    struct ownership_question q;
+    assert_true(ownership_question(o, &q));
+    assert_int_equal(q.lane, A);
+    assert_int_equal(q.slot, S);
+    ownership_answer(o, q.id, 100, false); // still has keys: does not count
+    answer(o, (uint64_t[]){100, 600, 0});
+    ownership_applied(o, A, 200);
+    assert_int_equal(WRITES(B, 500), OWNERSHIP_WAIT);
+    map(o, B);
+    answer(o, (uint64_t[]){200, 600, 0});
+    assert_int_equal(WRITES(B, 500), OWNERSHIP_APPLY);
+    assert_true(ownership_settled(ownership_fast(o), B, S));
+    assert_false(ownership_settled(ownership_fast(o), A, S));
+    ownership_free(o);
+}
+
+static void a_held_slot_counts_by_itself_and_not_by_the_lanes_position(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    map(o, B);
+    answer(o, (uint64_t[]){100, 600, 0});
+    ownership_hold(o, A, S, 50);
+    ownership_applied(o, A, 300);
+    assert_int_equal(WRITES(B, 500), OWNERSHIP_WAIT);
+    ownership_hold(o, A, S, 100);
+    assert_int_equal(WRITES(B, 500), OWNERSHIP_APPLY);
+    ownership_free(o);
+}
+
+// Both streams come out of a backlog, so every question is answered too late.
+static void a_slot_that_came_back_unseen_goes_to_the_other_lane_first(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    const uint64_t late[] = {1000, 1000, 0};
+    ownership_applied(o, A, 99);
+    assert_int_equal(RESTORES(A, 100), OWNERSHIP_WAIT); // back from B
+    answer(o, late);
+    assert_int_equal(RESTORES(A, 100), OWNERSHIP_WAIT);
+    assert_int_equal(RESTORES(B, 10), OWNERSHIP_APPLY); // A -> B
+    assert_int_equal(RESTORES(B, 20), OWNERSHIP_APPLY);
+    assert_int_equal(RESTORES(A, 100), OWNERSHIP_WAIT);
+    assert_int_equal(WRITES(B, 30), OWNERSHIP_APPLY);
+    ownership_applied(o, B, 1000);
+    answer(o, late);
+    assert_int_equal(RESTORES(A, 100), OWNERSHIP_APPLY);
+    struct ownership_stats st;
+    ownership_get_stats(o, &st);
+    assert_int_equal(st.bounced, 1);
+    ownership_free(o);
+}
+
+static void a_shard_that_is_gone_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    int for_lane;
+    map(o, B);
+    assert_int_equal(WRITES(B, 500), OWNERSHIP_WAIT);
+    assert_int_equal(ownership_waiting(o, B, &for_lane), 1);
+    assert_int_equal(for_lane, A);
+    ownership_lane_gone(o, A);
+    answer(o, (uint64_t[]){0, 600, 0});
+    assert_int_equal(WRITES(B, 500), OWNERSHIP_APPLY);
+    assert_int_equal(ownership_waiting(o, B, &for_lane), 0);
+    ownership_free(o);
+}
+
+static void offsets_of_an_older_history_are_asked_for_again(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    map(o, B);
+    answer(o, (uint64_t[]){100000, 600, 0});
+    assert_int_equal(WRITES(B, 500), OWNERSHIP_WAIT);
+    ownership_lane_reset(o, A, 40);
+    answer(o, (uint64_t[]){40, 600, 0});
+    assert_int_equal(WRITES(B, 500), OWNERSHIP_APPLY);
+    ownership_free(o);
+}
+
+static struct ownership_move parse(const char *const *words, bool *is_move, int *rc)
+{
+    struct slice argv[16];
+    int argc = 0;
+    for (; words[argc]; argc++)
+        argv[argc] = slice_cstr(words[argc]);
+    struct ownership_move m;
+    struct err e = {0};
+    *rc = ownership_parse_move(argc, argv, &m, is_move, &e);
+    return m;
+}
+#define SYNCSLOTS(...) ((const char *const[]){"CLUSTER", "SYNCSLOTS", __VA_ARGS__, NULL})
+#define TASK(rest) SYNCSLOTS("CONF", "ASM-TASK", "b4f4:8595:66a6:" rest)
+
+static void moves_are_read_as_servers_write_them(void **state)
+{
+    (void)state;
+    const struct {
+        const char *const *words;
+        bool is_move;
+        enum ownership_phase phase;
+    } cases[] = {
+        {TASK("import:connecting:8999-8999"), true, OWNERSHIP_IMPORT_REPLAYED},
+        {TASK("import:completed:8999-8999"), true, OWNERSHIP_IMPORT_DONE},
+        {TASK("import:failed:8999-8999"), true, OWNERSHIP_IMPORT_FAILED},
+        {TASK("migrate:wait-rdbchannel:8999-8999"), false, 0},
+        {TASK("migrate:failed:8999-8999"), false, 0},
+        {TASK("migrate:completed:8999-8999"), true, OWNERSHIP_EXPORT_DONE},
+        {SYNCSLOTS("CONF", "SLOT-INFO", "8999:5010:1"), false, 0},
+        {SYNCSLOTS("ESTABLISH", "SOURCE", "8595", "NAME", "b4f4", "SLOTSRANGE", "8999", "8999"),
+         true, OWNERSHIP_IMPORT_MOVED},
+        {SYNCSLOTS("FINISH", "STATE", "SUCCESS", "NAME", "b4f4", "MESSAGE", ""), true,
+         OWNERSHIP_IMPORT_DONE},
+        {SYNCSLOTS("FINISH", "STATE", "FAILED", "NAME", "b4f4", "MESSAGE", "why"), true,
+         OWNERSHIP_IMPORT_FAILED},
+        {SYNCSLOTS("SNAPSHOT-EOF"), false, 0},
+        {SYNCSLOTS("ACK"), false, 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        bool is_move;
+        int rc;
+        struct ownership_move m = parse(cases[i].words, &is_move, &rc);
+        assert_int_equal(rc, 0);
+        assert_int_equal(is_move, cases[i].is_move);
+        if (!is_move)
+            continue;
+        assert_int_equal(m.phase, cases[i].phase);
+        assert_true(slice_eq(m.id, SLICE("b4f4")));
+        if (m.ranges_n) {
+            assert_true(slice_eq(m.source, SLICE("8595")));
+            assert_int_equal(m.ranges[0].first, 8999);
+            assert_int_equal(m.ranges[0].last, 8999);
+        }
+    }
+}
+
+static void ranges_that_are_none_are_an_error_of_the_protocol(void **state)
+{
+    (void)state;
+    const char *const *bad[] = {
+        TASK("import:connecting:"),
+        TASK("import:connecting:5"),
+        TASK("import:connecting:9-5"),
+        TASK("import:connecting:0-16384"),
+        TASK("import:connecting:0-9 x-y"),
+        TASK("import:connecting:0-99999999999999999999"),
+        SYNCSLOTS("ESTABLISH", "NAME", "b4f4", "SLOTSRANGE", "5"),
+        SYNCSLOTS("ESTABLISH", "NAME", "b4f4", "SLOTSRANGE", "-1", "5"),
+        SYNCSLOTS("FINISH", "STATE", "SUCCESS"),
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        bool is_move;
+        int rc;
+        parse(bad[i], &is_move, &rc);
+        assert_int_equal(rc, ERR_PROTOCOL);
+    }
+}
+
+static void move_event(struct ownership *o, int lane, enum ownership_phase phase, uint64_t end,
+                       int peer)
+{
+    struct ownership_move m = {
+        .phase = phase, .id = SLICE("job"), .ranges_n = 1, .ranges = {{S, S + 1}}};
+    struct err e = {0};
+    assert_int_equal(ownership_move(o, lane, &m, end, peer, &e), 0);
+}
+
+static void a_replayed_import_is_dropped_and_its_owner_begins_behind_the_old_one(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    move_event(o, B, OWNERSHIP_IMPORT_REPLAYED, 400, A);
+    assert_int_equal(WRITES(B, 420), OWNERSHIP_DROP);
+    move_event(o, B, OWNERSHIP_IMPORT_DONE, 450, A);
+    assert_int_equal(WRITES(B, 440), OWNERSHIP_DROP);
+    assert_int_equal(WRITES(B, 460), OWNERSHIP_WAIT);
+    move_event(o, A, OWNERSHIP_EXPORT_DONE, 70, B);
+    ownership_applied(o, A, 70);
+    assert_int_equal(WRITES(B, 460), OWNERSHIP_APPLY);
+    ownership_free(o);
+}
+
+static void a_failed_import_leaves_nothing(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    move_event(o, B, OWNERSHIP_IMPORT_MOVED, 400, A);
+    assert_int_equal(WRITES(B, 420), OWNERSHIP_HOLD);
+    ownership_hold(o, B, S, 419);
+    move_event(o, B, OWNERSHIP_IMPORT_FAILED, 450, A);
+    assert_int_equal(WRITES(B, 420), OWNERSHIP_DROP);
+    ownership_applied(o, B, 460);
+    ownership_unhold(o, B, S);
+    assert_true(ownership_settled(ownership_fast(o), A, S));
+    ownership_free(o);
+}
+
+static void what_is_stored_brings_back_turns_and_moves(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    struct buf b = {0}, a = {0};
+    struct err e = {0};
+    assert_false(ownership_put(o, B, &b));
+    map(o, B);
+    answer(o, (uint64_t[]){100, 600, 0});
+    ownership_applied(o, A, 100);
+    move_event(o, B, OWNERSHIP_IMPORT_REPLAYED, 700, C);
+    assert_true(ownership_put(o, B, &b));
+    assert_false(ownership_put(o, B, &b));
+    ownership_free(o);
+    o = world();
+    owners[S] = A;
+    assert_int_equal(ownership_restore(o, B, buf_slice(&b), &e), 0);
+    assert_int_equal(WRITES(B, 690), OWNERSHIP_APPLY);
+    assert_int_equal(WRITES(B, 710), OWNERSHIP_DROP);
+    assert_true(ownership_put(o, B, &a));
+    assert_true(slice_eq(buf_slice(&a), buf_slice(&b)));
+    ownership_free(o);
+    buf_free(&a);
+    buf_free(&b);
+}
+
+static void a_damaged_record_is_an_error(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {";",
+                                      "x",
+                                      "t",
+                                      "t1-0:5:5;",
+                                      "t0-16384:5:5;",
+                                      "t0-1:5;",
+                                      "m1:9:5:5:id,0-1;",
+                                      "m1:1:5:5:id,0-16384;",
+                                      "m1:1:5:5:id,5;",
+                                      "n16384:3:1:1:1;",
+                                      "n1:3:1:1;",
+                                      "n1:3:1:1:;"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct ownership *o = world();
+        struct err e = {0};
+        assert_int_equal(ownership_restore(o, B, slice_cstr(bad[i]), &e), ERR_CORRUPT);
+        ownership_free(o);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_owner_writes_without_asking_and_nobody_else_does),
+        cmocka_unit_test(an_import_waits_until_the_exporter_has_applied_what_it_had_then),
+        cmocka_unit_test(a_map_gives_the_slot_to_the_new_owner_for_good),
+        cmocka_unit_test(a_held_slot_counts_by_itself_and_not_by_the_lanes_position),
+        cmocka_unit_test(a_slot_that_came_back_unseen_goes_to_the_other_lane_first),
+        cmocka_unit_test(a_shard_that_is_gone_is_not_waited_for),
+        cmocka_unit_test(offsets_of_an_older_history_are_asked_for_again),
+        cmocka_unit_test(moves_are_read_as_servers_write_them),
+        cmocka_unit_test(ranges_that_are_none_are_an_error_of_the_protocol),
+        cmocka_unit_test(a_replayed_import_is_dropped_and_its_owner_begins_behind_the_old_one),
+        cmocka_unit_test(a_failed_import_leaves_nothing),
+        cmocka_unit_test(what_is_stored_brings_back_turns_and_moves),
+        cmocka_unit_test(a_damaged_record_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
