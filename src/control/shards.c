@@ -14,6 +14,7 @@ enum { MISSES = 2, SHORT_ID = 12, SEEDS_MAX = 4096 };
 struct shard {
     struct shards *set;
     char name[SHARD_NAME];
+    int number;
     // guarded by the set's lock
     struct shard_nodes nodes;
     struct endpoint master;
@@ -32,8 +33,9 @@ struct shards {
     struct shard_names *names;
     struct shard **v;
     size_t n;
-    int covered;            // slots with an owner, at the last look
-    struct endpoint *known; // nodes of the last look
+    int16_t owner[CLUSTER_SLOTS]; // number of a shard, or -1; at the last look
+    int covered;                  // slots with an owner, at the last look
+    struct endpoint *known;       // nodes of the last look
     size_t known_n;
     char (*seed_ids)[CLUSTER_NODE_ID + 1]; // mode static; "" while a seed has not told
     struct err failed;                     // the last look; code 0: it did not
@@ -44,6 +46,7 @@ struct shards *shards_new(const struct shards_options *o)
     struct shards *s = xcalloc(1, sizeof(*s));
     struct err e = {0};
     s->o = *o;
+    memset(s->owner, -1, sizeof(s->owner));
     must(uv_mutex_init(&s->lock) == 0);
     s->seed_ids = xcalloc(o->seeds_n, sizeof(*s->seed_ids));
     if (shard_names_load(&s->names, o->names_path, &e))
@@ -128,6 +131,7 @@ static struct shard *add_shard(struct shards *s, const struct shard_nodes *nodes
          i++)
         snprintf(h->name, sizeof(h->name), "shard-%.*s-%d", SHORT_ID, nodes->ids[0], i);
     s->v = xrealloc(s->v, (s->n + 1) * sizeof(struct shard *));
+    h->number = (int)s->n;
     s->v[s->n++] = h;
     return h;
 }
@@ -224,8 +228,14 @@ static void take(struct shards *s, const struct cluster_map *m)
     for (size_t i = 0; i < m->shards_n; i++) {
         struct shard_nodes nodes;
         nodes_of(&m->shards[i], &nodes);
+        if (nodes.n && !of[i])
+            of[i] = add_shard(s, &nodes);
         if (nodes.n)
-            update_shard(s, of[i] ? of[i] : add_shard(s, &nodes), m, &m->shards[i]);
+            update_shard(s, of[i], m, &m->shards[i]);
+    }
+    for (int slot = 0; slot < CLUSTER_SLOTS; slot++) {
+        const struct shard *h = m->owner[slot] >= 0 ? of[m->owner[slot]] : NULL;
+        s->owner[slot] = (int16_t)(h && h->wanted ? h->number : -1);
     }
     for (size_t i = 0; i < s->n; i++) {
         struct shard *h = s->v[i];
@@ -416,6 +426,54 @@ bool shard_has_address(struct shard *h, struct slice address)
         has = slice_eq(address, slice_cstr(h->addresses[i]));
     uv_mutex_unlock(&h->set->lock);
     return has;
+}
+
+int shard_number(const struct shard *h)
+{
+    return h->number;
+}
+
+bool shard_endpoint(struct shards *s, int number, struct endpoint *out)
+{
+    uv_mutex_lock(&s->lock);
+    bool ok = number >= 0 && (size_t)number < s->n && s->v[number]->master.host &&
+              !s->v[number]->master_failed;
+    if (ok)
+        endpoint_copy(out, &s->v[number]->master);
+    uv_mutex_unlock(&s->lock);
+    return ok;
+}
+
+bool shard_name_of(struct shards *s, int number, char *out, size_t cap)
+{
+    uv_mutex_lock(&s->lock);
+    bool ok = number >= 0 && (size_t)number < s->n;
+    if (ok)
+        snprintf(out, cap, "%s", s->v[number]->name);
+    uv_mutex_unlock(&s->lock);
+    return ok;
+}
+
+int shards_with_node(struct shards *s, struct slice node_id)
+{
+    char id[CLUSTER_NODE_ID + 1] = "";
+    int number = -1;
+    if (node_id.n != CLUSTER_NODE_ID)
+        return -1;
+    memcpy(id, node_id.p, CLUSTER_NODE_ID);
+    uv_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->n && number < 0; i++)
+        if (shard_nodes_have(&s->v[i]->nodes, id))
+            number = s->v[i]->number;
+    uv_mutex_unlock(&s->lock);
+    return number;
+}
+
+void shards_owners(struct shards *s, int16_t *owner)
+{
+    uv_mutex_lock(&s->lock);
+    memcpy(owner, s->owner, sizeof(s->owner));
+    uv_mutex_unlock(&s->lock);
 }
 
 int shard_find(void *shard, struct endpoint *out, struct err *e)

@@ -44,6 +44,16 @@ bool shard_is_here(struct shard *h);
 void shard_master(struct shard *h, char *out, size_t cap);
 // A node of the shard has this address.
 bool shard_has_address(struct shard *h, struct slice address);
+// Shards are numbered from 0 in the order in which they were seen first.
+int shard_number(const struct shard *h);
+// The master's address with all that is needed to connect; *out is to be freed. False: it failed.
+bool shard_endpoint(struct shards *s, int number, struct endpoint *out);
+bool shard_name_of(struct shards *s, int number, char *out, size_t cap);
+// The shard that has the node, or -1.
+int shards_with_node(struct shards *s, struct slice node_id);
+// Of each slot the number of the shard that owned it at the last look, -1 for an unknown one and
+// for one that is not to be synced. owner has CLUSTER_SLOTS entries.
+void shards_owners(struct shards *s, int16_t *owner);
 // For struct endpoint_finder, with the shard as ctx: looks, then tells the master. Blocking.
 int shard_find(void *shard, struct endpoint *out, struct err *e) must_check;
 

@@ -34,6 +34,8 @@ struct sup_sentinel {
     bool started;
 };
 
+struct sup_turns;
+
 struct supervisor {
     const struct config *cfg;
     struct worker **workers;
@@ -54,13 +56,15 @@ struct supervisor {
 
     atomic_bool ending;
     struct sup_sentinel source_sentinel, target_sentinel;
-    struct shards *shards; // NULL: the source is no cluster
-    char *names_path;      // owns; the file of shard_names.h
+    struct shards *shards;   // NULL: the source is no cluster
+    struct sup_turns *turns; // as shards
+    char *names_path;        // owns; the file of shard_names.h
     bool watching;
     uv_thread_t watch;
     uv_mutex_t wake_lock;
     uv_cond_t wake;
-    bool woken; // the shards were looked at by somebody else
+    bool woken;
+    atomic_bool looked; // the shards were looked at by somebody else
 };
 
 // supervisor_lanes.c: making and ending lanes. shard NULL: the source at its place in the list, or
@@ -75,6 +79,22 @@ void sup_lane_stop_now(void *arg);
 void sup_lane_end(void *arg); // frees the lane in it
 bool sup_lane_has_stopped(struct sup_lane *sl);
 int sup_make_dirs(const char *path, struct err *e) must_check;
+
+// supervisor_turns.c: slots that move between the shards of a source cluster.
+enum { SUP_SHARDS = 256 }; // that were ever seen
+int sup_turns_start(struct supervisor *s, struct err *e) must_check;
+void sup_turns_end(struct supervisor *s); // waits for its thread
+void sup_turns_free(struct supervisor *s);
+// A lane for the shard begins or has ended.
+int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns *out,
+                    struct err *e) must_check;
+void sup_turns_gone(struct supervisor *s, struct shard *shard);
+// Watch thread: the shards were looked at, and have their lanes.
+void sup_turns_looked(struct supervisor *s);
+// How long the next look may wait.
+int64_t sup_turns_look_ms(struct supervisor *s, int64_t otherwise);
+// The watch thread is to go on.
+void sup_watch_wake(struct supervisor *s);
 
 // supervisor_watch.c: following a cluster and sentinels.
 int sup_watch_start(struct supervisor *s, struct err *e) must_check;

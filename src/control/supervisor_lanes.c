@@ -179,6 +179,8 @@ int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, st
                                    .map_n = s->db_map_n,
                                    .shared = target_is_shared(s->cfg, place)};
     int rc = set_files(s, sl, &n.o, e);
+    if (rc == 0 && shard)
+        rc = sup_turns_begin(s, shard, &n.o.turns, e);
     if (rc == 0)
         rc = choose_worker(s, &sl->worker, e);
     if (rc == 0) {
@@ -186,6 +188,8 @@ int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, st
         worker_call(sl->worker, create_lane, &n);
         rc = n.rc;
     }
+    if (rc && n.o.turns.ownership)
+        sup_turns_gone(s, shard);
     if (rc)
         sup_lane_free(sl);
     else

@@ -156,6 +156,7 @@ static void remove_lane(struct supervisor *s, struct sup_lane *sl)
     s->ended[s->ended_n++] = sl;
     worker_call(sl->worker, sup_lane_end, sl);
     uv_rwlock_wrunlock(&s->lock);
+    sup_turns_gone(s, sl->shard);
 }
 
 static void go_on_leaving(struct supervisor *s, struct sup_lane *sl)
@@ -220,33 +221,40 @@ static bool tell_masters(struct supervisor *s)
     return down;
 }
 
-// Returns true when somebody else has looked at the cluster meanwhile.
-static bool wait_for_wake(struct supervisor *s, int64_t ms)
+static void wait_for_wake(struct supervisor *s, int64_t ms)
 {
     uv_mutex_lock(&s->wake_lock);
     if (!s->woken && !atomic_load(&s->ending) && ms > 0)
         uv_cond_timedwait(&s->wake, &s->wake_lock, (uint64_t)ms * 1000000);
-    bool woken = s->woken;
     s->woken = false;
     uv_mutex_unlock(&s->wake_lock);
-    return woken;
 }
 
-static void wake(void *ctx)
+void sup_watch_wake(struct supervisor *s)
 {
-    struct supervisor *s = ctx;
     uv_mutex_lock(&s->wake_lock);
     s->woken = true;
     uv_cond_signal(&s->wake);
     uv_mutex_unlock(&s->wake_lock);
 }
 
-static void look(struct supervisor *s, struct err *said)
+// A lane has looked on its way to a new master: what it found may concern others.
+static void on_looked(void *ctx)
+{
+    struct supervisor *s = ctx;
+    atomic_store(&s->looked, true);
+    sup_watch_wake(s);
+}
+
+// Returns whether the cluster answered.
+static bool look(struct supervisor *s, struct err *said)
 {
     struct err e = {0};
-    if (shards_look(s->shards, &e) && strcmp(said->msg, e.msg) != 0)
+    int rc = shards_look(s->shards, &e);
+    if (rc && strcmp(said->msg, e.msg) != 0)
         log_warn(NULL, "the source cluster: %s", e.msg);
     *said = e;
+    return rc == 0;
 }
 
 static void watch_cluster(void *arg)
@@ -257,19 +265,21 @@ static void watch_cluster(void *arg)
     bool down = false;
     while (!atomic_load(&s->ending)) {
         int64_t now = (int64_t)(clock_mono_us() / 1000);
-        bool unsettled = down || shards_unsettled(s->shards, NULL);
+        down = atomic_exchange(&s->looked, false) || down;
+        bool unsettled = down || shards_unsettled(s->shards, NULL), fresh = false;
         int64_t every = unsettled && ticker > UNSETTLED_MS ? UNSETTLED_MS : ticker;
+        every = sup_turns_look_ms(s, every);
         if (looked == 0 || now - looked >= every) {
-            look(s, &said);
+            fresh = look(s, &said);
             looked = now = (int64_t)(clock_mono_us() / 1000);
             down = tell_masters(s);
         }
         int64_t left = looked + every - now;
         if (match_lanes(s) && left > STEP_MS)
             left = STEP_MS;
-        // What a lane found on its way to a new master may concern others.
-        if (wait_for_wake(s, left))
-            down = true;
+        if (fresh)
+            sup_turns_looked(s);
+        wait_for_wake(s, left);
     }
 }
 
@@ -291,9 +301,12 @@ static int start_cluster(struct supervisor *s, struct err *e)
                                .names_path = s->names_path,
                                .timeout_ms = ASK_TIMEOUT_MS,
                                .stop = &s->ending,
-                               .looked = wake,
+                               .looked = on_looked,
                                .ctx = s};
     s->shards = shards_new(&o);
+    rc = sup_turns_start(s, e);
+    if (rc)
+        return rc;
     rc = uv_thread_create(&s->watch, watch_cluster, s);
     s->watching = rc == 0;
     return rc ? err_sys(e, rc, "start a thread") : 0;
@@ -314,7 +327,7 @@ int sup_watch_start(struct supervisor *s, struct err *e)
 void sup_watch_end(struct supervisor *s)
 {
     atomic_store(&s->ending, true);
-    wake(s);
+    sup_watch_wake(s);
     struct sup_sentinel *w[] = {&s->source_sentinel, &s->target_sentinel};
     for (int i = 0; i < 2; i++) {
         if (w[i]->started)
@@ -324,10 +337,12 @@ void sup_watch_end(struct supervisor *s)
     if (s->watching)
         uv_thread_join(&s->watch);
     s->watching = false;
+    sup_turns_end(s);
 }
 
 void sup_watch_free(struct supervisor *s)
 {
+    sup_turns_free(s);
     shards_free(s->shards);
     free(s->names_path);
 }

@@ -236,9 +236,12 @@ struct tenure *ownership_push(struct ownership *o, int slot, int lane)
     return t;
 }
 
+// Noted as a turn, so that after a restart the map does not decide again.
 static void first_owner(struct ownership *o, int slot, int lane)
 {
     o->turn[slot] = (int16_t)lane;
+    o->turn_serial[slot] = ++o->serial;
+    ownership_note_turn(o, lane, slot, (struct had){.serial = o->serial});
     if (!o->slot[slot])
         atomic_store(&o->fast.settled[slot], (int16_t)lane);
     ownership_changed(o);
@@ -534,6 +537,32 @@ void ownership_lane_gone(struct ownership *o, int lane)
     }
     ownership_changed(o);
     pthread_mutex_unlock(&o->lock);
+}
+
+bool ownership_quiet(const struct ownership *o)
+{
+    return !atomic_load(&o->moving_n) && !atomic_load(&o->moves_open);
+}
+
+void ownership_lane_here(struct ownership *o, int lane)
+{
+    pthread_mutex_lock(&o->lock);
+    atomic_store(&o->lane[lane].applied, 0);
+    o->lane[lane].gone = false;
+    pthread_mutex_unlock(&o->lock);
+}
+
+bool ownership_may_load(struct ownership *o, int lane)
+{
+    bool may = true;
+    pthread_mutex_lock(&o->lock);
+    for (int k = atomic_load(&o->moving_n); k-- > 0 && may;) {
+        const struct moving *m = o->slot[o->list[k]];
+        for (int i = 0; i < m->n; i++)
+            may = may && m->next[i].lane != lane;
+    }
+    pthread_mutex_unlock(&o->lock);
+    return may;
 }
 
 int ownership_waiting(struct ownership *o, int lane, int *for_lane)

@@ -119,6 +119,14 @@ bool ownership_put(struct ownership *o, int lane, struct buf *out);
 // ownership_map. ERR_CORRUPT for a damaged record.
 int ownership_restore(struct ownership *o, int lane, struct slice record, struct err *e) must_check;
 
+// False: slots move. Without a lock.
+bool ownership_quiet(const struct ownership *o);
+// A lane that was gone (or never there) begins; nothing is known of its position yet.
+void ownership_lane_here(struct ownership *o, int lane);
+// False: slots are on their way to the lane, and a snapshot of its shard may have their keys; it
+// must not be loaded before the lanes that had them have applied what they did with them.
+bool ownership_may_load(struct ownership *o, int lane);
+
 // For the status: the slots that the lane waits with, and for which lane (the first; -1 none).
 int ownership_waiting(struct ownership *o, int lane, int *for_lane);
 

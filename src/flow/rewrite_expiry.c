@@ -216,7 +216,7 @@ static enum rewrite_result restore(struct rewrite *w, const struct rewrite_rule 
     bool expires = ttl > 0;
     if (!asking && !old && (!expires || (absolute && !must_hold(c, ms))))
         return REWRITE_AS_IS;
-    rewrite_begin(w, 1, c->argc + 1, 1);
+    rewrite_begin(w, 1, c->argc + 2, 1);
     rewrite_name(w, SLICE("RESTORE"));
     rewrite_arg(w, c->argv[1]);
     int64_t at = expires ? settle_key(w, c, ms) : 0;
@@ -227,9 +227,14 @@ static enum rewrite_result restore(struct rewrite *w, const struct rewrite_rule 
     rewrite_arg(w, c->argv[3]);
     for (int i = 4; i < c->argc; i++) {
         bool replace = slice_ieq(c->argv[i], SLICE("REPLACE"));
+        if (asking && replace)
+            continue;
         if ((old && replace) || (!old && !slice_ieq(c->argv[i], SLICE("ABSTTL"))))
             rewrite_arg(w, c->argv[i]);
     }
+    // The source had no such key there. What the target has is a copy that a MIGRATE has left.
+    if (asking)
+        rewrite_arg(w, SLICE("REPLACE"));
     if (!old && expires)
         rewrite_arg(w, SLICE("ABSTTL"));
     return rewrite_done(w);

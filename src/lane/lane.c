@@ -101,7 +101,7 @@ static void drop_target_now(struct lane *l)
 static bool may_apply(const struct lane *l)
 {
     return l->target_state == TARGET_READY && !l->drop_wanted && sink_attached(l->sink) &&
-           (l->state == LANE_RUN || l->state == LANE_READY_RUN);
+           (l->state == LANE_RUN || l->state == LANE_READY_RUN) && lane_turns_open(l);
 }
 
 // ---- the source ----
@@ -223,6 +223,7 @@ static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const c
     // What is in flight belongs to the old history; the fence keeps it from coming late.
     drop_target_now(l);
     lane_expiry_forget(l);
+    lane_turns_forget(l);
     l->force_full = false;
     l->snapshot_fresh = true;
     l->again_until = 0;
@@ -294,7 +295,7 @@ void lane_arrange(struct lane *l)
     struct journal_info ji;
     journal_get_info(l->journal, &ji);
     if (l->snapshot_fresh) {
-        if (ji.has_snapshot) {
+        if (ji.has_snapshot && lane_turns_may_load(l)) {
             // Whatever position the target holds is void from the first key on.
             lane_load_start(l, 0, 0, 0, 0);
             struct batch_mark mark = {.loading = true};
@@ -317,6 +318,8 @@ void lane_arrange(struct lane *l)
             link_reconnect(l->link, d.reason);
         break;
     case RESUME_SNAPSHOT:
+        if (!lane_turns_may_load(l))
+            break;
         lane_load_start(l, d.rdb_index, d.rdb_db,
                         l->position_found && l->position.loading ? l->position.rdb_version : 0,
                         l->sent_until);
@@ -368,6 +371,7 @@ void lane_pump(struct lane *l)
     if (l->drop_wanted)
         drop_target_now(l);
     lane_arrange(l);
+    lane_turns_pumped(l);
     if (!may_apply(l)) {
         want_again(l, false);
         return;
@@ -386,6 +390,7 @@ void lane_pump(struct lane *l)
         lane_settle(l);
         rc = apply_pump(l->apply, budget, received, lane_hold_before(l), &e);
     }
+    lane_turns_pumped(l);
     l->await_position = l->await_position && !sink_idle(l->sink);
     bool damaged = journal_damaged(l->journal);
     if (damaged && rc >= 0)
@@ -481,6 +486,7 @@ static void on_tick(uv_timer_t *handle)
     lane_expiry_tick(l);
     if (l->has_mark && !l->mark.loading)
         journal_mark(l->journal, l->mark.offset, l->mark.db, now);
+    lane_turns_tick(l);
     sink_flush(l->sink);
     lane_pump(l);
     lane_probe_tick(l, now);
@@ -549,8 +555,10 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
     l->expiry = expiry_new(EXPIRY_TABLE_BYTES);
     uv_timer_init(o->loop, &l->tick);
     uv_idle_init(o->loop, &l->again);
-    l->tick.data = l->again.data = l;
-    l->handles = 2;
+    uv_timer_init(o->loop, &l->turn_timer);
+    l->tick.data = l->again.data = l->turn_timer.data = l;
+    l->handles = 3;
+    lane_turns_start(l);
     l->state = LANE_READY_RUN;
     struct journal_info ji;
     journal_get_info(l->journal, &ji);
@@ -694,11 +702,13 @@ void lane_free(struct lane *l)
         sink_free(l->sink);
         expiry_free(l->expiry);
         lane_probe_free(l);
+        lane_turns_free(l);
         if (l->dead)
             deadletter_close(l->dead);
         journal_close(l->journal);
         uv_close((uv_handle_t *)&l->tick, on_handle_closed);
         uv_close((uv_handle_t *)&l->again, on_handle_closed);
+        uv_close((uv_handle_t *)&l->turn_timer, on_handle_closed);
         return;
     }
     if (l->handles)

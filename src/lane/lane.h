@@ -12,6 +12,22 @@
 #include "source/link.h"
 #include "target/load.h"
 
+struct ownership;
+
+// Of a lane whose source is a shard of a cluster: whose turn it is on a slot that moves
+// (flow/ownership.h). Functions are called from the lane's thread and must not wait.
+struct lane_turns {
+    struct ownership *ownership; // NULL: no cluster
+    int lane;
+    // The lane of the shard that has this node, -1 if unknown.
+    int (*lane_of)(void *ctx, struct slice node_id);
+    void (*name_of)(void *ctx, int lane, char *out, size_t cap);
+    void (*sign)(void *ctx); // slots are being moved, or there is a question of the arbiter's
+    void (*joined)(void *ctx, int lane); // what the lane has stored is known to the arbiter
+    bool (*open)(void *ctx);             // all have joined: lanes may apply
+    void *ctx;
+};
+
 // Borrowed strings and endpoints must outlive the lane.
 struct lane_options {
     uv_loop_t *loop;
@@ -47,7 +63,8 @@ struct lane_options {
     bool expiry_guard;
     int64_t expiry_margin_ms;
     const char *delay_test_key; // or NULL
-    int64_t stats_ms;           // statistics in the log this often; 0: never
+    struct lane_turns turns;
+    int64_t stats_ms; // statistics in the log this often; 0: never
 };
 
 struct lane;

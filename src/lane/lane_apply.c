@@ -152,6 +152,8 @@ static void on_acked(void *ctx, const struct batch_mark *mark, bool stored)
         lane_drop_stale_position(l);
     if (stored)
         l->stale_replid[0] = 0;
+    if (stored && !mark->loading)
+        lane_turns_stored(l, mark->offset);
     // In a cluster what lies behind the position that is stored may be needed again.
     bool final = stored || !l->router;
     if (mark->loading) {
@@ -283,6 +285,7 @@ static int put_position(void *ctx, const struct batch_mark *mark, struct buf *ou
     p->epoch = l->epoch;
     p->far_expiries = l->far_flag || l->sweep || expiry_may_be_far(l->expiry);
     p->time_ms = clock_unix_ms();
+    n += lane_turns_put(l, out);
     position_put(out, p, p->time_ms);
     if (!l->router && l->stale_replid[0] && strcmp(l->stale_replid, l->id1) != 0) {
         position_put_del(out, l->stale_replid);
@@ -326,12 +329,15 @@ void lane_apply_start(struct lane *l, uint64_t from, int db)
         .moved = lane_expiry_moved,
         .refused = lane_refused,
         .stage = lane_stage_command,
+        .turn = l->turn,
         .probe_key = slice_cstr(l->o.delay_test_key ? l->o.delay_test_key : ""),
         .probe_sent = lane_probe_sent,
         .ctx = l,
     };
     lane_end_apply(l);
     lane_probe_forget(l);
+    if (l->turn)
+        turn_reset(l->turn);
     l->apply = l->router ? scatter_new(&o, from, db) : apply_new(&o, from, db);
     for (uint32_t i = 0; i < l->skips_n && i < LANE_SKIPS; i++)
         apply_skip_offset(l->apply, l->skips[i]);

@@ -118,6 +118,11 @@ static int read_position(struct cluster_dial *d)
         rc = read_position_of(d, j->id2);
     for (size_t i = 0; rc == 0 && j->resume && i < j->known_n; i++)
         rc = read_position_of(d, j->known[i].replid);
+    struct target_result *r = &j->r;
+    char name[128];
+    if (rc == 0 && j->turns_wanted && r->found)
+        rc = position_read_turns(owner_of(d, position_turns_key(r->position.replid, name)),
+                                 r->position.replid, &r->turns, &r->err);
     return rc;
 }
 
@@ -323,6 +328,7 @@ void target_result_free(struct target_result *r)
     free(r->owner);
     free(r->marks);
     lane_nodes_free(r->reached, r->reached_n);
+    buf_free(&r->turns);
 }
 
 // ---- the router ----

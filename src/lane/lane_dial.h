@@ -29,6 +29,7 @@ struct dial_job {
     int target_version;           // where INFO does not tell
     const struct endpoint *seeds; // of a cluster; borrowed
     size_t seeds_n;
+    bool turns_wanted;
     bool marks_wanted; // what the position says of the slots holds; else it is removed
     struct target_result r;
 };

@@ -12,6 +12,7 @@
 #include "target/position.h"
 #include "target/resume.h"
 #include "target/router.h"
+#include "target/turn.h"
 
 enum { LAG_SAMPLES = 2048, LANE_SKIPS = 64, CONNECTION_NAME = REPLID_LEN + 64 };
 
@@ -43,13 +44,14 @@ struct target_result {
     struct redis_server server;
     struct position position;
     bool found;
-    bool empty;      // holds no keys
-    bool fenced_off; // a newer process writes here
-    bool refused;    // a db of the source has no place here
-    bool scripts;    // EVAL is allowed
-    bool imports;    // Valkey's import mode is on, and this connection has it
-    int source_dbs;  // how many the source has, if asked; 0 unknown
-    char name[300];  // the address that was dialled
+    bool empty;       // holds no keys
+    bool fenced_off;  // a newer process writes here
+    bool refused;     // a db of the source has no place here
+    bool scripts;     // EVAL is allowed
+    bool imports;     // Valkey's import mode is on, and this connection has it
+    int source_dbs;   // how many the source has, if asked; 0 unknown
+    char name[300];   // the address that was dialled
+    struct buf turns; // owns; the record of slots that move, if it was asked for
     struct err err;
 };
 
@@ -134,11 +136,18 @@ struct lane {
     int64_t defuse_until_ms, sweep_due_ms;
     struct lane_sweep *sweep; // NULL: none is under way
 
+    // slots that move (lane_turns.c)
+    struct turn *turn;             // NULL: the source is no cluster
+    struct buf turns;              // the record as it was last made
+    char turns_id[REPLID_LEN + 1]; // under which it was written
+    bool turns_joined;
+    uint64_t turns_seen; // changes
+
     struct lane_probe *probe;    // NULL: none
     struct lane_snapshot logged; // numbers of the last statistics line
     int64_t stats_due_ms;
 
-    uv_timer_t tick;
+    uv_timer_t tick, turn_timer;
     uv_idle_t again;
     int handles;
     void (*stopped)(void *ctx);
@@ -189,6 +198,20 @@ void lane_sweep_cancel(struct lane *l);
 // Before the lane stands still: makes near expiries far. `defusing` until that is done.
 void lane_defuse(struct lane *l);
 void lane_defuse_end(struct lane *l);
+
+// lane_turns.c: slots that move between the shards of a source cluster. Each is a no-op otherwise.
+void lane_turns_start(struct lane *l);
+void lane_turns_free(struct lane *l);
+bool lane_turns_open(const struct lane *l);                  // the lane may apply
+bool lane_turns_may_load(const struct lane *l);              // a snapshot may be loaded
+void lane_turns_target(struct lane *l, struct slice record); // the position was read
+void lane_turns_forget(struct lane *l);                      // a new history begins
+void lane_turns_stored(struct lane *l, uint64_t offset);     // the position is stored
+int lane_turns_put(struct lane *l, struct buf *out); // before the position; how many commands
+void lane_turns_pumped(struct lane *l);              // after each turn of the lane
+void lane_turns_tick(struct lane *l);
+// What the lane waits for; false: nothing.
+bool lane_turns_say(const struct lane *l, char *out, size_t cap);
 
 // lane_probe.c: the delay probe. Each is a no-op without one.
 void lane_probe_tick(struct lane *l, int64_t now);

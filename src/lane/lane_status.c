@@ -112,6 +112,8 @@ void lane_publish(struct lane *l)
     snprintf(s.link, sizeof(s.link), "%s", link_state_name(l->link_state));
     const struct err *e = l->error.code ? &l->error : &l->link_error;
     snprintf(s.error, sizeof(s.error), "%s", e->code ? e->msg : "");
+    if (!e->code)
+        lane_turns_say(l, s.error, sizeof(s.error));
     snprintf(s.full_sync_reason, sizeof(s.full_sync_reason), "%s", l->full_reason);
     snprintf(s.replid, sizeof(s.replid), "%s", l->id1);
     s.sync_delay_ns = lane_probe_delay_ns(l);

@@ -172,6 +172,8 @@ static int reach(struct dial_job *j, struct redis_client *c)
     // The journal may know the way from an id that the source has forgotten.
     for (size_t i = 0; rc == 0 && j->resume && !r->found && i < j->known_n; i++)
         rc = position_read(c, j->known[i].replid, "", &r->position, &r->found, e);
+    if (rc == 0 && j->turns_wanted && r->found)
+        rc = position_read_turns(c, r->position.replid, &r->turns, e);
     if (rc == 0 && !r->found) {
         rc = redis_call(c, &reply, e, "INFO keyspace");
         r->empty = rc == 0 && !memmem(reply.root.text.p, reply.root.text.n, "db", 2);
@@ -255,6 +257,7 @@ void lane_dial_target(struct lane *l)
     j->endpoint = l->o.target;
     j->seeds = l->o.target_seeds;
     j->seeds_n = l->o.target_cluster ? l->o.target_seeds_n : 0;
+    j->turns_wanted = l->o.turns.ownership && !l->turns_joined;
     j->marks_wanted = !l->snapshot_fresh;
     j->find_target = l->o.find_target;
     j->find_source = l->o.find_source;
@@ -330,6 +333,7 @@ void lane_target_ready(struct lane *l, struct target_result *r)
     memcpy(l->position_ids[1], l->id2, sizeof(l->id2));
     if (r->found)
         l->position = r->position;
+    lane_turns_target(l, buf_slice(&r->turns));
     if (l->epoch == 0)
         l->epoch = r->found && !r->position.foreign ? r->position.epoch + 1 : 1;
     if (r->found && r->position.far_expiries)

@@ -352,6 +352,7 @@ static void end_text(struct diff *d)
 bool diff_wants(const struct diff_side *s, const struct rdb_item *item)
 {
     return !slice_has_prefix(item->key, SLICE(POSITION_PREFIX)) &&
+           !slice_has_prefix(item->key, SLICE(TURNS_PREFIX)) &&
            selection_wants(s->selection, item, s->now_ms);
 }
 

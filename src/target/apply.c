@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "target/position.h"
 #include "target/translate.h"
+#include "target/turn.h"
 
 enum {
     SKIPS = 64,
@@ -220,7 +221,8 @@ static enum verdict send_command(struct serial *a, const char *p)
 
 static enum verdict data_command(struct serial *a, const struct cmd_info *info, const char *p)
 {
-    if (a->skips && is_skipped(a, a->pos)) {
+    if ((a->skips && is_skipped(a, a->pos)) ||
+        (a->in_txn && a->o.turn && turn_drops(a->o.turn, info, &a->cmd))) {
         a->stats.filtered++;
         return TAKEN;
     }
@@ -250,13 +252,40 @@ static bool is_getack(const struct resp_cmd *c)
     return c->argc >= 2 && slice_ieq(c->argv[1], SLICE("getack"));
 }
 
-// One whole command; p is its first byte.
-static enum verdict take(struct serial *a, const char *p)
+// A unit begins: whether it is its turn. *drop: it is not to be applied.
+static enum verdict check_turn(struct serial *a, enum steer steer, const struct cmd_info *info,
+                               const char *p, size_t n, bool *drop)
+{
+    *drop = false;
+    if (!a->o.turn || a->in_txn || (steer != STEER_NONE && steer != STEER_MULTI))
+        return TAKEN;
+    switch (steer == STEER_MULTI ? turn_transaction(a->o.turn, a->pos, p, n)
+                                 : turn_command(a->o.turn, info, &a->cmd, a->pos, p, n)) {
+    case TURN_TAKE:
+        break;
+    case TURN_DROP:
+        *drop = true;
+        break;
+    case TURN_WAIT:
+        return NOT_NOW;
+    case TURN_REFUSE:
+        *drop = true;
+        return refuse(a, turn_reason(a->o.turn));
+    }
+    return TAKEN;
+}
+
+// One whole command; p is its first byte, n what has come from there on.
+static enum verdict take(struct serial *a, const char *p, size_t n)
 {
     const struct cmd_info *info = cmd_lookup(a->cmd.argc, a->cmd.argv);
     uint64_t end = a->pos + a->cmd.len;
-    enum verdict v = TAKEN;
-    switch (steer_of(a, info)) {
+    enum steer steer = steer_of(a, info);
+    bool drop;
+    enum verdict v = check_turn(a, steer, info, p, n, &drop);
+    if (v != TAKEN)
+        return v;
+    switch (steer) {
     case STEER_SELECT:
         v = select_db(a);
         break;
@@ -274,7 +303,8 @@ static enum verdict take(struct serial *a, const char *p)
         break;
     case STEER_NONE:
     case STEERS:
-        v = data_command(a, info, p);
+        v = drop ? TAKEN : data_command(a, info, p);
+        a->stats.filtered += drop;
         a->stats.received += v == TAKEN;
         break;
     }
@@ -308,7 +338,7 @@ static int serial_pump(struct apply *base, size_t budget, int64_t now_ms, int64_
         if (rc == 0)
             break;
         if (a->cmd.argc) {
-            enum verdict v = take(a, p + done);
+            enum verdict v = take(a, p + done, n - done);
             if (v == STOP)
                 return APPLY_STOPPED;
             if (v == NOT_NOW)

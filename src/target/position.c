@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "codec/slot.h"
 
 // The value is "gunyu/1" and then these fields in this order, marks= only in a cluster and the last
 // three only while a snapshot loads:
@@ -80,11 +81,38 @@ void position_put(struct buf *b, const struct position *p, int64_t now_ms)
     resp_put_argv(b, 3, argv);
 }
 
-void position_put_del(struct buf *b, const char *replid)
+struct slice position_turns_key(const char *replid, char *dst)
 {
     char key[64];
-    const struct slice argv[] = {SLICE("DEL"), position_key(replid, key)};
-    resp_put_argv(b, 2, argv);
+    const char *tag = slot_tag(slot_of(position_key(replid, key)));
+    int n = snprintf(dst, 128, TURNS_PREFIX "%.*s:{%s}", REPLID_LEN, replid, tag);
+    return slice_make(dst, (size_t)n);
+}
+
+void position_put_turns(struct buf *b, const char *replid, struct slice record)
+{
+    char key[128];
+    const struct slice argv[] = {SLICE("SET"), position_turns_key(replid, key), record};
+    resp_put_argv(b, 3, argv);
+}
+
+int position_read_turns(struct redis_client *r, const char *id, struct buf *out, struct err *e)
+{
+    char name[128];
+    struct slice key = position_turns_key(id, name);
+    struct redis_reply reply = {0};
+    int rc = redis_call(r, &reply, e, "GET %b", &key);
+    if (rc == 0 && reply.root.type == RESP_BULK)
+        buf_append_slice(out, reply.root.text);
+    return rc;
+}
+
+void position_put_del(struct buf *b, const char *replid)
+{
+    char key[64], turns[128];
+    const struct slice argv[] = {SLICE("DEL"), position_key(replid, key),
+                                 position_turns_key(replid, turns)};
+    resp_put_argv(b, 3, argv);
 }
 
 // Takes one field off the front of *s.
@@ -382,14 +410,14 @@ static int gc_one(struct redis_client *r, struct slice key, int64_t max_age_ms, 
         return redis_call(r, &reply, e, "UNWATCH");
     struct buf b = {0};
     resp_put_cmd(&b, "MULTI");
-    resp_put_cmd(&b, "DEL %b", &key);
+    position_put_del(&b, replid);
     resp_put_cmd(&b, "EXEC");
     rc = redis_call_raw(r, buf_slice(&b), 3, &reply, e);
     buf_free(&b);
     struct resp_node node;
     size_t pos = reply.first_child;
     if (rc == 0 && reply.root.type == RESP_ARRAY && resp_next(reply.p, reply.n, &pos, &node) &&
-        node.type == RESP_INTEGER && node.num == 1)
+        node.type == RESP_INTEGER && node.num > 0)
         ++*removed;
     return rc;
 }

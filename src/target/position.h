@@ -14,6 +14,7 @@
 #include "redis/client.h"
 
 #define POSITION_PREFIX "gunyu:position:"
+#define TURNS_PREFIX "gunyu:turns:"
 
 struct position {
     char replid[REPLID_LEN + 1];
@@ -39,6 +40,15 @@ void position_put(struct buf *b, const struct position *p, int64_t now_ms);
 void position_put_del(struct buf *b, const char *replid);
 // Parses a stored value. Hostile bytes give false.
 bool position_parse(const char *replid, struct slice value, struct position *out);
+
+// The lane's record of slots that move (flow/ownership.h). A key of its own, because it may be long
+// and seldom changes; in a cluster it has the slot of the position, and position_put_del removes it
+// too. dst has 128 bytes.
+struct slice position_turns_key(const char *replid, char *dst);
+void position_put_turns(struct buf *b, const char *replid, struct slice record);
+// Appends what is stored under the id, if anything.
+int position_read_turns(struct redis_client *r, const char *id, struct buf *out,
+                        struct err *e) must_check;
 
 // Looks for a record of id1, else id2 (either may be ""), ours first, then redisGunYu's
 // (redis-gunyu-checkpoint-hash and its per-db records, reference 5.9; a stored offset < 0 is none).

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "flow/route.h"
 #include "target/translate.h"
+#include "target/turn.h"
 
 enum { SKIPS = 64 };
 
@@ -449,12 +450,14 @@ static bool wrapped_alone(const struct scatter *a, const struct cmd_info *info)
 }
 
 // One command that is a unit, or one of a transaction that cannot stay one.
-static enum verdict single(struct scatter *a, const struct cmd_info *info, const char *p, bool torn)
+static enum verdict single(struct scatter *a, const struct cmd_info *info, const char *p, bool torn,
+                           bool drop)
 {
     struct reading *r = &a->now;
-    if (a->skips && is_skipped(a, r->pos)) {
+    if ((a->skips && is_skipped(a, r->pos)) || drop) {
         a->stats.filtered++;
-        skip_to(a, end_of(r));
+        if (!torn)
+            skip_to(a, end_of(r));
         return TAKEN;
     }
     enum translate_verdict v =
@@ -534,7 +537,7 @@ static enum verdict plan_transaction(struct scatter *a, const char *p, size_t le
         if (steer != STEER_NONE || !r->cmd.argc)
             continue;
         a->stats.received++;
-        if (is_skipped(a, r->pos)) {
+        if (is_skipped(a, r->pos) || (a->o.turn && turn_drops(a->o.turn, info, &r->cmd))) {
             a->stats.filtered++;
             continue;
         }
@@ -621,6 +624,34 @@ static bool is_getack(const struct resp_cmd *c)
     return c->argc >= 2 && slice_ieq(c->argv[1], SLICE("getack"));
 }
 
+// A unit begins: whether it is its turn. *drop: it is not to be applied.
+static enum verdict check_turn(struct scatter *a, enum steer steer, const struct cmd_info *info,
+                               const char *p, size_t n, bool *drop)
+{
+    struct reading *r = &a->now;
+    *drop = false;
+    if (!a->o.turn || (steer != STEER_NONE && steer != STEER_MULTI))
+        return TAKEN;
+    if (a->singly) {
+        *drop = steer == STEER_NONE && turn_drops(a->o.turn, info, &r->cmd);
+        return TAKEN;
+    }
+    switch (steer == STEER_MULTI ? turn_transaction(a->o.turn, r->pos, p, n)
+                                 : turn_command(a->o.turn, info, &r->cmd, r->pos, p, n)) {
+    case TURN_TAKE:
+        break;
+    case TURN_DROP:
+        *drop = true;
+        break;
+    case TURN_WAIT:
+        return NOT_NOW;
+    case TURN_REFUSE:
+        *drop = true;
+        return refuse(a, turn_reason(a->o.turn));
+    }
+    return TAKEN;
+}
+
 // One whole command, or a transaction; p is its first byte. *taken: how many bytes were dealt with.
 static enum verdict take(struct scatter *a, const char *p, size_t n, size_t *taken, struct err *e,
                          int *rc)
@@ -628,14 +659,18 @@ static enum verdict take(struct scatter *a, const char *p, size_t n, size_t *tak
     struct reading *r = &a->now;
     const struct cmd_info *info = cmd_lookup(r->cmd.argc, r->cmd.argv);
     enum steer steer = steer_of(a, info);
-    enum verdict v = TAKEN;
+    bool drop;
+    enum verdict v = a->barrier ? TAKEN : check_turn(a, steer, info, p, n, &drop);
+    drop = !a->barrier && drop;
     *taken = r->cmd.len;
+    if (v != TAKEN)
+        return v;
     if (steer == STEER_MULTI && !a->singly)
         return transaction(a, p, n, taken, e, rc);
     // The floor must not stand within a transaction.
     bool torn = a->singly && steer != STEER_EXEC;
     if (steer == STEER_NONE) {
-        v = single(a, info, p, torn);
+        v = single(a, info, p, torn, drop);
         a->stats.received += v == TAKEN;
     } else if (steer == STEER_SELECT && !select_db(r)) {
         v = refuse(a, "SELECT of a db that is no number");

@@ -247,9 +247,9 @@ static void bug_9_restore_asking_is_applied_as_restore(void **state)
     static const struct rewrite_case cases[] = {
         {"RESTORE-ASKING k 0 p REPLACE ABSTTL", "RESTORE k 0 p REPLACE", NULL},
         {"RESTORE-ASKING k 1700000100000 p ABSTTL REPLACE IDLETIME 5",
-         "RESTORE k 1700000100000 p REPLACE IDLETIME 5 ABSTTL", NULL},
-        {"restore-asking k 10 p", "RESTORE k 1700000000010 p ABSTTL",
-         "RESTORE k 36884372088842 p ABSTTL | k@1700000000010"},
+         "RESTORE k 1700000100000 p IDLETIME 5 REPLACE ABSTTL", NULL},
+        {"restore-asking k 10 p", "RESTORE k 1700000000010 p REPLACE ABSTTL",
+         "RESTORE k 36884372088842 p REPLACE ABSTTL | k@1700000000010"},
         {"RESTORE k 0 p", "=", NULL},
         {"RESTORE k 0 p ABSTTL", "=", NULL},
         {"RESTORE k 1000 p FREQ 3", "RESTORE k 1700000001000 p FREQ 3 ABSTTL",

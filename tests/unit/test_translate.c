@@ -59,7 +59,7 @@ static void what_needs_no_change_is_as_is(void **state)
     assert_ptr_equal(t.argv, cmd.argv);
     becomes(&t, "NEW.COMMAND k", "NEW.COMMAND k");
     assert_true(t.as_is);
-    becomes(&t, "RESTORE-ASKING k 0 x", "RESTORE k 0 x");
+    becomes(&t, "RESTORE-ASKING k 0 x", "RESTORE k 0 x REPLACE");
     assert_false(t.as_is);
     translate_free(&t);
 }

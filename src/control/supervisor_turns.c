@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+// Slots that move between the shards of a source cluster: the arbiter that their lanes share, the
+// maps that it is told, and a thread that asks the masters what it wants to know.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "control/supervisor_int.h"
+#include "flow/ownership.h"
+#include "redis/client.h"
+
+enum {
+    ASK_TIMEOUT_MS = 1000,
+    REST_MS = 100,       // after a question without an answer
+    QUIET_MS = 1000,     // a look while slots move
+    SIGN_MS = 300,       // and when a stream says that they do
+    JOIN_MS = 10 * 1000, // what is waited for lanes at the start
+    QUESTIONS = 256,
+};
+
+enum seat { SEAT_EMPTY, SEAT_WAITS, SEAT_JOINED };
+
+struct sup_turns {
+    struct supervisor *s;
+    struct ownership *ownership;
+    atomic_bool open, sign;
+    atomic_int seat[SUP_SHARDS]; // enum seat
+    uint64_t began_us;
+    uv_mutex_t lock; // guards the next two
+    uv_cond_t cond;
+    bool woken;
+    uv_thread_t thread;
+    bool started;
+    // of the thread
+    struct redis_client *client[SUP_SHARDS];
+    char address[SUP_SHARDS][300];
+};
+
+// ---- asking ----
+
+static void drop_client(struct sup_turns *t, int lane)
+{
+    redis_close(t->client[lane]);
+    t->client[lane] = NULL;
+}
+
+// The shard's master, as the last look found it.
+static int reach(struct sup_turns *t, int lane, struct err *e)
+{
+    struct endpoint ep;
+    char address[300];
+    if (!shard_endpoint(t->s->shards, lane, &ep))
+        return err_set(e, ERR_CLOSED, "it has no master");
+    endpoint_name(&ep, address, sizeof(address));
+    if (t->client[lane] && strcmp(address, t->address[lane]) != 0)
+        drop_client(t, lane);
+    memcpy(t->address[lane], address, sizeof(address));
+    int rc = t->client[lane] ? 0 : redis_connect(&t->client[lane], &ep, ASK_TIMEOUT_MS, e);
+    if (rc)
+        t->client[lane] = NULL;
+    endpoint_free(&ep);
+    return rc;
+}
+
+static int ask_master(struct sup_turns *t, const struct ownership_question *q, uint64_t *offset,
+                      bool *empty, struct err *e)
+{
+    struct redis_reply reply;
+    struct slice role, at;
+    *empty = true;
+    int rc = reach(t, q->lane, e);
+    if (rc == 0 && q->slot >= 0) {
+        rc = redis_call(t->client[q->lane], &reply, e, "CLUSTER COUNTKEYSINSLOT %d", q->slot);
+        *empty = rc == 0 && reply.root.type == RESP_INTEGER && reply.root.num == 0;
+    }
+    if (rc == 0)
+        rc = redis_call(t->client[q->lane], &reply, e, "INFO replication");
+    if (rc)
+        return rc;
+    if (!redis_info_field(reply.root.text, "role", &role) || !slice_eq(role, SLICE("master")) ||
+        !redis_info_field(reply.root.text, "master_repl_offset", &at) || !slice_u64(at, offset))
+        return err_set(e, ERR_REPLY, "it is no master now");
+    return 0;
+}
+
+// Returns whether all were answered.
+static bool ask_all(struct sup_turns *t, const struct ownership_question *q, int n)
+{
+    bool failed[SUP_SHARDS] = {false}, all = true;
+    for (int i = 0; i < n; i++) {
+        uint64_t offset;
+        bool empty;
+        struct err e;
+        int lane = q[i].lane;
+        // One that hangs is not asked again and again while others have to wait.
+        if (!failed[lane] && !atomic_load(&t->s->ending) &&
+            ask_master(t, &q[i], &offset, &empty, &e) == 0) {
+            ownership_answer(t->ownership, q[i].id, offset, empty);
+            continue;
+        }
+        if (!failed[lane] && !atomic_load(&t->s->ending))
+            log_debug(NULL, "%s is not asked how far it is: %s", t->address[lane], e.msg);
+        if (!failed[lane])
+            drop_client(t, lane);
+        failed[lane] = true;
+        all = false;
+        ownership_no_answer(t->ownership, q[i].id);
+    }
+    return all;
+}
+
+static void wait_for_questions(struct sup_turns *t)
+{
+    uv_mutex_lock(&t->lock);
+    if (!t->woken && !atomic_load(&t->s->ending))
+        uv_cond_timedwait(&t->cond, &t->lock, (uint64_t)QUIET_MS * 1000000);
+    t->woken = false;
+    uv_mutex_unlock(&t->lock);
+}
+
+static void run(void *arg)
+{
+    struct sup_turns *t = arg;
+    static const struct ownership_question none = {0};
+    while (!atomic_load(&t->s->ending)) {
+        struct ownership_question q[QUESTIONS] = {none};
+        int n = 0;
+        while (n < QUESTIONS && ownership_question(t->ownership, &q[n]))
+            n++;
+        if (n == 0)
+            wait_for_questions(t);
+        else if (!ask_all(t, q, n))
+            uv_sleep(REST_MS);
+    }
+    for (int i = 0; i < SUP_SHARDS; i++)
+        drop_client(t, i);
+}
+
+static void wake(struct sup_turns *t)
+{
+    uv_mutex_lock(&t->lock);
+    t->woken = true;
+    uv_cond_signal(&t->cond);
+    uv_mutex_unlock(&t->lock);
+}
+
+// ---- lanes ----
+
+static int lane_of(void *ctx, struct slice node_id)
+{
+    struct sup_turns *t = ctx;
+    int number = shards_with_node(t->s->shards, node_id);
+    return number < SUP_SHARDS ? number : OWNERSHIP_NOBODY;
+}
+
+static void name_of(void *ctx, int lane, char *out, size_t cap)
+{
+    struct sup_turns *t = ctx;
+    (void)shard_name_of(t->s->shards, lane, out, cap);
+}
+
+static void on_sign(void *ctx)
+{
+    struct sup_turns *t = ctx;
+    wake(t);
+    if (!atomic_exchange(&t->sign, true))
+        sup_watch_wake(t->s);
+}
+
+static void on_joined(void *ctx, int lane)
+{
+    struct sup_turns *t = ctx;
+    atomic_store(&t->seat[lane], SEAT_JOINED);
+    sup_watch_wake(t->s);
+}
+
+static bool is_open(void *ctx)
+{
+    struct sup_turns *t = ctx;
+    return atomic_load(&t->open);
+}
+
+int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns *out,
+                    struct err *e)
+{
+    struct sup_turns *t = s->turns;
+    int lane = shard_number(shard);
+    if (lane >= SUP_SHARDS)
+        return err_set(e, ERR_TOO_BIG, "there have been more than %d shards", SUP_SHARDS);
+    atomic_store(&t->seat[lane], SEAT_WAITS);
+    ownership_lane_here(t->ownership, lane);
+    *out = (struct lane_turns){.ownership = t->ownership,
+                               .lane = lane,
+                               .lane_of = lane_of,
+                               .name_of = name_of,
+                               .sign = on_sign,
+                               .joined = on_joined,
+                               .open = is_open,
+                               .ctx = t};
+    return 0;
+}
+
+void sup_turns_gone(struct supervisor *s, struct shard *shard)
+{
+    int lane = shard_number(shard);
+    atomic_store(&s->turns->seat[lane], SEAT_EMPTY);
+    ownership_lane_gone(s->turns->ownership, lane);
+}
+
+// ---- maps ----
+
+// The first map is told when all lanes have said how far they are, and before any of them applies.
+static bool all_joined(struct sup_turns *t)
+{
+    int joined = 0, missing = 0;
+    for (int i = 0; i < SUP_SHARDS; i++) {
+        joined += atomic_load(&t->seat[i]) == SEAT_JOINED;
+        missing += atomic_load(&t->seat[i]) == SEAT_WAITS;
+    }
+    if (!joined || !missing)
+        return joined > 0;
+    if (clock_mono_us() - t->began_us < (uint64_t)JOIN_MS * 1000)
+        return false;
+    log_warn(NULL,
+             "%d shards cannot say how far their lanes are: slots that have moved from or to "
+             "them may be applied out of order",
+             missing);
+    return true;
+}
+
+void sup_turns_looked(struct supervisor *s)
+{
+    struct sup_turns *t = s->turns;
+    int16_t owner[CLUSTER_SLOTS];
+    bool open = atomic_load(&t->open);
+    if (!open && !all_joined(t))
+        return;
+    shards_owners(s->shards, owner);
+    for (int i = 0; i < CLUSTER_SLOTS; i++)
+        if (owner[i] >= SUP_SHARDS || (owner[i] >= 0 && !atomic_load(&t->seat[owner[i]])))
+            owner[i] = OWNERSHIP_NOBODY;
+    ownership_map(t->ownership, owner);
+    if (!open)
+        atomic_store(&t->open, true);
+    wake(t);
+}
+
+int64_t sup_turns_look_ms(struct supervisor *s, int64_t otherwise)
+{
+    struct sup_turns *t = s->turns;
+    int64_t ms = !atomic_load(&t->open)             ? SIGN_MS / 3
+                 : atomic_exchange(&t->sign, false) ? SIGN_MS
+                 : !ownership_quiet(t->ownership)   ? QUIET_MS
+                                                    : otherwise;
+    return ms < otherwise ? ms : otherwise;
+}
+
+// ---- life ----
+
+int sup_turns_start(struct supervisor *s, struct err *e)
+{
+    struct sup_turns *t = xcalloc(1, sizeof(*t));
+    t->s = s;
+    t->ownership = ownership_new(SUP_SHARDS, NULL);
+    for (int i = 0; i < SUP_SHARDS; i++)
+        ownership_lane_gone(t->ownership, i);
+    t->began_us = clock_mono_us();
+    must(uv_mutex_init(&t->lock) == 0 && uv_cond_init(&t->cond) == 0);
+    s->turns = t;
+    int rc = uv_thread_create(&t->thread, run, t);
+    t->started = rc == 0;
+    return rc ? err_sys(e, rc, "start a thread") : 0;
+}
+
+void sup_turns_end(struct supervisor *s)
+{
+    if (!s->turns || !s->turns->started)
+        return;
+    wake(s->turns);
+    uv_thread_join(&s->turns->thread);
+    s->turns->started = false;
+}
+
+void sup_turns_free(struct supervisor *s)
+{
+    struct sup_turns *t = s->turns;
+    if (!t)
+        return;
+    ownership_free(t->ownership);
+    uv_cond_destroy(&t->cond);
+    uv_mutex_destroy(&t->lock);
+    free(t);
+    s->turns = NULL;
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// Slots that move between the shards of a source cluster: what the lane tells the arbiter, what it
+// stores for it, and how long it waits.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "lane/lane_int.h"
+
+enum { LOOK_MS = 5 }; // while it waits: whether anything has changed
+
+static struct ownership *arbiter(const struct lane *l)
+{
+    return l->o.turns.ownership;
+}
+
+static bool waits(const struct lane *l)
+{
+    int slot;
+    return (l->apply && turn_waits(l->turn, &slot)) || !lane_turns_open(l) ||
+           (!l->apply && !l->load && !lane_turns_may_load(l));
+}
+
+static void on_turn_timer(uv_timer_t *handle)
+{
+    struct lane *l = handle->data;
+    uint64_t changes = ownership_changes(arbiter(l));
+    if (changes == l->turns_seen)
+        return;
+    l->turns_seen = changes;
+    lane_pump(l);
+}
+
+void lane_turns_start(struct lane *l)
+{
+    const struct lane_turns *t = &l->o.turns;
+    if (!t->ownership)
+        return;
+    l->turn = turn_new(&(struct turn_options){.ownership = t->ownership,
+                                              .lane = t->lane,
+                                              .lane_of = t->lane_of,
+                                              .sign = t->sign,
+                                              .ctx = t->ctx});
+}
+
+void lane_turns_free(struct lane *l)
+{
+    uv_timer_stop(&l->turn_timer);
+    turn_free(l->turn);
+    l->turn = NULL;
+    buf_free(&l->turns);
+}
+
+bool lane_turns_open(const struct lane *l)
+{
+    return !arbiter(l) || l->o.turns.open(l->o.turns.ctx);
+}
+
+bool lane_turns_may_load(const struct lane *l)
+{
+    return !arbiter(l) || ownership_may_load(arbiter(l), l->o.turns.lane);
+}
+
+void lane_turns_target(struct lane *l, struct slice record)
+{
+    if (!arbiter(l))
+        return;
+    struct err e;
+    const struct position *p = &l->position;
+    if (record.n && ownership_restore(arbiter(l), l->o.turns.lane, record, &e))
+        log_warn(l->o.tag, "%s; slots that were moving may be applied out of order", e.msg);
+    bool applied = l->position_found && !p->loading && !p->foreign && !l->snapshot_fresh;
+    ownership_applied(arbiter(l), l->o.turns.lane, applied ? (uint64_t)p->offset : 0);
+    l->turns_id[0] = 0; // what was written last may be lost
+    if (!l->turns_joined)
+        l->o.turns.joined(l->o.turns.ctx, l->o.turns.lane);
+    l->turns_joined = true;
+}
+
+void lane_turns_forget(struct lane *l)
+{
+    if (!arbiter(l))
+        return;
+    ownership_lane_reset(arbiter(l), l->o.turns.lane, 0);
+    l->turns_id[0] = 0;
+}
+
+void lane_turns_stored(struct lane *l, uint64_t offset)
+{
+    if (arbiter(l))
+        ownership_applied(arbiter(l), l->o.turns.lane, offset);
+}
+
+int lane_turns_put(struct lane *l, struct buf *out)
+{
+    struct buf record = {0};
+    if (!arbiter(l))
+        return 0;
+    bool changed = ownership_put(arbiter(l), l->o.turns.lane, &record);
+    if (changed) {
+        buf_free(&l->turns);
+        l->turns = record;
+    }
+    if ((!changed && strcmp(l->turns_id, l->id1) == 0) || !l->turns.n)
+        return 0;
+    snprintf(l->turns_id, sizeof(l->turns_id), "%s", l->id1);
+    position_put_turns(out, l->id1, buf_slice(&l->turns));
+    return 1;
+}
+
+void lane_turns_pumped(struct lane *l)
+{
+    if (!arbiter(l))
+        return;
+    if (!waits(l))
+        uv_timer_stop(&l->turn_timer);
+    else if (!uv_is_active((uv_handle_t *)&l->turn_timer))
+        uv_timer_start(&l->turn_timer, on_turn_timer, LOOK_MS, LOOK_MS);
+}
+
+// Another lane may wait for what is applied here and not stored.
+void lane_turns_tick(struct lane *l)
+{
+    if (arbiter(l) && l->apply && !ownership_quiet(arbiter(l)))
+        sink_store_position(l->sink);
+}
+
+bool lane_turns_say(const struct lane *l, char *out, size_t cap)
+{
+    if (!arbiter(l) || l->target_state != TARGET_READY)
+        return false;
+    int slot, other;
+    if (!lane_turns_open(l)) {
+        snprintf(out, cap, "waits until it is known how far the lanes of the other shards are");
+        return true;
+    }
+    if (!l->apply || !turn_waits(l->turn, &slot))
+        return false;
+    char name[100] = "another shard";
+    ownership_waiting(arbiter(l), l->o.turns.lane, &other);
+    if (other != OWNERSHIP_NOBODY)
+        l->o.turns.name_of(l->o.turns.ctx, other, name, sizeof(name));
+    snprintf(out, cap, "waits at offset %llu for %s, from which slot %d is moved",
+             (unsigned long long)apply_position(l->apply), name, slot);
+    return true;
+}

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slots that move between the shards of a source cluster while they are written to, with lanes that are not equally far."""
+
+import random
+import threading
+import time
+
+import pytest
+import redis
+
+from harness import wait_until
+from test_source_cluster import contents, full_syncs, lanes, run, wait_streaming
+
+
+class Writer:
+    """Writes that must be applied once and in order, to keys of given slots, until stopped."""
+
+    def __init__(self, cluster, keys, seed=1):
+        self.cluster, self.keys = cluster, keys
+        self.random = random.Random(seed)
+        self.ending = threading.Event()
+        self.done = 0
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        wait_until(lambda: self.done > 100, "the load writes")
+        return self
+
+    def __exit__(self, *_):
+        self.ending.set()
+        self.thread.join(60)
+        assert not self.thread.is_alive(), "the load does not end"
+
+    def one(self, client):
+        key = self.random.choice(self.keys)
+        self.done += 1
+        which = self.random.randrange(5)
+        if which == 0:
+            client.incr("n:" + key)
+        elif which == 1:
+            client.rpush("l:" + key, self.done)
+        elif which == 2:
+            client.append("a:" + key, f"{self.done},")
+        elif which == 3:
+            client.set("s:" + key, self.done)
+        else:
+            client.delete("s:" + key)
+
+    def _run(self):
+        client = None
+        while not self.ending.is_set():
+            try:
+                client = client or self.cluster.client()
+                self.one(client)
+            except (redis.RedisError, OSError, IndexError, KeyError):
+                client = None
+                time.sleep(0.02)
+
+
+def keys_of(cluster, slots):
+    """One hash tag for each slot."""
+    wanted, found = set(slots), {}
+    i = 0
+    while len(found) < len(wanted):
+        slot = cluster.slot_of(f"{{{i}}}")
+        if slot in wanted:
+            found.setdefault(slot, f"{{{i}}}")
+        i += 1
+    return list(found.values())
+
+
+def fill(cluster, keys):
+    client = cluster.client()
+    for key in keys:
+        client.set("s:" + key, "0")
+        client.rpush("l:" + key, "0")
+        client.incr("n:" + key)
+
+
+def into(world, kind):
+    """(the target, its servers as a function, configuration)"""
+    if kind == "standalone":
+        target = world.target()
+        return target, lambda: [target], {}
+    target = world.cluster(name="other")
+    return target.nodes[0], target.masters, {"output": {"redis": {"type": "cluster", "addresses": target.addresses}}}
+
+
+def start(world, kind, cluster, **more):
+    target, servers, config = into(world, kind)
+    tool = run(world, cluster, target, config={**config, **more})
+    wait_streaming(tool, 3)
+    return tool, servers
+
+
+def wait_same(cluster, servers, tool, timeout=60):
+    """Call it when nothing is written any more."""
+    seen = {}
+
+    def same():
+        want, have = contents(*cluster.masters()), contents(*servers())
+        seen["wrong"] = {k: (want.get(k), have.get(k)) for k in want.keys() | have.keys() if want.get(k) != have.get(k)}
+        return want and not seen["wrong"]
+    try:
+        wait_until(same, "equal", timeout, interval=0.3)
+    except AssertionError as error:
+        said = [(s["Input"], s["LaneState"], s["LagBytes"], s["Error"]) for s in tool.status()]
+        raise AssertionError(f"{error}; {len(seen['wrong'])} keys differ, e.g. {list(seen['wrong'].items())[:3]}; {said}") from None
+    assert [s["LaneState"] for s in tool.status()] == ["run"] * 3
+
+
+@pytest.mark.parametrize("slow", ["giver", "heir"])
+@pytest.mark.parametrize("kind", ["standalone", "cluster"])
+def test_slots_move_key_by_key_while_one_lane_is_behind(world, kind, slow):
+    cluster = world.cluster()
+    giver, heir, _ = cluster.masters()
+    slots = list(range(300))
+    keys = keys_of(cluster, slots)
+    fill(cluster, keys)
+    tool, servers = start(world, kind, cluster)
+    behind = giver if slow == "giver" else heir
+    with Writer(cluster, keys):
+        tool.act("pause", inputs=behind.address)
+        cluster.move_slots(slots[:150], giver, heir)
+        time.sleep(1)
+        tool.act("resume", inputs=behind.address)
+        cluster.move_slots(slots[150:], giver, heir)
+    wait_same(cluster, servers, tool)
+    assert full_syncs(tool) == 3
