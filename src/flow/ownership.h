@@ -111,6 +111,9 @@ int ownership_parse_move(int argc, const struct slice *argv, struct ownership_mo
 int ownership_move(struct ownership *o, int lane, const struct ownership_move *m, uint64_t end,
                    int peer, struct err *e) must_check;
 
+// The byte before `end` lies within an import whose content the old owner's stream has as well.
+bool ownership_replays(struct ownership *o, int lane, uint64_t end);
+
 // What the lane has to store in the transaction of its next position: appended, one line without
 // spaces. False: it is as it was at the last call. Always short unless slots have moved.
 bool ownership_put(struct ownership *o, int lane, struct buf *out);

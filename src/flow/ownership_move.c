@@ -293,6 +293,18 @@ int ownership_move(struct ownership *o, int lane, const struct ownership_move *m
     return rc;
 }
 
+bool ownership_replays(struct ownership *o, int lane, uint64_t end)
+{
+    bool found = false;
+    pthread_mutex_lock(&o->lock);
+    for (int i = 0; i < o->moves_n && !found; i++) {
+        const struct move *v = &o->moves[i];
+        found = v->lane == lane && v->replayed && end > v->begin && (v->open || end <= v->end);
+    }
+    pthread_mutex_unlock(&o->lock);
+    return found;
+}
+
 static void put_slots(const struct move *v, struct buf *out)
 {
     for (int s = 0; s < SLOT_COUNT; s++) {

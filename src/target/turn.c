@@ -9,7 +9,7 @@
 struct turn {
     struct turn_options o;
     const struct ownership_fast *fast;
-    const struct cmd_info *syncslots, *asking, *multi, *exec;
+    const struct cmd_info *syncslots, *asking, *functions, *exec;
     int *pos; // of keys
     int pos_cap;
     struct resp_cmd cmd; // of what is looked at ahead
@@ -36,9 +36,9 @@ struct turn *turn_new(const struct turn_options *o)
     t->fast = ownership_fast(o->ownership);
     t->syncslots = cmd_by_name(SLICE("cluster|syncslots"));
     t->asking = cmd_by_name(SLICE("restore-asking"));
-    t->multi = cmd_by_name(SLICE("multi"));
+    t->functions = cmd_by_name(SLICE("function|restore"));
     t->exec = cmd_by_name(SLICE("exec"));
-    must(t->syncslots && t->asking && t->multi && t->exec);
+    must(t->syncslots && t->asking && t->functions && t->exec);
     turn_reset(t);
     return t;
 }
@@ -169,6 +169,9 @@ enum turn_verdict turn_command(struct turn *t, const struct cmd_info *info,
     begin(t);
     if (info == t->syncslots)
         return tell(t, cmd, at + cmd->len);
+    // The old owner's functions come along, in the form of the source's version.
+    if (info == t->functions && ownership_replays(t->o.ownership, t->o.lane, at + cmd->len))
+        return TURN_DROP;
     struct judged j = {at + cmd->len, at + n, info == t->asking};
     if (j.restore)
         t->o.sign(t->o.ctx);
