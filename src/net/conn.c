@@ -84,11 +84,14 @@ static void on_poll(uv_poll_t *h, int status, int events)
     struct conn *c = h->data;
     int ready =
         ((events & UV_READABLE) ? CONN_READ : 0) | ((events & UV_WRITABLE) ? CONN_WRITE : 0);
-    // A poll error shows up as an errno in the next recv or writev.
-    if (status < 0)
+    // A poll error shows up as an errno in a recv or writev, behind what can still be read. libuv
+    // has stopped polling.
+    if (status < 0) {
         ready = CONN_READ | CONN_WRITE;
-    else if (c->tls)
+        c->polled = 0;
+    } else if (c->tls) {
         ready = tls_ready(c->tls, ready);
+    }
     ready &= c->want;
     poll_update(c);
     if (ready)

@@ -5,6 +5,7 @@ GUNYU_TEST_ROUNDS: disturbances a test (default 5). GUNYU_TEST_SEED: the random 
 """
 
 import random
+import threading
 import time
 
 import pytest
@@ -183,12 +184,12 @@ def still(world, one_db):
 
 
 def cut(node):
-    """Ends the connections of the tool there."""
+    """Ends the connections of the tool there; says how many."""
     raw = node.raw()
-    for client in node.client().client_list():
-        if client["name"].startswith("gunyu:"):
-            raw.call("CLIENT", "KILL", "ID", client["id"])
+    ours = [c["id"] for c in node.client().client_list() if c["name"].startswith("gunyu:")]
+    ended = raw.many(("CLIENT", "KILL", "ID", ident) for ident in ours).count(1)
     raw.close()
+    return ended
 
 
 class Disturbance:
@@ -347,4 +348,92 @@ def test_memory_is_bounded_while_a_master_is_frozen(still):
     assert written > 10000, "too little to tell"
     assert peak < 60 * 1024, f"{peak} kB resident after {written} rounds"
     wait_equal(source, cluster, timeout=60)
+    assert source.full_syncs() == 1
+
+
+# ---- defects of redisGunYu ----
+
+def test_bug_7_the_position_does_not_pass_a_node_that_refuses(into):
+    source, cluster, tool = into
+    for node in cluster.masters():
+        node.client().config_set("maxmemory", 1)
+        source.raw().many(c for i in range(300) for c in (("INCR", f"count:{i}"), ("SET", f"blind:{i}", node.port)))
+        wait_until(lambda: "OOM" in tool.status()[0]["Error"], "the reason in the status")
+        # The others have theirs, and the position has been stored since if it ever is.
+        others = [n for n in cluster.masters() if n is not node]
+        some = keys_of(cluster, others, "blind", 20)
+        wait_until(lambda: cluster.raw().many(("GET", k) for k in some) == [str(node.port).encode()] * 20, "the others")
+        time.sleep(1.2)
+        tool.kill()
+        node.client().config_set("maxmemory", 0)
+        tool.start()
+        wait_equal(source, cluster)
+    assert source.full_syncs() == 1
+
+
+def on_every_master(cluster, *command):
+    return [raw.call(*command) for raw in cluster.raw().each()]
+
+
+def test_bug_12_commands_without_a_key_go_to_every_master_or_any(into):
+    source, cluster, tool = into
+    listener = cluster.masters()[2].client().pubsub()
+    listener.subscribe("news")
+    assert listener.get_message(timeout=5)["type"] == "subscribe"
+    raw = source.raw()
+    raw.call("PUBLISH", "news", "hello")
+    wait_until(lambda: (listener.get_message(timeout=1) or {}).get("data") == b"hello", "the message, on all nodes")
+    raw.call("FUNCTION", "LOAD", "#!lua name=other\nredis.register_function('f', function() return 1 end)")
+    raw.call("FUNCTION", "DELETE", "gunyutest")
+    raw.call("SCRIPT", "FLUSH")
+    wait_equal(source, cluster)
+    assert all(b"other" in str(lib).encode() for lib in on_every_master(cluster, "FUNCTION", "LIST"))
+    assert tool.state() == "run"
+    raw.call("FUNCTION", "FLUSH")
+    wait_equal(source, cluster)
+    assert on_every_master(cluster, "FUNCTION", "LIST") == [[]] * 3
+    assert source.full_syncs() == 1 and tool.status()[0]["Counters"]["CmdsFailed"] == 0
+
+
+def test_bug_12_and_13_scripts_of_the_snapshot_and_of_the_stream_reach_every_master(world, one_db):
+    """Redis 6 sends them on."""
+    source, cluster = world.source(version="redis-6"), world.cluster("target", masters=3)
+    raw = source.raw()
+    before = raw.call("SCRIPT", "LOAD", "return 1")
+    tool = world.gunyu(source, cluster)
+    wait_equal(source, cluster)
+    assert on_every_master(cluster, "SCRIPT", "EXISTS", before) == [[1]] * 3
+    since = raw.call("SCRIPT", "LOAD", "return 2")
+    wait_equal(source, cluster)
+    assert on_every_master(cluster, "SCRIPT", "EXISTS", since) == [[1]] * 3
+    assert tool.state() == "run"
+
+
+def test_bug_13_functions_of_the_snapshot_reach_every_master(into):
+    source, cluster, _ = into
+    assert all(b"gunyutest" in str(lib).encode() for lib in on_every_master(cluster, "FUNCTION", "LIST"))
+    assert [n.raw().call("FCALL", "gunyu_set", 1, keys_of(cluster, [n], "f", 1)[0], "x") for n in cluster.masters()] == [b"OK"] * 3
+
+
+def test_bug_39_a_transaction_is_not_applied_twice_in_part_when_connections_end(into):
+    source, cluster, _ = into
+    rng = random.Random(SEED + 39)
+    ending, ended = threading.Event(), []
+
+    def end_them():
+        while not ending.wait(rng.uniform(0, 0.05)):
+            ended.append(cut(rng.choice(cluster.masters())))
+    thread = threading.Thread(target=end_them)
+    thread.start()
+    try:
+        raw = source.raw()
+        for i in range(400):
+            raw.many([("MULTI",)] + [("INCR", f"{{{i % 9}}}n:{k}") for k in range(5)] + [("RPUSH", f"{{{i % 9}}}l", i), ("EXEC",)])
+            raw.many([("MULTI",)] + [("INCR", f"away:{(i + k) % 50}") for k in range(20)] + [("EXEC",)])
+            time.sleep(0.005)
+    finally:
+        ending.set()
+        thread.join()
+    assert sum(ended) > 5, "too few connections were ended"
+    wait_equal(source, cluster, timeout=PATIENT)
     assert source.full_syncs() == 1

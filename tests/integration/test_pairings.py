@@ -102,7 +102,7 @@ def tls_cluster(world, authority, name):  # noqa: F811
                          tls_key_file=key, tls_ca_cert_file=authority.ca, tls_auth_clients="no")
 
 
-def test_clusters_by_tls_and_as_users_with_the_documented_rights(world, authority):  # noqa: F811
+def test_bug_31_clusters_by_tls_and_as_users_with_the_documented_rights(world, authority):  # noqa: F811
     sides = source, target = [tls_cluster(world, authority, name) for name in ("source", "target")]
     for cluster, rights in ((source, SOURCE_CLUSTER_RIGHTS), (target, TARGET_CLUSTER_RIGHTS)):
         for node in cluster.nodes:

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "net/conn.h"
+
+struct reader {
+    struct conn *conn;
+    size_t got;
+    ssize_t ended;
+};
+
+// As a reader does that leaves off when it has enough for one turn.
+static void read_a_little(void *ctx, int events)
+{
+    struct reader *r = ctx;
+    char piece[100];
+    if (!(events & CONN_READ))
+        return;
+    ssize_t n = conn_recv(r->conn, piece, sizeof(piece));
+    if (n > 0)
+        r->got += (size_t)n;
+    else if (n != -EAGAIN)
+        r->ended = n;
+}
+
+static void a_reset_behind_what_is_still_to_be_read_is_told(void **state)
+{
+    (void)state;
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t at_n = sizeof(at);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &at_n), 0);
+    char text[32];
+    snprintf(text, sizeof(text), "127.0.0.1:%d", ntohs(at.sin_port));
+    struct endpoint ep;
+    struct err e = {0};
+    assert_int_equal(endpoint_parse(&ep, slice_cstr(text), &e), 0);
+    struct reader r = {0};
+    assert_int_equal(conn_dial(&r.conn, &ep, 5000, &e), 0);
+    int peer = accept(listener, NULL, NULL);
+    char bytes[1000] = {0};
+    assert_int_equal(send(peer, bytes, sizeof(bytes), 0), sizeof(bytes));
+    assert_int_equal(
+        setsockopt(peer, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger)), 0);
+    close(peer);
+
+    uv_loop_t loop;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    conn_watch(r.conn, &loop, read_a_little, &r);
+    conn_want(r.conn, CONN_READ);
+    for (int i = 0; i < 1000 && !r.ended; i++) {
+        uv_run(&loop, UV_RUN_NOWAIT);
+        usleep(100);
+    }
+    assert_true(r.ended < 0);
+    conn_close(r.conn);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    endpoint_free(&ep);
+    close(listener);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_reset_behind_what_is_still_to_be_read_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
