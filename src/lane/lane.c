@@ -12,7 +12,6 @@
 
 enum {
     TICK_MS = 100,
-    TARGET_SILENCE_MS = 60000,
     TURN_BYTES = 1 << 20, // parsed in one turn of the loop
     EXPIRY_TABLE_BYTES = 12 << 20,
 };

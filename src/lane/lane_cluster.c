@@ -371,6 +371,7 @@ struct router *lane_router_new(struct lane *l)
                                .ctx = l,
                                .position_us = (uint64_t)l->o.position_ms * 1000,
                                .ping_us = (uint64_t)l->o.keepalive_ms * 1000,
+                               .silence_us = (uint64_t)TARGET_SILENCE_MS * 1000,
                                .floor_age_us = FLOOR_AGE_US,
                                .max_cmds = l->o.batch_cmds,
                                .max_bytes = l->o.batch_bytes};

@@ -14,7 +14,12 @@
 #include "target/router.h"
 #include "target/turn.h"
 
-enum { LAG_SAMPLES = 2048, LANE_SKIPS = 64, CONNECTION_NAME = REPLID_LEN + 64 };
+enum {
+    LAG_SAMPLES = 2048,
+    LANE_SKIPS = 64,
+    TARGET_SILENCE_MS = 60000,
+    CONNECTION_NAME = REPLID_LEN + 64
+};
 
 // When the journal's right edge passed an offset; the age of what is not applied comes from these.
 struct lag_sample {

@@ -172,6 +172,8 @@ void pipe_begin(struct pipe *p, enum pipe_kind kind, bool asking)
     must(!p->open);
     if (p->req_end - p->req_first == p->req_cap)
         grow_reqs(p);
+    if (p->req_end == p->req_first)
+        p->heard_us = clock_mono_us();
     p->open = true;
     *req_at(p, p->req_end++) = (struct pipe_req){.slot = -1,
                                                  .unit = UINT64_MAX,

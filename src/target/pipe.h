@@ -73,7 +73,8 @@ bool pipe_is_txn(const struct pipe_req *q);
 bool pipe_idle(const struct pipe *p); // nothing open, unsent or unanswered
 size_t pipe_unsent(const struct pipe *p);
 uint32_t pipe_unanswered(const struct pipe *p); // requests
-uint64_t pipe_heard_us(const struct pipe *p);   // when bytes last came
+// When bytes last came, or the first request since was begun.
+uint64_t pipe_heard_us(const struct pipe *p);
 // What it has answered was asked then or earlier: it was alive at that time.
 uint64_t pipe_alive_us(const struct pipe *p);
 uint64_t pipe_sent_bytes(const struct pipe *p);

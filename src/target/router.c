@@ -1016,12 +1016,28 @@ static void ping_idle(struct router *r)
     }
 }
 
+// The answers of the others would hide that one hangs.
+static void give_up_silent(struct router *r)
+{
+    uint64_t now = clock_mono_us();
+    for (int i = 0; i < r->nodes_n && !r->broken; i++) {
+        struct pipe *p = r->pipes[i];
+        if (!r->o.silence_us || pipe_idle(p) || now - pipe_heard_us(p) < r->o.silence_us)
+            continue;
+        struct err e;
+        err_set(&e, ERR_TIMEOUT, "no answer for %d s", (int)(r->o.silence_us / 1000000));
+        on_failed(r, p, &e);
+    }
+}
+
 static void as_flush(struct sink *s)
 {
     struct router *r = of(s);
     if (!r->attached || r->broken || r->out)
         return;
     tell(r);
+    if (!r->broken)
+        give_up_silent(r);
     if (r->broken)
         return;
     store_floor(r);

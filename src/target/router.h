@@ -38,6 +38,7 @@ struct router_options {
     void *ctx;
     uint64_t position_us;  // how often the floor is stored
     uint64_t ping_us;      // an idle node is asked for a sign of life this often; 0: never
+    uint64_t silence_us;   // a node that owes an answer and sends nothing for so long has failed
     uint64_t floor_age_us; // a floor is stored when it is so old
     uint32_t max_cmds;     // of one MULTI, if several units wait in a slot
     size_t max_bytes;

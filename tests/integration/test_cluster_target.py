@@ -437,3 +437,18 @@ def test_bug_39_a_transaction_is_not_applied_twice_in_part_when_connections_end(
     assert sum(ended) > 5, "too few connections were ended"
     wait_equal(source, cluster, timeout=PATIENT)
     assert source.full_syncs() == 1
+
+
+@pytest.mark.slow
+def test_bug_22_a_master_that_hangs_for_good_is_given_up_though_the_others_answer(into):
+    source, cluster, tool = into
+    hangs = cluster.masters()[1]
+    ours = keys_of(cluster, [hangs], "its", 200)
+    hangs.freeze()
+    source.raw().many(("INCR", key) for key in ours)
+    new = wait_until(lambda: next((n for n in cluster.masters()[1:2] if n is not hangs), None), "a replica takes over", 30)
+    wait_until(lambda: new.raw().many(("GET", k) for k in ours) == [b"1"] * 200, "it has what the other one missed", 90)
+    assert "no answer for 60 s" in tool.text()
+    hangs.thaw()
+    wait_equal(source, cluster, timeout=PATIENT)
+    assert source.full_syncs() == 1
