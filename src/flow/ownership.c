@@ -87,7 +87,8 @@ uint64_t ownership_progress(const struct ownership *o, int lane, int slot)
     if (o->lane[lane].gone)
         return UINT64_MAX;
     const struct place *p = place_find(o->slot[slot], lane);
-    return p && p->held ? p->progress : atomic_load(&o->lane[lane].applied);
+    uint64_t at = p && p->held ? p->progress : atomic_load(&o->lane[lane].applied);
+    return p && p->ahead > at ? p->ahead : at;
 }
 
 struct moving *ownership_unsettle(struct ownership *o, int slot)
@@ -407,6 +408,25 @@ void ownership_unhold(struct ownership *o, int lane, int slot)
     pthread_mutex_unlock(&o->lock);
 }
 
+void ownership_ahead(struct ownership *o, int lane, const uint64_t *first, uint64_t upto)
+{
+    bool grew = false;
+    pthread_mutex_lock(&o->lock);
+    for (int i = atomic_load(&o->moving_n); i-- > 0;) {
+        int slot = o->list[i];
+        struct place *p = place_of(o->slot[slot], lane);
+        uint64_t ahead = first[slot] < upto ? first[slot] : upto;
+        if (ahead <= p->ahead)
+            continue;
+        p->ahead = ahead;
+        grew = true;
+        ownership_advance(o, slot);
+    }
+    if (grew)
+        ownership_changed(o);
+    pthread_mutex_unlock(&o->lock);
+}
+
 bool ownership_question(struct ownership *o, struct ownership_question *out)
 {
     bool any = false;
@@ -485,8 +505,10 @@ static void reset_slot(struct ownership *o, int slot, int lane)
     struct place *p = place_find(m, lane);
     if (o->turn[slot] == lane)
         o->since[slot] = 0;
-    if (p)
+    if (p) {
         p->held = p->blocked = p->returned = false;
+        p->ahead = 0;
+    }
     for (int i = 0; m && i < m->n; i++) {
         struct tenure *t = &m->next[i];
         if (lane_before(o, slot, i) == lane)

@@ -62,6 +62,11 @@ void ownership_applied(struct ownership *o, int lane, uint64_t position);
 void ownership_hold(struct ownership *o, int lane, int slot, uint64_t position);
 void ownership_unhold(struct ownership *o, int lane, int slot); // applied as far as the others
 
+// The lane stands still, and its position is stored: nothing of slot s follows it up to first[s],
+// or up to `upto` if that is less. For a lane that waits for another which waits for it with
+// another slot. first has SLOT_COUNT entries.
+void ownership_ahead(struct ownership *o, int lane, const uint64_t *first, uint64_t upto);
+
 // A poll of the topology: the lane that owns each slot now, OWNERSHIP_NOBODY for an unknown one.
 void ownership_map(struct ownership *o, const int16_t *owner);
 

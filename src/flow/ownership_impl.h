@@ -32,6 +32,7 @@ struct place {
     bool blocked;  // its last unit of this slot waits
     bool returned; // ... because the slot has been elsewhere since
     uint64_t progress;
+    uint64_t ahead; // nothing of the slot is unapplied up to there, whatever the lane's position
 };
 
 struct moving {

@@ -70,7 +70,9 @@ void lane_turns_target(struct lane *l, struct slice record)
     if (record.n && ownership_restore(arbiter(l), l->o.turns.lane, record, &e))
         log_warn(l->o.tag, "%s; slots that were moving may be applied out of order", e.msg);
     bool applied = l->position_found && !p->loading && !p->foreign && !l->snapshot_fresh;
-    ownership_applied(arbiter(l), l->o.turns.lane, applied ? (uint64_t)p->offset : 0);
+    uint64_t at = applied ? (uint64_t)p->offset : 0;
+    turn_stored(l->turn, at);
+    ownership_applied(arbiter(l), l->o.turns.lane, at);
     l->turns_id[0] = 0; // what was written last may be lost
     if (!l->turns_joined)
         l->o.turns.joined(l->o.turns.ctx, l->o.turns.lane);
@@ -81,14 +83,17 @@ void lane_turns_forget(struct lane *l)
 {
     if (!arbiter(l))
         return;
+    turn_stored(l->turn, 0);
     ownership_lane_reset(arbiter(l), l->o.turns.lane, 0);
     l->turns_id[0] = 0;
 }
 
 void lane_turns_stored(struct lane *l, uint64_t offset)
 {
-    if (arbiter(l))
-        ownership_applied(arbiter(l), l->o.turns.lane, offset);
+    if (!arbiter(l))
+        return;
+    turn_stored(l->turn, offset);
+    ownership_applied(arbiter(l), l->o.turns.lane, offset);
 }
 
 int lane_turns_put(struct lane *l, struct buf *out)

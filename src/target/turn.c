@@ -4,7 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+
+enum {
+    STAND_US = 200 * 1000,
+    LOOK_BYTES = 1 << 20, // at once
+};
 
 struct turn {
     struct turn_options o;
@@ -16,7 +22,10 @@ struct turn {
     uint64_t txn_at;     // of the MULTI whose EXEC is looked for
     size_t txn_scanned;
     uint64_t ahead; // marks are told up to here
-    int waits;      // slot, or -1
+    uint64_t stored, stand_at, stand_us;
+    uint64_t *first; // [SLOT_COUNT]: where the first unit of the slot begins behind stand_at
+    uint64_t looked; // that is known up to here
+    int waits;       // slot, or -1
     bool holds;
     bool dropping;
     uint8_t dropped[SLOT_COUNT / 8]; // slots of the transaction
@@ -49,12 +58,13 @@ void turn_free(struct turn *t)
         return;
     resp_cmd_free(&t->cmd);
     free(t->pos);
+    free(t->first);
     free(t);
 }
 
 void turn_reset(struct turn *t)
 {
-    t->txn_at = UINT64_MAX;
+    t->txn_at = t->stand_at = UINT64_MAX;
     t->ahead = 0;
     t->waits = -1;
     t->holds = t->dropping = false;
@@ -154,6 +164,46 @@ static void look_ahead(struct turn *t, uint64_t at, const char *p, size_t n)
     t->ahead = at + done;
 }
 
+void turn_stored(struct turn *t, uint64_t position)
+{
+    t->stored = position;
+}
+
+static void note_first(struct turn *t, uint64_t at)
+{
+    const struct cmd_info *info = t->cmd.argc ? cmd_lookup(t->cmd.argc, t->cmd.argv) : NULL;
+    int n = keys_of(t, info, &t->cmd);
+    for (int i = 0; i < n; i++) {
+        uint64_t *first = &t->first[slot_of(t->cmd.argv[t->pos[i]])];
+        if (*first > at)
+            *first = at;
+    }
+}
+
+static void stand(struct turn *t, uint64_t at, const char *p, size_t n)
+{
+    uint64_t now = clock_mono_us();
+    if (t->stand_at != at) {
+        t->stand_at = t->looked = at;
+        t->stand_us = now;
+        free(t->first);
+        t->first = NULL;
+    }
+    if (now - t->stand_us < STAND_US || t->stored < at)
+        return;
+    if (!t->first) {
+        t->first = xmalloc(SLOT_COUNT * sizeof(*t->first));
+        memset(t->first, 0xff, SLOT_COUNT * sizeof(*t->first));
+    }
+    size_t done = (size_t)(t->looked - at), end = n - done > LOOK_BYTES ? done + LOOK_BYTES : n;
+    while (done < end && resp_cmd_parse(&t->cmd, p + done, n - done) == 1) {
+        note_first(t, at + done);
+        done += t->cmd.len;
+    }
+    t->looked = at + done;
+    ownership_ahead(t->o.ownership, t->o.lane, t->first, t->looked);
+}
+
 static void begin(struct turn *t)
 {
     t->waits = -1;
@@ -178,6 +228,8 @@ enum turn_verdict turn_command(struct turn *t, const struct cmd_info *info,
     enum turn_verdict v = judge(t, info, cmd, &j);
     if (t->holds)
         look_ahead(t, at, p, n);
+    if (t->waits >= 0)
+        stand(t, at, p, n);
     return v;
 }
 
@@ -213,6 +265,8 @@ enum turn_verdict turn_transaction(struct turn *t, uint64_t at, const char *p, s
     }
     if (t->holds)
         look_ahead(t, at, p, n);
+    if (t->waits >= 0)
+        stand(t, at, p, n);
     return v == TURN_WAIT ? v : TURN_TAKE;
 }
 

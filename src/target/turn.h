@@ -35,6 +35,9 @@ enum turn_verdict turn_command(struct turn *t, const struct cmd_info *info,
                                const struct resp_cmd *cmd, uint64_t at, const char *p, size_t n);
 // A transaction, from its MULTI on. Its commands are not asked about again, but for turn_drops.
 enum turn_verdict turn_transaction(struct turn *t, uint64_t at, const char *p, size_t n);
+// The position that is stored. A lane that stands there for a while looks which slots do not follow
+// in what has come, so that others need not wait for it with those.
+void turn_stored(struct turn *t, uint64_t position);
 // A command of the transaction that was taken last is to be left out.
 bool turn_drops(struct turn *t, const struct cmd_info *info, const struct resp_cmd *cmd);
 // The last verdict was that a slot has to wait; *slot is one that does.

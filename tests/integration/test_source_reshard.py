@@ -249,3 +249,22 @@ def test_slots_move_atomically(world, kind, version, slow):
         time.sleep(0.5)
     wait_same(cluster, servers, tool)
     assert full_syncs(tool) == 3
+
+
+@pytest.mark.parametrize("kind", ["standalone", "cluster"])
+def test_slots_move_both_ways_one_after_the_other(world, kind):
+    cluster = world.cluster()
+    first, second, _ = cluster.masters()
+    there, back = list(range(60)), list(range(8000, 8060))
+    keys = keys_of(cluster, there + back)
+    fill(cluster, keys)
+    tool, servers = start(world, kind, cluster)
+    with Writer(cluster, keys):
+        for at in range(0, 60, 20):
+            cluster.move_slots(there[at:at + 20], first, second)
+            cluster.move_slots(back[at:at + 20], second, first)
+        tool.act("pause")
+        cluster.move_slots(there[:20], second, first)
+        cluster.move_slots(back[:20], first, second)
+        tool.act("resume")
+    wait_same(cluster, servers, tool)
