@@ -303,6 +303,94 @@ static void what_is_stored_brings_back_turns_and_moves(void **state)
     buf_free(&b);
 }
 
+static void a_lane_that_stands_still_is_not_waited_for_with_slots_that_do_not_follow(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    static uint64_t first[SLOT_COUNT];
+    for (int s = 0; s < SLOT_COUNT; s++)
+        first[s] = UINT64_MAX;
+    ownership_applied(o, A, 100);
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
+    answer(o, (uint64_t[]){300, 500, 0});
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
+    first[S] = 250;
+    ownership_ahead(o, A, first, 1000);
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
+    first[S] = UINT64_MAX;
+    ownership_ahead(o, A, first, 299);
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
+    uint64_t before = ownership_changes(o);
+    ownership_ahead(o, A, first, 300);
+    assert_true(ownership_changes(o) > before);
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_APPLY);
+    ownership_free(o);
+}
+
+static void a_snapshot_waits_until_its_slots_have_come(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    assert_true(ownership_may_load(o, B));
+    map(o, B);
+    assert_false(ownership_may_load(o, B));
+    assert_true(ownership_may_load(o, A));
+    answer(o, (uint64_t[]){100, 500, 0});
+    assert_false(ownership_may_load(o, B));
+    ownership_applied(o, A, 100);
+    assert_true(ownership_may_load(o, B));
+    ownership_free(o);
+}
+
+static void a_lane_that_comes_back_is_waited_for_again(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    ownership_lane_gone(o, A);
+    assert_int_equal(WRITES(B, 500), OWNERSHIP_APPLY);
+    ownership_lane_here(o, A);
+    assert_int_equal(WRITES(B, 600), OWNERSHIP_WAIT);
+    ownership_free(o);
+}
+
+static void owners_of_the_first_map_are_stored(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct buf b = {0};
+    struct ownership *o = ownership_new(LANES, NULL);
+    for (int s = 0; s < SLOT_COUNT; s++)
+        owners[s] = A;
+    ownership_map(o, owners);
+    assert_true(ownership_put(o, A, &b));
+    assert_true(b.n < 40);
+    ownership_free(o);
+    // The slot moved while nobody looked: what A has left comes before.
+    o = ownership_new(LANES, NULL);
+    assert_int_equal(ownership_restore(o, A, buf_slice(&b), &e), 0);
+    ownership_applied(o, A, 50);
+    map(o, B);
+    assert_int_equal(WRITES(A, 90), OWNERSHIP_APPLY);
+    assert_int_equal(WRITES(B, 10), OWNERSHIP_WAIT);
+    ownership_free(o);
+    buf_free(&b);
+}
+
+static void a_replayed_import_is_known_by_its_bytes(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    assert_false(ownership_replays(o, B, 750));
+    move_event(o, B, OWNERSHIP_IMPORT_REPLAYED, 700, A);
+    assert_false(ownership_replays(o, B, 700));
+    assert_true(ownership_replays(o, B, 750));
+    assert_false(ownership_replays(o, A, 750));
+    move_event(o, B, OWNERSHIP_IMPORT_DONE, 800, A);
+    assert_true(ownership_replays(o, B, 800));
+    assert_false(ownership_replays(o, B, 801));
+    ownership_free(o);
+}
+
 static void a_damaged_record_is_an_error(void **state)
 {
     (void)state;
@@ -341,6 +429,11 @@ int main(void)
         cmocka_unit_test(a_replayed_import_is_dropped_and_its_owner_begins_behind_the_old_one),
         cmocka_unit_test(a_failed_import_leaves_nothing),
         cmocka_unit_test(what_is_stored_brings_back_turns_and_moves),
+        cmocka_unit_test(a_lane_that_stands_still_is_not_waited_for_with_slots_that_do_not_follow),
+        cmocka_unit_test(a_snapshot_waits_until_its_slots_have_come),
+        cmocka_unit_test(a_lane_that_comes_back_is_waited_for_again),
+        cmocka_unit_test(owners_of_the_first_map_are_stored),
+        cmocka_unit_test(a_replayed_import_is_known_by_its_bytes),
         cmocka_unit_test(a_damaged_record_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "redis_fixture.h"
+#include "codec/slot.h"
 #include "target/position.h"
 
 #define ID_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -205,6 +206,29 @@ static void our_record_is_found_under_either_id_the_newer_first(void **state)
     assert_same(&p, &streaming);
 }
 
+static void the_record_of_moving_slots_is_beside_the_position_and_goes_with_it(void **state)
+{
+    (void)state;
+    char key[64], turns[128];
+    assert_int_equal(slot_of(position_turns_key(ID_A, turns)), slot_of(position_key(ID_A, key)));
+    struct buf b = {0}, got = {0};
+    struct err e = {0};
+    assert_int_equal(position_read_turns(server.client, ID_A, &got, &e), 0);
+    assert_int_equal(got.n, 0);
+    position_put_turns(&b, ID_A, SLICE("t0-5:1:0;"));
+    assert_int_equal(redis_call_raw(server.client, buf_slice(&b), 1, NULL, &e), 0);
+    assert_int_equal(position_read_turns(server.client, ID_A, &got, &e), 0);
+    assert_true(slice_eq(buf_slice(&got), SLICE("t0-5:1:0;")));
+    buf_clear(&b);
+    buf_clear(&got);
+    position_put_del(&b, ID_A);
+    assert_int_equal(redis_call_raw(server.client, buf_slice(&b), 1, NULL, &e), 0);
+    assert_int_equal(position_read_turns(server.client, ID_A, &got, &e), 0);
+    assert_int_equal(got.n, 0);
+    buf_free(&b);
+    buf_free(&got);
+}
+
 static void our_record_is_read_from_db_0_whatever_is_selected(void **state)
 {
     (void)state;
@@ -388,6 +412,7 @@ int main(void)
         cmocka_unit_test(hostile_values_are_no_positions),
         cmocka_unit_test_setup(an_empty_target_has_no_position, empty),
         cmocka_unit_test_setup(our_record_is_found_under_either_id_the_newer_first, empty),
+        cmocka_unit_test(the_record_of_moving_slots_is_beside_the_position_and_goes_with_it),
         cmocka_unit_test_setup(our_record_is_read_from_db_0_whatever_is_selected, empty),
         cmocka_unit_test_setup(an_unreadable_record_of_ours_is_none, empty),
         cmocka_unit_test_setup(redisgunyu_is_taken_over_in_the_db_of_its_largest_offset, empty),
