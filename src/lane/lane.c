@@ -681,7 +681,7 @@ bool lane_is_drained(const struct lane *l)
     // A command that is not whole at the end of the log stays unread.
     return l->state == LANE_RUN && l->apply && !l->load && !l->drop_wanted && !l->staging &&
            sink_attached(l->sink) && sink_idle(l->sink) && !l->await_position &&
-           !uv_is_active((const uv_handle_t *)&l->again);
+           !lane_turns_wait(l) && !uv_is_active((const uv_handle_t *)&l->again);
 }
 
 static void on_handle_closed(uv_handle_t *handle)

@@ -215,6 +215,7 @@ void lane_turns_stored(struct lane *l, uint64_t offset);     // the position is 
 int lane_turns_put(struct lane *l, struct buf *out); // before the position; how many commands
 void lane_turns_pumped(struct lane *l);              // after each turn of the lane
 void lane_turns_tick(struct lane *l);
+bool lane_turns_wait(const struct lane *l); // for another lane
 // What the lane waits for; false: nothing.
 bool lane_turns_say(const struct lane *l, char *out, size_t cap);
 

@@ -14,11 +14,11 @@ static struct ownership *arbiter(const struct lane *l)
     return l->o.turns.ownership;
 }
 
-static bool waits(const struct lane *l)
+bool lane_turns_wait(const struct lane *l)
 {
     int slot;
-    return (l->apply && turn_waits(l->turn, &slot)) || !lane_turns_open(l) ||
-           (!l->apply && !l->load && !lane_turns_may_load(l));
+    return arbiter(l) && ((l->apply && turn_waits(l->turn, &slot)) || !lane_turns_open(l) ||
+                          (!l->apply && !l->load && !lane_turns_may_load(l)));
 }
 
 static void on_turn_timer(uv_timer_t *handle)
@@ -117,7 +117,7 @@ void lane_turns_pumped(struct lane *l)
 {
     if (!arbiter(l))
         return;
-    if (!waits(l))
+    if (!lane_turns_wait(l))
         uv_timer_stop(&l->turn_timer);
     else if (!uv_is_active((uv_handle_t *)&l->turn_timer))
         uv_timer_start(&l->turn_timer, on_turn_timer, LOOK_MS, LOOK_MS);
