@@ -85,7 +85,9 @@ enum { SUP_SHARDS = 256 }; // that were ever seen
 int sup_turns_start(struct supervisor *s, struct err *e) must_check;
 void sup_turns_end(struct supervisor *s); // waits for its thread
 void sup_turns_free(struct supervisor *s);
-// A lane for the shard begins or has ended.
+// A lane for the shard is about to begin: no other may take it for gone.
+void sup_turns_expect(struct supervisor *s, struct shard *shard);
+// It begins, or there is none any more.
 int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns *out,
                     struct err *e) must_check;
 void sup_turns_gone(struct supervisor *s, struct shard *shard);

@@ -188,8 +188,6 @@ int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, st
         worker_call(sl->worker, create_lane, &n);
         rc = n.rc;
     }
-    if (rc && n.o.turns.ownership)
-        sup_turns_gone(s, shard);
     if (rc)
         sup_lane_free(sl);
     else

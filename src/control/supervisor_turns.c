@@ -182,6 +182,15 @@ static bool is_open(void *ctx)
     return atomic_load(&t->open);
 }
 
+void sup_turns_expect(struct supervisor *s, struct shard *shard)
+{
+    int lane = shard_number(shard);
+    if (lane >= SUP_SHARDS)
+        return;
+    atomic_store(&s->turns->seat[lane], SEAT_WAITS);
+    ownership_lane_here(s->turns->ownership, lane);
+}
+
 int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns *out,
                     struct err *e)
 {
@@ -189,8 +198,6 @@ int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns
     int lane = shard_number(shard);
     if (lane >= SUP_SHARDS)
         return err_set(e, ERR_TOO_BIG, "there have been more than %d shards", SUP_SHARDS);
-    atomic_store(&t->seat[lane], SEAT_WAITS);
-    ownership_lane_here(t->ownership, lane);
     *out = (struct lane_turns){.ownership = t->ownership,
                                .lane = lane,
                                .lane_of = lane_of,
@@ -205,6 +212,8 @@ int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns
 void sup_turns_gone(struct supervisor *s, struct shard *shard)
 {
     int lane = shard_number(shard);
+    if (lane >= SUP_SHARDS)
+        return;
     atomic_store(&s->turns->seat[lane], SEAT_EMPTY);
     ownership_lane_gone(s->turns->ownership, lane);
 }

@@ -121,6 +121,7 @@ static void begin_lane(struct supervisor *s, struct shard *shard, size_t lanes)
     struct sup_lane *sl;
     if (sup_lane_start(s, &sl, 0, shard, lanes, &e)) {
         log_error(shard_name(shard), "no lane for this shard: %s", e.msg);
+        sup_turns_gone(s, shard);
         return;
     }
     uv_rwlock_wrlock(&s->lock);
@@ -187,8 +188,12 @@ static int match_lanes(struct supervisor *s)
     struct shard **shards;
     size_t n = shards_list(s->shards, &shards), here = 0;
     int leaving = 0;
-    for (size_t i = 0; i < n; i++)
-        here += shard_is_here(shards[i]);
+    for (size_t i = 0; i < n; i++) {
+        bool is_here = shard_is_here(shards[i]);
+        here += is_here;
+        if (is_here && !lane_of(s, shards[i]))
+            sup_turns_expect(s, shards[i]);
+    }
     for (size_t i = 0; i < n && !atomic_load(&s->ending); i++) {
         struct sup_lane *sl = lane_of(s, shards[i]);
         if (!sl && shard_is_here(shards[i]))
