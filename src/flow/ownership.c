@@ -157,7 +157,8 @@ static bool holder_returned(const struct ownership *o, const struct moving *m, i
 void ownership_advance(struct ownership *o, int slot)
 {
     struct moving *m = o->slot[slot];
-    while (m && m->n) {
+    // Without a holder: who it was is in a record that has not been restored yet.
+    while (m && m->n && o->turn[slot] >= 0) {
         const struct tenure *t = &m->next[0];
         bool done = t->cut.known && t->since.known &&
                     ownership_progress(o, o->turn[slot], slot) >= t->cut.at;
@@ -210,7 +211,8 @@ static int lane_before(const struct ownership *o, int slot, int i)
 static void ask_tenure(struct ownership *o, int slot, int i)
 {
     struct tenure *t = &o->slot[slot]->next[i];
-    ask_mark(o, &t->cut, ASKED_CUT, lane_before(o, slot, i), slot, t->serial);
+    if (lane_before(o, slot, i) >= 0)
+        ask_mark(o, &t->cut, ASKED_CUT, lane_before(o, slot, i), slot, t->serial);
     ask_mark(o, &t->since, ASKED_SINCE, t->lane, slot, t->serial);
 }
 
@@ -248,13 +250,26 @@ static void first_owner(struct ownership *o, int slot, int lane)
     ownership_changed(o);
 }
 
+// Nobody has stored who had the slot. If somebody has stored that he got it next, it is his.
+static void begin_slot(struct ownership *o, int slot, int owner)
+{
+    struct moving *m = o->slot[slot];
+    if (!m || !m->n) {
+        first_owner(o, slot, owner);
+        return;
+    }
+    struct tenure t = m->next[0];
+    drop_first(m);
+    give_turn(o, slot, t.lane, t.since.known ? t.since.at : 0, t.serial);
+}
+
 void ownership_map(struct ownership *o, const int16_t *owner)
 {
     pthread_mutex_lock(&o->lock);
     for (int s = 0; s < SLOT_COUNT; s++) {
         bool known = owner[s] >= 0 && owner[s] < o->lanes;
         if (known && o->turn[s] < 0)
-            first_owner(o, s, owner[s]);
+            begin_slot(o, s, owner[s]);
         if (known && ownership_last(o, s) != owner[s])
             ownership_push(o, s, owner[s]);
         for (int i = 0; o->slot[s] && i < o->slot[s]->n; i++)

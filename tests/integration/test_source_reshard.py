@@ -53,7 +53,7 @@ class Writer:
             try:
                 client = client or self.cluster.client()
                 self.one(client)
-            except (redis.RedisError, OSError, IndexError, KeyError):
+            except (redis.RedisError, OSError, IndexError, KeyError, AttributeError):
                 client = None
                 time.sleep(0.02)
 

@@ -376,6 +376,32 @@ static void owners_of_the_first_map_are_stored(void **state)
     buf_free(&b);
 }
 
+static void who_comes_next_may_be_restored_before_who_has_the_turn(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct ownership *o = ownership_new(LANES, NULL);
+    assert_int_equal(ownership_restore(o, B, SLICE("n100:3:20000:90:10;"), &e), 0);
+    ownership_applied(o, B, 50);
+    assert_int_equal(ownership_restore(o, A, SLICE("t0-16383:1:0;"), &e), 0);
+    ownership_applied(o, A, 80);
+    map(o, B);
+    assert_int_equal(WRITES(B, 60), OWNERSHIP_WAIT);
+    ownership_applied(o, A, 90);
+    assert_int_equal(WRITES(B, 60), OWNERSHIP_APPLY);
+    ownership_free(o);
+    // What A has stored is lost.
+    o = ownership_new(LANES, NULL);
+    assert_int_equal(ownership_restore(o, B, SLICE("n100:3:20000:90:10;"), &e), 0);
+    ownership_applied(o, B, 50);
+    owners[S] = OWNERSHIP_NOBODY;
+    ownership_map(o, owners);
+    assert_int_equal(WRITES(B, 60), OWNERSHIP_WAIT);
+    map(o, B);
+    assert_int_equal(WRITES(B, 60), OWNERSHIP_APPLY);
+    ownership_free(o);
+}
+
 static void a_replayed_import_is_known_by_its_bytes(void **state)
 {
     (void)state;
@@ -433,6 +459,7 @@ int main(void)
         cmocka_unit_test(a_snapshot_waits_until_its_slots_have_come),
         cmocka_unit_test(a_lane_that_comes_back_is_waited_for_again),
         cmocka_unit_test(owners_of_the_first_map_are_stored),
+        cmocka_unit_test(who_comes_next_may_be_restored_before_who_has_the_turn),
         cmocka_unit_test(a_replayed_import_is_known_by_its_bytes),
         cmocka_unit_test(a_damaged_record_is_an_error),
     };
