@@ -117,7 +117,7 @@ def test_bug_31_clusters_by_tls_and_as_users_with_the_documented_rights(world, a
     target.move_slots(moved, one, two, lambda slot, key: mutate_slots(source, seed=slot, n=5))
     tool.act("restart")
     mutate_slots(source, seed=8, n=100)
-    wait_equal(source, target)
+    wait_equal(source, target, slack_ms=100)
     assert {s["LaneState"] for s in tool.status()} == {"run"}
     refused = list(itertools.chain(*(denied(node) for cluster in sides for node in cluster.nodes)))
     assert refused == []
