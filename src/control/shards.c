@@ -298,7 +298,7 @@ static int ask(struct shards *s, struct cluster_map *out, struct err *e)
     bool have = false;
     struct err all = {0};
     for (size_t i = 0; i < n && !stopping(s); i++) {
-        struct cluster_map m;
+        struct cluster_map m = {0};
         struct err one = {0};
         if (cluster_ask(&m, &seeds[i], s->o.timeout_ms, &one)) {
             err_join(&all, &one);
@@ -356,7 +356,7 @@ static void ask_seed_ids(struct shards *s)
 
 int shards_look(struct shards *s, struct err *e)
 {
-    struct cluster_map m;
+    struct cluster_map m = {0};
     struct err failed = {0};
     if (s->o.only_seeds)
         ask_seed_ids(s);

@@ -257,7 +257,7 @@ static int take_replies(struct lane_stage *s, struct redis_client *c, int n)
     buf_clear(&s->replies);
     buf_clear(&s->refused);
     for (int i = 0; i < n; i++) {
-        struct redis_reply reply;
+        struct redis_reply reply = {0};
         int rc = receive(s, c, &reply);
         if (rc)
             return rc;

@@ -360,7 +360,7 @@ int cluster_parse(struct cluster_map *out, struct slice nodes, const struct redi
 static void mark(struct cluster_map *m, struct slice id)
 {
     char text[CLUSTER_NODE_ID + 1] = "";
-    if (!id_ok(id))
+    if (!id.p || !id_ok(id))
         return;
     memcpy(text, id.p, id.n);
     int shard = cluster_shard_of(m, text);

@@ -32,11 +32,11 @@ struct conn {
 uint64_t fake_now_us = 1000 * 1000;
 
 // For base/clock.h and for libuv's timers.
-int clock_gettime(clockid_t id, struct timespec *t)
+int clock_gettime(clockid_t __clock_id, struct timespec *__tp)
 {
-    (void)id;
-    t->tv_sec = (time_t)(fake_now_us / 1000000);
-    t->tv_nsec = (long)(fake_now_us % 1000000) * 1000;
+    (void)__clock_id;
+    __tp->tv_sec = (time_t)(fake_now_us / 1000000);
+    __tp->tv_nsec = (long)(fake_now_us % 1000000) * 1000;
     return 0;
 }
 

@@ -278,7 +278,8 @@ static void what_contradicts_itself_gives_a_map_all_the_same(void **state)
 static void what_is_no_list_of_nodes_is_an_error(void **state)
 {
     (void)state;
-    static const char *const table[] = {"", "\n", "OK", "<html>\n</html>\n", A, A A " h:1 master"};
+    static const char no_space[] = A A " h:1 master";
+    static const char *const table[] = {"", "\n", "OK", "<html>\n</html>\n", A, no_space};
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         struct cluster_map m;
         assert_int_equal(parse(&m, table[i], NULL, &seed), ERR_PROTOCOL);

@@ -172,7 +172,7 @@ static struct ownership_move parse(const char *const *words, bool *is_move, int 
     return m;
 }
 #define SYNCSLOTS(...) ((const char *const[]){"CLUSTER", "SYNCSLOTS", __VA_ARGS__, NULL})
-#define TASK(rest) SYNCSLOTS("CONF", "ASM-TASK", "b4f4:8595:66a6:" rest)
+#define TASK(task) SYNCSLOTS("CONF", "ASM-TASK", task)
 
 static void moves_are_read_as_servers_write_them(void **state)
 {
@@ -182,12 +182,12 @@ static void moves_are_read_as_servers_write_them(void **state)
         bool is_move;
         enum ownership_phase phase;
     } cases[] = {
-        {TASK("import:connecting:8999-8999"), true, OWNERSHIP_IMPORT_REPLAYED},
-        {TASK("import:completed:8999-8999"), true, OWNERSHIP_IMPORT_DONE},
-        {TASK("import:failed:8999-8999"), true, OWNERSHIP_IMPORT_FAILED},
-        {TASK("migrate:wait-rdbchannel:8999-8999"), false, 0},
-        {TASK("migrate:failed:8999-8999"), false, 0},
-        {TASK("migrate:completed:8999-8999"), true, OWNERSHIP_EXPORT_DONE},
+        {TASK("b4f4:8595:66a6:import:connecting:8999-8999"), true, OWNERSHIP_IMPORT_REPLAYED},
+        {TASK("b4f4:8595:66a6:import:completed:8999-8999"), true, OWNERSHIP_IMPORT_DONE},
+        {TASK("b4f4:8595:66a6:import:failed:8999-8999"), true, OWNERSHIP_IMPORT_FAILED},
+        {TASK("b4f4:8595:66a6:migrate:wait-rdbchannel:8999-8999"), false, 0},
+        {TASK("b4f4:8595:66a6:migrate:failed:8999-8999"), false, 0},
+        {TASK("b4f4:8595:66a6:migrate:completed:8999-8999"), true, OWNERSHIP_EXPORT_DONE},
         {SYNCSLOTS("CONF", "SLOT-INFO", "8999:5010:1"), false, 0},
         {SYNCSLOTS("ESTABLISH", "SOURCE", "8595", "NAME", "b4f4", "SLOTSRANGE", "8999", "8999"),
          true, OWNERSHIP_IMPORT_MOVED},
@@ -220,12 +220,12 @@ static void ranges_that_are_none_are_an_error_of_the_protocol(void **state)
 {
     (void)state;
     const char *const *bad[] = {
-        TASK("import:connecting:"),
-        TASK("import:connecting:5"),
-        TASK("import:connecting:9-5"),
-        TASK("import:connecting:0-16384"),
-        TASK("import:connecting:0-9 x-y"),
-        TASK("import:connecting:0-99999999999999999999"),
+        TASK("b4f4:8595:66a6:import:connecting:"),
+        TASK("b4f4:8595:66a6:import:connecting:5"),
+        TASK("b4f4:8595:66a6:import:connecting:9-5"),
+        TASK("b4f4:8595:66a6:import:connecting:0-16384"),
+        TASK("b4f4:8595:66a6:import:connecting:0-9 x-y"),
+        TASK("b4f4:8595:66a6:import:connecting:0-99999999999999999999"),
         SYNCSLOTS("ESTABLISH", "NAME", "b4f4", "SLOTSRANGE", "5"),
         SYNCSLOTS("ESTABLISH", "NAME", "b4f4", "SLOTSRANGE", "-1", "5"),
         SYNCSLOTS("FINISH", "STATE", "SUCCESS"),
