@@ -233,6 +233,11 @@ int resp_cmd_parse(struct resp_cmd *c, const char *p, size_t n)
     return parse_bulks(c, p, n);
 }
 
+void resp_cmd_restart(struct resp_cmd *c)
+{
+    c->want = 0;
+}
+
 void resp_cmd_free(struct resp_cmd *c)
 {
     free(c->argv);

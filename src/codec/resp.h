@@ -38,6 +38,8 @@ struct resp_cmd {
 // above); the parser is then of no further use. argv grows with the arguments that have arrived,
 // never with the announced count.
 int resp_cmd_parse(struct resp_cmd *c, const char *p, size_t n) must_check;
+// Forgets a command of which only the beginning has come: the next input is another one.
+void resp_cmd_restart(struct resp_cmd *c);
 void resp_cmd_free(struct resp_cmd *c);
 
 // ---- replies ----

@@ -156,6 +156,7 @@ static enum turn_verdict judge(struct turn *t, const struct cmd_info *info,
 static void look_ahead(struct turn *t, uint64_t at, const char *p, size_t n)
 {
     size_t done = t->ahead > at ? (size_t)(t->ahead - at) : 0;
+    resp_cmd_restart(&t->cmd);
     while (done < n && resp_cmd_parse(&t->cmd, p + done, n - done) == 1) {
         done += t->cmd.len;
         if (t->cmd.argc && cmd_lookup(t->cmd.argc, t->cmd.argv) == t->syncslots)
@@ -196,6 +197,7 @@ static void stand(struct turn *t, uint64_t at, const char *p, size_t n)
         memset(t->first, 0xff, SLOT_COUNT * sizeof(*t->first));
     }
     size_t done = (size_t)(t->looked - at), end = n - done > LOOK_BYTES ? done + LOOK_BYTES : n;
+    resp_cmd_restart(&t->cmd);
     while (done < end && resp_cmd_parse(&t->cmd, p + done, n - done) == 1) {
         note_first(t, at + done);
         done += t->cmd.len;
@@ -240,6 +242,7 @@ static size_t transaction_length(struct turn *t, uint64_t at, const char *p, siz
         t->txn_at = at;
         t->txn_scanned = 0;
     }
+    resp_cmd_restart(&t->cmd);
     while (t->txn_scanned < n &&
            resp_cmd_parse(&t->cmd, p + t->txn_scanned, n - t->txn_scanned) == 1) {
         t->txn_scanned += t->cmd.len;
@@ -257,6 +260,7 @@ enum turn_verdict turn_transaction(struct turn *t, uint64_t at, const char *p, s
         return TURN_WAIT;
     struct judged j = {at + len, at + n, false};
     enum turn_verdict v = TURN_TAKE;
+    resp_cmd_restart(&t->cmd);
     while (done < len && v != TURN_WAIT && resp_cmd_parse(&t->cmd, p + done, n - done) == 1) {
         done += t->cmd.len;
         const struct cmd_info *info = t->cmd.argc ? cmd_lookup(t->cmd.argc, t->cmd.argv) : NULL;

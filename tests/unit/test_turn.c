@@ -118,6 +118,20 @@ static void a_transaction_is_judged_when_it_is_whole(void **state)
     assert_int_equal(transaction(), TURN_TAKE);
 }
 
+static void half_a_command_is_forgotten_when_reading_begins_anew(void **state)
+{
+    (void)state;
+    resp_put_cmd(&w.stream, "MULTI");
+    buf_append_cstr(&w.stream, "*2\r\n$4\r\nIN");
+    assert_int_equal(transaction(), TURN_WAIT);
+    turn_reset(w.turn);
+    buf_clear(&w.stream);
+    resp_put_cmd(&w.stream, "MULTI");
+    resp_put_cmd(&w.stream, "INCR mine");
+    resp_put_cmd(&w.stream, "EXEC");
+    assert_int_equal(transaction(), TURN_TAKE);
+}
+
 static void a_transaction_waits_for_any_of_its_slots(void **state)
 {
     (void)state;
@@ -209,6 +223,7 @@ int main(void)
         TEST(commands_wait_for_the_lane_that_has_the_turn_on_their_slot),
         TEST(one_slot_that_waits_holds_the_command),
         TEST(a_transaction_is_judged_when_it_is_whole),
+        TEST(half_a_command_is_forgotten_when_reading_begins_anew),
         TEST(a_transaction_waits_for_any_of_its_slots),
         TEST(what_an_import_repeats_is_dropped),
         TEST(outside_of_an_import_functions_are_restored),
