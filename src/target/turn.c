@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "codec/txn.h"
 
 enum {
     STAND_US = 200 * 1000,
@@ -15,12 +16,11 @@ enum {
 struct turn {
     struct turn_options o;
     const struct ownership_fast *fast;
-    const struct cmd_info *syncslots, *asking, *functions, *exec;
+    const struct cmd_info *syncslots, *asking, *functions;
     int *pos; // of keys
     int pos_cap;
     struct resp_cmd cmd; // of what is looked at ahead
-    uint64_t txn_at;     // of the MULTI whose EXEC is looked for
-    size_t txn_scanned;
+    struct txn_scan txn;
     uint64_t ahead; // marks are told up to here
     uint64_t stored, stand_at, stand_us;
     uint64_t *first; // [SLOT_COUNT]: where the first unit of the slot begins behind stand_at
@@ -46,8 +46,7 @@ struct turn *turn_new(const struct turn_options *o)
     t->syncslots = cmd_by_name(SLICE("cluster|syncslots"));
     t->asking = cmd_by_name(SLICE("restore-asking"));
     t->functions = cmd_by_name(SLICE("function|restore"));
-    t->exec = cmd_by_name(SLICE("exec"));
-    must(t->syncslots && t->asking && t->functions && t->exec);
+    must(t->syncslots && t->asking && t->functions);
     turn_reset(t);
     return t;
 }
@@ -57,6 +56,7 @@ void turn_free(struct turn *t)
     if (!t)
         return;
     resp_cmd_free(&t->cmd);
+    resp_cmd_free(&t->txn.cmd);
     free(t->pos);
     free(t->first);
     free(t);
@@ -64,7 +64,8 @@ void turn_free(struct turn *t)
 
 void turn_reset(struct turn *t)
 {
-    t->txn_at = t->stand_at = UINT64_MAX;
+    txn_restart(&t->txn);
+    t->stand_at = UINT64_MAX;
     t->ahead = 0;
     t->waits = -1;
     t->holds = t->dropping = false;
@@ -235,28 +236,11 @@ enum turn_verdict turn_command(struct turn *t, const struct cmd_info *info,
     return v;
 }
 
-// The length of the transaction, 0 when its EXEC has not come. Goes on where it was.
-static size_t transaction_length(struct turn *t, uint64_t at, const char *p, size_t n)
-{
-    if (t->txn_at != at) {
-        t->txn_at = at;
-        t->txn_scanned = 0;
-    }
-    resp_cmd_restart(&t->cmd);
-    while (t->txn_scanned < n &&
-           resp_cmd_parse(&t->cmd, p + t->txn_scanned, n - t->txn_scanned) == 1) {
-        t->txn_scanned += t->cmd.len;
-        if (t->cmd.argc && cmd_lookup(t->cmd.argc, t->cmd.argv) == t->exec)
-            return t->txn_scanned;
-    }
-    return 0;
-}
-
 enum turn_verdict turn_transaction(struct turn *t, uint64_t at, const char *p, size_t n)
 {
     begin(t);
-    size_t len = transaction_length(t, at, p, n), done = 0;
-    if (!len)
+    size_t len, done = 0;
+    if (txn_length(&t->txn, at, p, n, &len) || !len)
         return TURN_WAIT;
     struct judged j = {at + len, at + n, false};
     enum turn_verdict v = TURN_TAKE;
