@@ -216,16 +216,6 @@ static bool mark_equal(const struct batch_mark *a, const struct batch_mark *b)
     return a->offset == b->offset && a->loading == b->loading && a->rdb_index == b->rdb_index;
 }
 
-// Loading comes before streaming from the same offset.
-static bool mark_after(const struct batch_mark *a, const struct batch_mark *b)
-{
-    if (a->offset != b->offset)
-        return a->offset > b->offset;
-    if (a->loading != b->loading)
-        return b->loading;
-    return a->loading && a->rdb_index > b->rdb_index;
-}
-
 static int append_position(struct batcher *b, const struct batch_mark *mark)
 {
     buf_clear(&b->scratch);
@@ -287,7 +277,7 @@ static void position_batch(struct batcher *b)
 {
     const struct batch_mark *mark = b->count == 0 ? &b->current : &b->acked;
     if (b->count == BATCHES || (b->count && !b->has_acked) ||
-        (b->has_placed && !mark_after(mark, &b->placed)))
+        (b->has_placed && !batch_mark_after(mark, &b->placed)))
         return;
     struct batch *t = batch_new(b, false);
     t->mark = *mark;
@@ -512,14 +502,14 @@ static void finish_front(struct batcher *b)
     b->count--;
     if (has_mark) {
         // What was skipped behind the last batch needs no reply of its own.
-        if (!b->has_acked || mark_after(&mark, &b->acked))
+        if (!b->has_acked || batch_mark_after(&mark, &b->acked))
             b->acked = mark;
         if (b->count == 0 && b->has_current)
             b->acked = b->current;
         b->has_acked = true;
         if (stores)
             b->o.events->acked(b->o.ctx, &mark, true);
-        if (!stores || mark_after(&b->acked, &mark))
+        if (!stores || batch_mark_after(&b->acked, &mark))
             b->o.events->acked(b->o.ctx, &b->acked, false);
     }
 }

@@ -469,6 +469,14 @@ static void ping(struct pipe *p)
     pipe_cmd(p, PIPE_OWN_REF);
 }
 
+// A request of its own: whether the node is there.
+static void ask_alive(struct pipe *p)
+{
+    pipe_begin(p, PIPE_BARE, false);
+    ping(p);
+    pipe_end(p);
+}
+
 // mark: of the last unit in it.
 static void request_end(struct router *r, uint32_t tickets, uint64_t mark)
 {
@@ -759,18 +767,9 @@ static void on_failed(void *ctx, struct pipe *p, const struct err *why)
     fail(r, UINT64_MAX, &e);
 }
 
-static bool mark_after(const struct batch_mark *a, const struct batch_mark *b)
-{
-    if (a->offset != b->offset)
-        return a->offset > b->offset;
-    if (a->loading != b->loading)
-        return b->loading;
-    return a->loading && a->rdb_index > b->rdb_index;
-}
-
 static void tell(struct router *r)
 {
-    if (r->has_confirmed && (!r->has_told || mark_after(&r->confirmed, &r->told))) {
+    if (r->has_confirmed && (!r->has_told || batch_mark_after(&r->confirmed, &r->told))) {
         r->has_told = true;
         r->told = r->confirmed;
         r->o.events->sink->acked(r->o.ctx, &r->told, false);
@@ -827,11 +826,8 @@ static bool all_alive(struct router *r, uint64_t then)
         if (pipe_alive_us(p) >= then)
             continue;
         all = false;
-        if (!pipe_idle(p))
-            continue;
-        pipe_begin(p, PIPE_BARE, false);
-        ping(p);
-        pipe_end(p);
+        if (pipe_idle(p))
+            ask_alive(p);
     }
     return all;
 }
@@ -840,7 +836,8 @@ static bool is_new(const struct router *r, const struct batch_mark *mark)
 {
     if (!r->has_stored)
         return true;
-    return r->store_again ? !mark_after(&r->stored, mark) : mark_after(mark, &r->stored);
+    return r->store_again ? !batch_mark_after(&r->stored, mark)
+                          : batch_mark_after(mark, &r->stored);
 }
 
 static bool any_to_store(const struct router *r)
@@ -878,7 +875,7 @@ static void store_floor(struct router *r)
         return;
     r->position_out = true;
     r->stored_us = now;
-    r->store_now = r->store_now && mark_after(&r->current, &r->storing);
+    r->store_now = r->store_now && batch_mark_after(&r->current, &r->storing);
     r->store_again = r->store_again && r->store_now;
     struct ticket t = {.unit = UINT64_MAX, .kind = TICKET_POSITION};
     int slot = r->o.events->position_slot(r->o.ctx);
@@ -966,7 +963,7 @@ static void as_unit_end(struct sink *s, const struct batch_mark *mark)
     struct pipe *p = r->out;
     struct unit *u = last_unit(r);
     // It may go beside the stream, with a mark from before what is under way.
-    if (!mark_after(&r->current, mark))
+    if (!batch_mark_after(&r->current, mark))
         r->current = *mark;
     u->mark = r->current;
     u->left -= r->out_empty ? 2 : 1;
@@ -1008,11 +1005,8 @@ static void ping_idle(struct router *r)
     uint64_t now = clock_mono_us();
     for (int i = 0; i < r->nodes_n; i++) {
         struct pipe *p = r->pipes[i];
-        if (!r->o.ping_us || !pipe_idle(p) || now - pipe_heard_us(p) < r->o.ping_us)
-            continue;
-        pipe_begin(p, PIPE_BARE, false);
-        ping(p);
-        pipe_end(p);
+        if (r->o.ping_us && pipe_idle(p) && now - pipe_heard_us(p) >= r->o.ping_us)
+            ask_alive(p);
     }
 }
 
@@ -1051,8 +1045,7 @@ static bool as_idle(const struct sink *s)
     const struct router *r = of_const(s);
     if (!router_drained(r) || r->position_out || r->unit_open)
         return false;
-    if (r->store_now && r->has_confirmed &&
-        (r->store_again || !r->has_stored || mark_after(&r->confirmed, &r->stored)))
+    if (r->store_now && any_to_store(r))
         return false;
     for (int i = 0; i < r->nodes_n; i++)
         if (!pipe_idle(r->pipes[i]))

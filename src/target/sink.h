@@ -20,6 +20,16 @@ struct batch_mark {
     int rdb_db;
 };
 
+// Loading comes before streaming from the same offset.
+static inline bool batch_mark_after(const struct batch_mark *a, const struct batch_mark *b)
+{
+    if (a->offset != b->offset)
+        return a->offset > b->offset;
+    if (a->loading != b->loading)
+        return b->loading;
+    return a->loading && a->rdb_index > b->rdb_index;
+}
+
 struct sink_events {
     // Everything up to mark is applied (and, when `stored`, the target holds it as the position).
     void (*acked)(void *ctx, const struct batch_mark *mark, bool stored);
