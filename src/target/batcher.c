@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/batcher.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -9,22 +8,16 @@
 #include "base/mem.h"
 #include "codec/resp.h"
 #include "target/replies.h"
+#include "target/wire.h"
 
 enum {
-    BATCHES = 128, // power of two
-    IOVECS = 64,
-    RECV_SIZE = 64 * 1024,
+    BATCHES = 128,         // power of two
     QUEUE_LIMIT = 4 << 20, // unsent bytes before units have to wait
     EAGER_SEND = 256 << 10,
     // Commands after which a batch ends if it may. Fewer cost round trips, more fall out of the
     // target's cache before its EXEC comes. While EXEC has to wait, a batch grows beyond.
     GOOD_SIZE = 1000,
     REFS_LIMIT = 1 << 16, // unanswered commands before units have to wait
-    // A target answers a pipeline in small pieces, and a wake-up for each costs more than reading
-    // it. While so many bytes of bare commands are unanswered, its replies are taken once in
-    // REST_MS; no target does them in less.
-    REST_BYTES = 512 << 10,
-    REST_MS = 1,
 };
 
 // What reply of the oldest batch comes next.
@@ -49,8 +42,7 @@ struct batch {
 struct batcher {
     struct sink sink;
     struct batcher_options o;
-    struct conn *conn;
-    struct outq out;
+    struct wire wire;
     struct replies in;
     int db;
     // batches[head .. head + count), the last one may be open
@@ -69,17 +61,12 @@ struct batcher {
     bool dirty; // `placed` is behind `current`
     bool store_now;
     uint64_t stored_us;
-    uint64_t heard_us; // when bytes last came
-    bool blocked;      // the socket takes no more until it says so
-    bool hung_up;      // nor ever again
-    bool resting;      // replies wait for `rest`
-    uv_timer_t *rest;  // outlives the batcher until it is closed
-    bool broken;       // nothing may be sent or read until the next attach
     struct buf scratch;
     struct sink_stats stats;
 };
 
 static const struct sink_ops ops;
+static const struct wire_events wire_events;
 
 struct batcher *batcher_new(const struct batcher_options *o)
 {
@@ -88,38 +75,19 @@ struct batcher *batcher_new(const struct batcher_options *o)
     b->o = *o;
     b->refs_cap = 4096;
     b->refs = xmalloc(b->refs_cap * sizeof(*b->refs));
-    b->broken = true;
-    b->rest = xmalloc(sizeof(*b->rest));
-    must(uv_timer_init(o->loop, b->rest) == 0);
-    b->rest->data = b;
+    wire_init(&b->wire, o->loop, &wire_events, b, "batcher.sent");
     return b;
-}
-
-static void end_rest(struct batcher *b)
-{
-    b->resting = false;
-    uv_timer_stop(b->rest);
 }
 
 void batcher_detach(struct batcher *b)
 {
-    if (b->conn)
-        conn_close(b->conn);
-    b->conn = NULL;
-    end_rest(b);
-    outq_free(&b->out);
+    wire_detach(&b->wire);
     replies_free(&b->in);
     b->head = b->count = 0;
     b->in_unit = b->dirty = b->store_now = false;
     b->has_current = b->has_acked = b->has_placed = false;
-    b->broken = true; // ends a loop over bytes already received from the old connection
     b->execs = b->bares = 0;
     b->refs_first = b->refs_end = 0;
-}
-
-static void rest_closed(uv_handle_t *h)
-{
-    free(h);
 }
 
 void batcher_free(struct batcher *b)
@@ -127,7 +95,7 @@ void batcher_free(struct batcher *b)
     if (!b)
         return;
     batcher_detach(b);
-    uv_close((uv_handle_t *)b->rest, rest_closed);
+    wire_close(&b->wire);
     buf_free(&b->scratch);
     free(b->refs);
     free(b);
@@ -135,7 +103,7 @@ void batcher_free(struct batcher *b)
 
 bool batcher_attached(const struct batcher *b)
 {
-    return b->conn && !b->broken;
+    return wire_attached(&b->wire);
 }
 
 static struct batch *batch_at(struct batcher *b, uint32_t i)
@@ -151,55 +119,15 @@ static struct batch *open_batch(struct batcher *b)
 
 void batcher_stop(struct batcher *b)
 {
-    if (b->broken)
-        return;
-    b->broken = true;
-    end_rest(b);
-    conn_want(b->conn, 0);
+    wire_stop(&b->wire);
 }
 
 static void fail(struct batcher *b, uint64_t ref, const struct err *why)
 {
-    if (b->broken)
+    if (b->wire.broken)
         return;
     batcher_stop(b);
     b->o.events->failed(b->o.ctx, ref, why);
-}
-
-static void update_want(struct batcher *b)
-{
-    // Replies are taken also while the socket is full: a proxy may not take more before they are.
-    conn_want(b->conn, (b->resting ? 0 : CONN_READ) | (b->blocked && !b->hung_up ? CONN_WRITE : 0));
-}
-
-static void send_out(struct batcher *b)
-{
-    while (b->out.bytes && !b->broken && !b->blocked && !b->hung_up) {
-        struct iovec iov[IOVECS];
-        int n = outq_iov(&b->out, iov, IOVECS);
-        ssize_t r = conn_writev(b->conn, iov, n);
-        if (r == -EAGAIN) {
-            b->blocked = true;
-            break;
-        }
-        if (r == -EPIPE || r == -ECONNRESET) {
-            // Why it did so is in what it has answered; behind that the read fails.
-            b->hung_up = true;
-            end_rest(b);
-            break;
-        }
-        if (r < 0) {
-            struct err e;
-            err_sys(&e, (int)r, "write to the target");
-            fail(b, UINT64_MAX, &e);
-            return;
-        }
-        b->stats.bytes_sent += (uint64_t)r;
-        outq_sent(&b->out, (size_t)r);
-        fault_point("batcher.sent");
-    }
-    if (!b->broken)
-        update_want(b);
 }
 
 // A fault point that finds at the target what it follows in the code.
@@ -207,7 +135,7 @@ static void fault_after_sending(struct batcher *b, const char *name)
 {
     if (!__builtin_expect(fault_armed, 0))
         return;
-    send_out(b);
+    wire_send(&b->wire);
     fault_point(name);
 }
 
@@ -220,7 +148,7 @@ static int append_position(struct batcher *b, const struct batch_mark *mark)
 {
     buf_clear(&b->scratch);
     int n = b->o.events->put_position(b->o.ctx, mark, &b->scratch, &b->db);
-    outq_put(&b->out, b->scratch.p, b->scratch.n);
+    outq_put(&b->wire.out, b->scratch.p, b->scratch.n);
     b->stored_us = clock_mono_us();
     b->placed = *mark;
     b->has_placed = true;
@@ -253,7 +181,7 @@ static void close_batch(struct batcher *b, struct batch *t)
     fault_after_sending(b, "batcher.body");
     t->tail = (uint32_t)append_position(b, &t->mark);
     t->stores = true;
-    outq_put(&b->out, "*1\r\n$4\r\nEXEC\r\n", 14);
+    outq_put(&b->wire.out, "*1\r\n$4\r\nEXEC\r\n", 14);
     b->execs++;
 }
 
@@ -263,11 +191,11 @@ static struct batch *batch_new(struct batcher *b, bool wrapped)
     *t = (struct batch){.wrapped = wrapped,
                         .phase = wrapped ? PHASE_MULTI : PHASE_BODY,
                         .first_ref = b->refs_end,
-                        .from = b->out.total,
+                        .from = b->wire.out.total,
                         .bad_ref = UINT64_MAX,
                         .began_us = clock_mono_us()};
     if (wrapped)
-        outq_put(&b->out, "*1\r\n$5\r\nMULTI\r\n", 15);
+        outq_put(&b->wire.out, "*1\r\n$5\r\nMULTI\r\n", 15);
     fault_after_sending(b, "batcher.multi");
     return t;
 }
@@ -288,14 +216,14 @@ static void position_batch(struct batcher *b)
 
 static bool has_room(const struct batcher *b)
 {
-    return batcher_attached(b) && b->out.bytes < QUEUE_LIMIT &&
+    return batcher_attached(b) && b->wire.out.bytes < QUEUE_LIMIT &&
            b->refs_end - b->refs_first < REFS_LIMIT;
 }
 
 static bool must_end(const struct batcher *b, const struct batch *t, bool wrapped, bool alone)
 {
     return (wrapped && !t->wrapped) || alone || t->alone || t->cmds >= b->o.max_cmds ||
-           b->out.total - t->from >= b->o.max_bytes;
+           b->wire.out.total - t->from >= b->o.max_bytes;
 }
 
 // What becomes of the open batch, if there is one, when a unit begins.
@@ -350,7 +278,7 @@ bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone)
 
 struct outq *batcher_out(struct batcher *b)
 {
-    return &b->out;
+    return &b->wire.out;
 }
 
 static void push_ref(struct batcher *b, uint64_t ref)
@@ -373,8 +301,8 @@ void batcher_cmd(struct batcher *b, uint64_t ref)
     push_ref(b, ref);
     t->cmds++;
     b->stats.cmds_sent++;
-    if (b->out.bytes >= EAGER_SEND && !b->blocked)
-        send_out(b);
+    if (b->wire.out.bytes >= EAGER_SEND && !b->wire.blocked)
+        wire_send(&b->wire);
 }
 
 void batcher_select(struct batcher *b, int db, uint64_t ref)
@@ -385,7 +313,7 @@ void batcher_select(struct batcher *b, int db, uint64_t ref)
     size_t n = i64_format(num, db);
     num[n] = 0;
     int len = snprintf(cmd, sizeof(cmd), "*2\r\n$6\r\nSELECT\r\n$%zu\r\n%s\r\n", n, num);
-    outq_put(&b->out, cmd, (size_t)len);
+    outq_put(&b->wire.out, cmd, (size_t)len);
     b->db = db;
     batcher_cmd(b, ref);
 }
@@ -430,7 +358,7 @@ void batcher_skip_to(struct batcher *b, const struct batch_mark *mark)
 
 bool batcher_idle(const struct batcher *b)
 {
-    return b->count == 0 && b->out.bytes == 0;
+    return b->count == 0 && b->wire.out.bytes == 0;
 }
 
 uint64_t batcher_oldest_us(const struct batcher *b)
@@ -440,7 +368,7 @@ uint64_t batcher_oldest_us(const struct batcher *b)
 
 size_t batcher_unsent(const struct batcher *b)
 {
-    return b->out.bytes;
+    return b->wire.out.bytes;
 }
 
 void batcher_store_position(struct batcher *b)
@@ -451,10 +379,11 @@ void batcher_store_position(struct batcher *b)
 // An idle connection whose other end is gone would stay unnoticed until the next write.
 static void ping_if_idle(struct batcher *b)
 {
-    if (b->count || b->in_unit || !b->o.ping_us || clock_mono_us() - b->heard_us < b->o.ping_us)
+    if (b->count || b->in_unit || !b->o.ping_us ||
+        clock_mono_us() - b->wire.heard_us < b->o.ping_us)
         return;
     struct batch *t = batch_new(b, false);
-    outq_put(&b->out, "*1\r\n$4\r\nPING\r\n", 14);
+    outq_put(&b->wire.out, "*1\r\n$4\r\nPING\r\n", 14);
     t->tail = 1;
     t->mark = b->current;
     t->has_mark = b->has_current;
@@ -472,8 +401,8 @@ void batcher_flush(struct batcher *b)
         (b->store_now || clock_mono_us() - b->stored_us >= b->o.position_us))
         position_batch(b);
     ping_if_idle(b);
-    if (b->out.bytes)
-        send_out(b);
+    if (b->wire.out.bytes)
+        wire_send(&b->wire);
     if (b->execs)
         fault_point("batcher.exec");
 }
@@ -601,7 +530,7 @@ static int take_reply(struct batcher *b, struct batch *t, const struct reply *r)
         t->answered += r->count;
         break;
     }
-    if (!b->broken)
+    if (!b->wire.broken)
         advance(b, t);
     return 0;
 }
@@ -615,7 +544,7 @@ static uint32_t expected_run(const struct batch *t)
 
 static int take_bytes(struct batcher *b, const char *p, size_t n)
 {
-    while (n && !b->broken) {
+    while (n && !b->wire.broken) {
         if (b->count == 0)
             return ERR_PROTOCOL;
         struct batch *t = batch_at(b, 0);
@@ -635,79 +564,54 @@ static int take_bytes(struct batcher *b, const char *p, size_t n)
     return 0;
 }
 
-static void on_ready(void *ctx, int events);
-
-static void rested(uv_timer_t *t)
+static int on_bytes(void *ctx, const char *p, size_t n)
 {
-    struct batcher *b = t->data;
-    b->resting = false;
-    update_want(b);
-    on_ready(b, CONN_READ);
+    return take_bytes(ctx, p, n);
+}
+
+static void on_failed(void *ctx, const struct err *why)
+{
+    struct batcher *b = ctx;
+    b->o.events->failed(b->o.ctx, UINT64_MAX, why);
+}
+
+static void on_turned(void *ctx)
+{
+    struct batcher *b = ctx;
+    batcher_flush(b);
+    if (batcher_attached(b))
+        b->o.events->room(b->o.ctx);
 }
 
 // An EXEC's reply is waited for: it lets the next one go.
-static void rest_if_busy(struct batcher *b)
-{
-    if (b->resting || b->execs || !b->count || b->out.total - b->batches[b->head].from < REST_BYTES)
-        return;
-    b->resting = true;
-    uv_timer_start(b->rest, rested, REST_MS, 0);
-    update_want(b);
-}
-
-static void on_ready(void *ctx, int events)
+static bool may_rest(void *ctx, uint64_t *from)
 {
     struct batcher *b = ctx;
-    if (events & CONN_WRITE) {
-        b->blocked = false;
-        send_out(b);
-    }
-    bool got = false;
-    for (int i = 0; i < 8 && (events & CONN_READ) && !b->broken && b->conn; i++) {
-        char tmp[RECV_SIZE];
-        ssize_t r = conn_recv(b->conn, tmp, sizeof(tmp));
-        if (r == -EAGAIN)
-            break;
-        struct err e;
-        if (r < 0) {
-            err_sys(&e, (int)r, "read from the target");
-            fail(b, UINT64_MAX, &e);
-            return;
-        }
-        got = true;
-        b->heard_us = clock_mono_us();
-        int rc = take_bytes(b, tmp, (size_t)r);
-        if (rc && !b->broken) {
-            err_set(&e, rc, "the target sent a reply that fits no request");
-            fail(b, UINT64_MAX, &e);
-            return;
-        }
-        if ((size_t)r < sizeof(tmp) && !(b->conn && conn_has_buffered(b->conn)))
-            break;
-    }
-    if (!b->broken && b->conn && (got || (events & CONN_WRITE))) {
-        batcher_flush(b);
-        if (!b->broken && b->conn)
-            b->o.events->room(b->o.ctx);
-        if (!b->broken && b->conn)
-            rest_if_busy(b);
-    }
+    if (b->execs || !b->count)
+        return false;
+    *from = b->batches[b->head].from;
+    return true;
 }
+
+static const struct wire_events wire_events = {
+    .take = on_bytes,
+    .failed = on_failed,
+    .turned = on_turned,
+    .may_rest = may_rest,
+};
 
 void batcher_attach(struct batcher *b, struct conn *c, int db)
 {
     batcher_detach(b);
-    b->broken = b->blocked = b->hung_up = false;
-    b->conn = c;
     b->db = db;
-    b->stored_us = b->heard_us = clock_mono_us();
-    conn_watch(c, b->o.loop, on_ready, b);
-    conn_want(c, CONN_READ);
+    b->stored_us = clock_mono_us();
+    wire_attach(&b->wire, c);
 }
 
 void batcher_get_stats(const struct batcher *b, struct sink_stats *out)
 {
     *out = b->stats;
+    out->bytes_sent = b->wire.sent_bytes;
 }
 
 // ---- as a sink ----

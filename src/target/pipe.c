@@ -1,24 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/pipe.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "codec/resp.h"
+#include "target/wire.h"
 
 enum {
-    IOVECS = 256,
-    RECV_SIZE = 64 * 1024,
     EAGER_SEND = 64 * 1024, // unsent bytes that are worth a system call
-    READS_A_TURN = 8,
-    FIRST_CAP = 1024, // power of two
-    // While so many bytes are unanswered, replies are taken once in REST_MS: each wake-up costs
-    // the target a system call too.
-    REST_BYTES = 512 * 1024,
-    REST_MS = 1,
+    FIRST_CAP = 1024,       // power of two
 };
 
 enum phase { PHASE_ASKING, PHASE_MULTI, PHASE_BODY, PHASE_EXEC, PHASE_RESULTS };
@@ -27,8 +20,7 @@ struct pipe {
     const struct pipe_events *events;
     void *ctx;
     uv_loop_t *loop;
-    struct conn *conn;
-    struct outq out;
+    struct wire wire;
     struct replies in;
     int db;
     // reqs[first .. end), both only grow; the last one may be open
@@ -38,14 +30,11 @@ struct pipe {
     // one entry a command of an unanswered request
     uint64_t *refs;
     uint64_t ref_cap, ref_first, ref_end;
-    bool blocked; // the socket takes no more until it says so
-    bool hung_up; // nor ever again
-    bool broken;
-    bool resting; // replies wait for `rest`
-    uv_timer_t *rest;
     uint32_t txns; // under way
-    uint64_t heard_us, alive_us, sent_bytes, answered;
+    uint64_t alive_us, answered;
 };
+
+static const struct wire_events wire_events;
 
 struct pipe *pipe_new(uv_loop_t *loop, const struct pipe_events *events, void *ctx)
 {
@@ -56,83 +45,29 @@ struct pipe *pipe_new(uv_loop_t *loop, const struct pipe_events *events, void *c
     p->req_cap = p->ref_cap = FIRST_CAP;
     p->reqs = xmalloc(p->req_cap * sizeof(*p->reqs));
     p->refs = xmalloc(p->ref_cap * sizeof(*p->refs));
-    p->broken = true;
-    p->rest = xmalloc(sizeof(*p->rest));
-    must(uv_timer_init(loop, p->rest) == 0);
-    p->rest->data = p;
+    wire_init(&p->wire, loop, &wire_events, p, "pipe.sent");
     return p;
-}
-
-static void rest_closed(uv_handle_t *h)
-{
-    free(h);
 }
 
 void pipe_free(struct pipe *p)
 {
     if (!p)
         return;
-    if (p->conn)
-        conn_close(p->conn);
-    uv_close((uv_handle_t *)p->rest, rest_closed);
-    outq_free(&p->out);
+    wire_close(&p->wire);
     replies_free(&p->in);
     free(p->reqs);
     free(p->refs);
     free(p);
 }
 
+void pipe_attach(struct pipe *p, struct conn *c)
+{
+    wire_attach(&p->wire, c);
+}
+
 void pipe_stop(struct pipe *p)
 {
-    if (p->broken)
-        return;
-    p->broken = true;
-    p->resting = false;
-    uv_timer_stop(p->rest);
-    conn_want(p->conn, 0);
-}
-
-static void fail(struct pipe *p, const struct err *why)
-{
-    if (p->broken)
-        return;
-    pipe_stop(p);
-    p->events->failed(p->ctx, p, why);
-}
-
-static void update_want(struct pipe *p)
-{
-    conn_want(p->conn, (p->resting ? 0 : CONN_READ) | (p->blocked && !p->hung_up ? CONN_WRITE : 0));
-}
-
-static void send_out(struct pipe *p)
-{
-    while (p->out.bytes && !p->broken && !p->blocked && !p->hung_up) {
-        struct iovec iov[IOVECS];
-        int n = outq_iov(&p->out, iov, IOVECS);
-        ssize_t r = conn_writev(p->conn, iov, n);
-        if (r == -EAGAIN) {
-            p->blocked = true;
-            break;
-        }
-        if (r == -EPIPE || r == -ECONNRESET) {
-            // Why it did so is in what it has answered; behind that the read fails.
-            p->hung_up = true;
-            p->resting = false;
-            uv_timer_stop(p->rest);
-            break;
-        }
-        if (r < 0) {
-            struct err e;
-            err_sys(&e, (int)r, "write to the target");
-            fail(p, &e);
-            return;
-        }
-        p->sent_bytes += (uint64_t)r;
-        outq_sent(&p->out, (size_t)r);
-    }
-    if (!p->broken)
-        update_want(p);
+    wire_stop(&p->wire);
 }
 
 // ---- requests ----
@@ -173,7 +108,7 @@ void pipe_begin(struct pipe *p, enum pipe_kind kind, bool asking)
     if (p->req_end - p->req_first == p->req_cap)
         grow_reqs(p);
     if (p->req_end == p->req_first)
-        p->heard_us = clock_mono_us();
+        p->wire.heard_us = clock_mono_us();
     p->open = true;
     *req_at(p, p->req_end++) = (struct pipe_req){.slot = -1,
                                                  .unit = UINT64_MAX,
@@ -183,19 +118,19 @@ void pipe_begin(struct pipe *p, enum pipe_kind kind, bool asking)
                                                           : kind == PIPE_TXN ? PHASE_MULTI
                                                                              : PHASE_BODY,
                                                  .first_ref = p->ref_end,
-                                                 .from = p->out.total,
+                                                 .from = p->wire.out.total,
                                                  .begun_us = uv_now(p->loop) * 1000};
     p->txns += kind == PIPE_TXN;
     // The node forgets ASKING after one command, but not within MULTI.
     if (asking)
-        outq_put(&p->out, "*1\r\n$6\r\nASKING\r\n", 16);
+        outq_put(&p->wire.out, "*1\r\n$6\r\nASKING\r\n", 16);
     if (kind == PIPE_TXN)
-        outq_put(&p->out, "*1\r\n$5\r\nMULTI\r\n", 15);
+        outq_put(&p->wire.out, "*1\r\n$5\r\nMULTI\r\n", 15);
 }
 
 struct outq *pipe_out(struct pipe *p)
 {
-    return &p->out;
+    return &p->wire.out;
 }
 
 void pipe_cmd(struct pipe *p, uint64_t ref)
@@ -221,7 +156,7 @@ void pipe_select(struct pipe *p, int db)
     struct buf b = {0};
     resp_put_cmd(&b, "SELECT %d", db);
     pipe_begin(p, PIPE_BARE, false);
-    outq_put(&p->out, b.p, b.n);
+    outq_put(&p->wire.out, b.p, b.n);
     pipe_cmd(p, PIPE_OWN_REF);
     pipe_end(p);
     buf_free(&b);
@@ -243,15 +178,15 @@ void pipe_end(struct pipe *p)
     must(p->open);
     p->open = false;
     if (last_req(p)->kind == PIPE_TXN)
-        outq_put(&p->out, "*1\r\n$4\r\nEXEC\r\n", 14);
-    if (p->out.bytes >= EAGER_SEND && !p->blocked)
-        send_out(p);
+        outq_put(&p->wire.out, "*1\r\n$4\r\nEXEC\r\n", 14);
+    if (p->wire.out.bytes >= EAGER_SEND && !p->wire.blocked)
+        wire_send(&p->wire);
 }
 
 void pipe_flush(struct pipe *p)
 {
-    if (p->out.bytes && !p->broken && !p->open)
-        send_out(p);
+    if (p->wire.out.bytes && !p->wire.broken && !p->open)
+        wire_send(&p->wire);
 }
 
 bool pipe_is_txn(const struct pipe_req *q)
@@ -261,12 +196,12 @@ bool pipe_is_txn(const struct pipe_req *q)
 
 bool pipe_idle(const struct pipe *p)
 {
-    return p->req_first == p->req_end && p->out.bytes == 0;
+    return p->req_first == p->req_end && p->wire.out.bytes == 0;
 }
 
 size_t pipe_unsent(const struct pipe *p)
 {
-    return p->out.bytes;
+    return p->wire.out.bytes;
 }
 
 uint32_t pipe_unanswered(const struct pipe *p)
@@ -276,7 +211,7 @@ uint32_t pipe_unanswered(const struct pipe *p)
 
 uint64_t pipe_heard_us(const struct pipe *p)
 {
-    return p->heard_us;
+    return p->wire.heard_us;
 }
 
 uint64_t pipe_alive_us(const struct pipe *p)
@@ -286,7 +221,7 @@ uint64_t pipe_alive_us(const struct pipe *p)
 
 uint64_t pipe_sent_bytes(const struct pipe *p)
 {
-    return p->sent_bytes;
+    return p->wire.sent_bytes;
 }
 
 uint64_t pipe_answered(const struct pipe *p)
@@ -350,7 +285,7 @@ static int take_reply(struct pipe *p, struct pipe_req *q, const struct reply *r)
             q->answered += r->count;
         else
             take_one(p, q, r);
-        if (p->broken || q->answered < q->cmds)
+        if (p->wire.broken || q->answered < q->cmds)
             break;
         if (q->kind == PIPE_TXN) {
             q->phase = PHASE_EXEC;
@@ -363,7 +298,7 @@ static int take_reply(struct pipe *p, struct pipe_req *q, const struct reply *r)
         if (r->kind == REPLY_ERROR || r->kind == REPLY_NIL) {
             p->events->error(p->ctx, p, q, UINT64_MAX,
                              r->kind == REPLY_ERROR ? r->text : SLICE("EXEC was discarded"), false);
-            if (!p->broken)
+            if (!p->wire.broken)
                 finish(p, q);
             break;
         }
@@ -373,7 +308,7 @@ static int take_reply(struct pipe *p, struct pipe_req *q, const struct reply *r)
         break;
     case PHASE_RESULTS:
         take_one(p, q, r);
-        if (!p->broken && q->answered == q->cmds)
+        if (!p->wire.broken && q->answered == q->cmds)
             finish(p, q);
         break;
     }
@@ -388,7 +323,7 @@ static uint32_t expected_run(const struct pipe_req *q)
 
 static int take_bytes(struct pipe *p, const char *at, size_t n)
 {
-    while (n && !p->broken) {
+    while (n && !p->wire.broken) {
         if (p->req_first == p->req_end)
             return ERR_PROTOCOL;
         struct pipe_req *q = req_at(p, p->req_first);
@@ -408,69 +343,36 @@ static int take_bytes(struct pipe *p, const char *at, size_t n)
     return 0;
 }
 
-static void on_ready(void *ctx, int events);
-
-static void rested(uv_timer_t *t)
+static int on_bytes(void *ctx, const char *at, size_t n)
 {
-    struct pipe *p = t->data;
-    p->resting = false;
-    update_want(p);
-    on_ready(p, CONN_READ);
+    return take_bytes(ctx, at, n);
+}
+
+static void on_failed(void *ctx, const struct err *why)
+{
+    struct pipe *p = ctx;
+    p->events->failed(p->ctx, p, why);
+}
+
+static void on_turned(void *ctx)
+{
+    struct pipe *p = ctx;
+    p->events->room(p->ctx, p);
 }
 
 // The reply to an EXEC is waited for: it lets its slot go on.
-static void rest_if_busy(struct pipe *p)
-{
-    if (p->resting || p->hung_up || p->txns || p->req_first == p->req_end ||
-        p->out.total - req_at(p, p->req_first)->from < REST_BYTES)
-        return;
-    p->resting = true;
-    uv_timer_start(p->rest, rested, REST_MS, 0);
-    update_want(p);
-}
-
-static void on_ready(void *ctx, int events)
+static bool may_rest(void *ctx, uint64_t *from)
 {
     struct pipe *p = ctx;
-    if (events & CONN_WRITE) {
-        p->blocked = false;
-        send_out(p);
-    }
-    bool got = false;
-    for (int i = 0; i < READS_A_TURN && (events & CONN_READ) && !p->broken; i++) {
-        char tmp[RECV_SIZE];
-        struct err e;
-        ssize_t r = conn_recv(p->conn, tmp, sizeof(tmp));
-        if (r == -EAGAIN)
-            break;
-        if (r < 0) {
-            err_sys(&e, (int)r, "read from the target");
-            fail(p, &e);
-            return;
-        }
-        got = true;
-        p->heard_us = clock_mono_us();
-        int rc = take_bytes(p, tmp, (size_t)r);
-        if (rc && !p->broken) {
-            err_set(&e, rc, "the target sent a reply that fits no request");
-            fail(p, &e);
-            return;
-        }
-        if ((size_t)r < sizeof(tmp) && !(p->conn && conn_has_buffered(p->conn)))
-            break;
-    }
-    if (!p->broken && (got || (events & CONN_WRITE)))
-        p->events->room(p->ctx, p);
-    if (!p->broken)
-        rest_if_busy(p);
+    if (p->txns || p->req_first == p->req_end)
+        return false;
+    *from = req_at(p, p->req_first)->from;
+    return true;
 }
 
-void pipe_attach(struct pipe *p, struct conn *c)
-{
-    must(!p->conn);
-    p->conn = c;
-    p->broken = false;
-    p->heard_us = clock_mono_us();
-    conn_watch(c, p->loop, on_ready, p);
-    conn_want(c, CONN_READ);
-}
+static const struct wire_events wire_events = {
+    .take = on_bytes,
+    .failed = on_failed,
+    .turned = on_turned,
+    .may_rest = may_rest,
+};
