@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fake_cluster.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +115,13 @@ static void value_append(struct fake_value *v, struct slice text)
     v->n = (uint8_t)(v->n + add);
 }
 
+// NULL: it is of another type.
+static struct fake_value *value_as(struct fake_node *n, struct slice key, char type)
+{
+    struct fake_value *v = value_of(n, key);
+    return v->type && v->type != type ? NULL : v;
+}
+
 static void value_set(struct fake_value *v, struct slice text)
 {
     *v = (struct fake_value){.type = 's'};
@@ -158,9 +171,9 @@ static const char *run_incr(struct fake_node *n, int argc, const struct slice *a
                             struct buf *out)
 {
     (void)argc, (void)out;
-    struct fake_value *v = value_of(n, argv[1]);
+    struct fake_value *v = value_as(n, argv[1], 's');
     int64_t number = 0;
-    if (v->type && v->type != 's')
+    if (!v)
         return WRONGTYPE;
     if (v->type && (!slice_i64(slice_make(v->text, v->n), &number) || number > INT32_MAX))
         return "-ERR value is not an integer or out of range\r\n";
@@ -174,8 +187,8 @@ static const char *run_append(struct fake_node *n, int argc, const struct slice 
                               struct buf *out)
 {
     (void)argc, (void)out;
-    struct fake_value *v = value_of(n, argv[1]);
-    if (v->type && v->type != 's')
+    struct fake_value *v = value_as(n, argv[1], 's');
+    if (!v)
         return WRONGTYPE;
     v->type = 's';
     value_append(v, argv[2]);
@@ -186,8 +199,8 @@ static const char *run_rpush(struct fake_node *n, int argc, const struct slice *
                              struct buf *out)
 {
     (void)argc, (void)out;
-    struct fake_value *v = value_of(n, argv[1]);
-    if (v->type && v->type != 'l')
+    struct fake_value *v = value_as(n, argv[1], 'l');
+    if (!v)
         return WRONGTYPE;
     v->type = 'l';
     value_append(v, SLICE(","));
@@ -200,8 +213,8 @@ static const char *run_hset(struct fake_node *n, int argc, const struct slice *a
                             struct buf *out)
 {
     (void)argc, (void)out;
-    struct fake_value *v = value_of(n, argv[1]);
-    if (v->type && v->type != 'h')
+    struct fake_value *v = value_as(n, argv[1], 'h');
+    if (!v)
         return WRONGTYPE;
     v->type = 'h';
     v->n = 64;
@@ -637,6 +650,7 @@ void fake_init(struct fake_cluster *c)
     if (!key_names[0][0][0])
         name_keys();
     memset(c, 0, sizeof(*c));
+    must(uv_loop_init(&c->loop) == 0);
     c->version = 7;
     for (int i = 0; i < FAKE_NODES; i++) {
         struct fake_node *n = &c->nodes[i];
@@ -649,6 +663,9 @@ void fake_init(struct fake_cluster *c)
 
 void fake_free(struct fake_cluster *c)
 {
+    while (uv_run(&c->loop, UV_RUN_NOWAIT))
+        fake_now_us += 1000;
+    assert_int_equal(uv_loop_close(&c->loop), 0);
     for (struct conn *k = c->conns; k; k = k->next)
         k->closed = true;
     fake_reap(c);
@@ -714,6 +731,22 @@ bool fake_read_marks(struct fake_cluster *c, const int16_t *owner, uint64_t *flo
         ok = read_mark(c, owner[fake_slot(s)], s, &marks[fake_slot(s)]);
     fake_reap(c);
     return ok;
+}
+
+// ---- a position in the first slot ----
+
+int fake_put_position(void *ctx, const struct batch_mark *mark, struct buf *out, int *db)
+{
+    (void)ctx;
+    assert_int_equal(*db, 0);
+    resp_put_cmd(out, "SET %s %U", fake_key(0, FAKE_POSITION), mark->offset);
+    return 1;
+}
+
+int fake_position_slot(void *ctx)
+{
+    (void)ctx;
+    return fake_slot(0);
 }
 
 // ---- slots that move ----

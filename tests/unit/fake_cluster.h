@@ -53,9 +53,11 @@ struct fake_cluster {
     int version; // 6 or 7
     bool logged;
     struct conn *conns;
+    uv_loop_t loop; // of what sends to it
 };
 
 void fake_init(struct fake_cluster *c);
+// The senders are freed already; what they left in the loop is closed, or the test fails.
 void fake_free(struct fake_cluster *c);
 int fake_slot(int i);               // the slot's number
 const char *fake_key(int i, int k); // static
@@ -68,6 +70,11 @@ void fake_target(struct fake_cluster *c, int asked, struct router_target *t,
 // Floor and marks as lane_cluster.c reads them. False: not now.
 bool fake_read_marks(struct fake_cluster *c, const int16_t *owner, uint64_t *floor,
                      uint64_t *marks);
+
+// ---- a position in the first slot, for the events of a router ----
+
+int fake_put_position(void *ctx, const struct batch_mark *mark, struct buf *out, int *db);
+int fake_position_slot(void *ctx);
 
 // ---- slots that move ----
 

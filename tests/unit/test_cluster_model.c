@@ -35,7 +35,6 @@ struct model {
     struct fake_cluster c;
     struct fake_node plain; // what the source holds
     uint64_t random;
-    uv_loop_t loop;
     struct journal *journal;
     struct router *router;
     struct apply *apply;
@@ -221,14 +220,6 @@ static void on_failed(void *ctx, uint64_t ref, const struct err *why)
     m->failed = true;
 }
 
-static int put_position(void *ctx, const struct batch_mark *mark, struct buf *out, int *db)
-{
-    (void)ctx;
-    assert_int_equal(*db, 0);
-    resp_put_cmd(out, "SET %s %U", fake_key(0, FAKE_POSITION), mark->offset);
-    return 1;
-}
-
 static void on_nothing(void *ctx)
 {
     (void)ctx;
@@ -247,25 +238,19 @@ static void on_again(void *ctx, uint64_t until)
         m->again_until = until;
 }
 
-static int position_slot(void *ctx)
-{
-    (void)ctx;
-    return fake_slot(0);
-}
-
 static const struct sink_events sink_events = {
     .acked = on_acked,
     .cmd_failed = on_cmd_failed,
     .cmd_empty = on_empty,
     .failed = on_failed,
-    .put_position = put_position,
+    .put_position = fake_put_position,
     .room = on_nothing,
 };
 
 static const struct router_events router_events = {
     .sink = &sink_events,
     .emit = on_emit,
-    .position_slot = position_slot,
+    .position_slot = fake_position_slot,
     .moved = on_nothing,
     .again = on_again,
 };
@@ -462,7 +447,7 @@ static void slots_rest(void)
 static void time_passes(void)
 {
     fake_now_us += chance(80) ? 1000 + below(8000) : 20000 + below(60000);
-    uv_run(&m->loop, UV_RUN_NOWAIT);
+    uv_run(&m->c.loop, UV_RUN_NOWAIT);
 }
 
 // As before a pause of the lane: what is confirmed is stored at once. That is not safe from a node
@@ -564,13 +549,12 @@ static void open_all(void)
     struct err e;
     struct journal_options jo = {
         .type = JOURNAL_MEMORY, .max_size = 1 << 24, .log_size = 1 << 20, .tag = "test"};
-    struct router_options ro = {.loop = &m->loop,
+    struct router_options ro = {.loop = &m->c.loop,
                                 .events = &router_events,
                                 .position_us = POSITION_US,
                                 .floor_age_us = FLOOR_AGE_US,
                                 .max_cmds = 1 + below(20),
                                 .max_bytes = 1 << 20};
-    must(uv_loop_init(&m->loop) == 0);
     assert_int_equal(journal_open(&m->journal, &jo, &e), 0);
     assert_int_equal(journal_begin_log(m->journal, FAKE_REPLID, START, &e), 0);
     m->router = router_new(&ro);
@@ -591,9 +575,6 @@ static void close_all(void)
 {
     tool_gone();
     sink_free(router_sink(m->router));
-    while (uv_run(&m->loop, UV_RUN_NOWAIT))
-        fake_now_us += 1000;
-    assert_int_equal(uv_loop_close(&m->loop), 0);
     journal_close(m->journal);
     fake_free(&m->c);
     buf_free(&m->stream);

@@ -16,7 +16,6 @@
 
 struct bench {
     struct fake_cluster c;
-    uv_loop_t loop;
     struct pipe *p;
     struct conn *conn;
     struct buf events; // as words
@@ -75,11 +74,10 @@ static int set_up(void **state)
 {
     (void)state;
     b = xcalloc(1, sizeof(*b));
-    must(uv_loop_init(&b->loop) == 0);
     fake_init(&b->c);
     b->c.logged = true;
     b->conn = fake_connect(&b->c, 0);
-    b->p = pipe_new(&b->loop, &events, NULL);
+    b->p = pipe_new(&b->c.loop, &events, NULL);
     pipe_attach(b->p, b->conn);
     return 0;
 }
@@ -88,8 +86,6 @@ static int tear_down(void **state)
 {
     (void)state;
     pipe_free(b->p);
-    uv_run(&b->loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&b->loop), 0);
     fake_free(&b->c);
     buf_free(&b->events);
     free(b);
@@ -254,11 +250,11 @@ static void after_a_stop_nothing_is_told(void **state)
 static void a_node_was_alive_when_the_last_it_answered_was_asked(void **state)
 {
     (void)state;
-    uv_run(&b->loop, UV_RUN_NOWAIT);
+    uv_run(&b->c.loop, UV_RUN_NOWAIT);
     uint64_t asked = fake_now_us;
     request(PIPE_BARE, 1, 1);
     fake_now_us += 500 * 1000;
-    uv_run(&b->loop, UV_RUN_NOWAIT);
+    uv_run(&b->c.loop, UV_RUN_NOWAIT);
     assert_int_equal(pipe_alive_us(b->p), 0);
     says("+OK\r\n");
     assert_int_equal(pipe_alive_us(b->p) / 1000, asked / 1000);

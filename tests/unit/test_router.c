@@ -24,7 +24,6 @@ struct unit_text {
 
 struct bench {
     struct fake_cluster c;
-    uv_loop_t loop;
     struct router *router;
     struct sink *sink;
     struct router_target target;
@@ -70,13 +69,6 @@ static void on_failed(void *ctx, uint64_t ref, const struct err *why)
     snprintf(b->text, sizeof(b->text), "%.190s", why->msg);
 }
 
-static int put_position(void *ctx, const struct batch_mark *mark, struct buf *out, int *db)
-{
-    (void)ctx, (void)db;
-    resp_put_cmd(out, "SET %s %U", fake_key(0, FAKE_POSITION), mark->offset);
-    return 1;
-}
-
 static void on_room(void *ctx)
 {
     (void)ctx;
@@ -99,12 +91,6 @@ static bool on_emit(void *ctx, uint64_t from, int db, int64_t now_ms, int slot)
     return true;
 }
 
-static int position_slot(void *ctx)
-{
-    (void)ctx;
-    return fake_slot(0);
-}
-
 static void on_moved(void *ctx)
 {
     (void)ctx;
@@ -122,14 +108,14 @@ static const struct sink_events sink_events = {
     .cmd_failed = on_cmd_failed,
     .cmd_empty = on_empty,
     .failed = on_failed,
-    .put_position = put_position,
+    .put_position = fake_put_position,
     .room = on_room,
 };
 
 static const struct router_events router_events = {
     .sink = &sink_events,
     .emit = on_emit,
-    .position_slot = position_slot,
+    .position_slot = fake_position_slot,
     .moved = on_moved,
     .again = on_again,
 };
@@ -145,10 +131,9 @@ static int set_up(void **state)
 {
     (void)state;
     b = xcalloc(1, sizeof(*b));
-    must(uv_loop_init(&b->loop) == 0);
     fake_init(&b->c);
     b->c.logged = true;
-    struct router_options o = {.loop = &b->loop,
+    struct router_options o = {.loop = &b->c.loop,
                                .events = &router_events,
                                .position_us = POSITION_US,
                                .floor_age_us = AGE_US,
@@ -164,8 +149,6 @@ static int tear_down(void **state)
 {
     (void)state;
     sink_free(b->sink);
-    uv_run(&b->loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&b->loop), 0);
     fake_free(&b->c);
     for (int i = 0; i < b->units_n; i++)
         buf_free(&b->units[i].text);
@@ -232,7 +215,7 @@ static void time_passes(uint64_t us)
 {
     for (uint64_t done = 0; done < us; done += 5000) {
         fake_now_us += 5000;
-        uv_run(&b->loop, UV_RUN_NOWAIT);
+        uv_run(&b->c.loop, UV_RUN_NOWAIT);
         settle();
     }
 }
@@ -660,7 +643,7 @@ static void the_floor_stays_while_a_node_is_silent(void **state)
     settle();
     for (uint64_t t = 0; t < 10 * AGE_US; t += 50 * 1000) {
         fake_now_us += 50 * 1000;
-        uv_run(&b->loop, UV_RUN_NOWAIT);
+        uv_run(&b->c.loop, UV_RUN_NOWAIT);
         set(0, 0, (int)t);
         sink_flush(b->sink);
         serve(0);
