@@ -5,6 +5,7 @@
 
 #include "target/load.h"
 
+#include "ask.h"
 #include "server.h"
 #include "target_world.h"
 
@@ -18,42 +19,40 @@
 static struct server source, target;
 static struct redis_client *from, *to;
 
+static inline int start_server(struct server *s, struct redis_client **client)
+{
+    static const char *const options[] = {"--enable-debug-command", "yes", NULL};
+    server_init(s);
+    server_start(s, options);
+    return redis_connect(client, &s->endpoint, 20000, NULL);
+}
+
+static inline void stop_server(struct server *s, struct redis_client *client)
+{
+    redis_close(client);
+    server_stop(s);
+}
+
 static inline int start_servers(void **state)
 {
     (void)state;
-    static const char *const options[] = {"--enable-debug-command", "yes", NULL};
-    struct err e;
-    server_init(&source);
-    server_init(&target);
-    server_start(&source, options);
-    server_start(&target, options);
-    return redis_connect(&from, &source.endpoint, 20000, &e) ||
-           redis_connect(&to, &target.endpoint, 20000, &e);
+    return start_server(&source, &from) || start_server(&target, &to);
 }
 
 static inline int stop_servers(void **state)
 {
     (void)state;
-    redis_close(from);
-    redis_close(to);
-    server_stop(&source);
-    server_stop(&target);
+    stop_server(&source, from);
+    stop_server(&target, to);
     return 0;
 }
 
 static inline struct slice ask(struct redis_client *c, const char *fmt, ...)
 {
-    struct buf text = {0};
-    struct redis_reply reply;
-    struct err e;
     va_list ap;
     va_start(ap, fmt);
-    resp_put_vcmd(&text, fmt, ap);
+    struct redis_reply reply = ask_args(c, fmt, ap);
     va_end(ap);
-    int rc = redis_call_raw(c, buf_slice(&text), 1, &reply, &e);
-    buf_free(&text);
-    if (rc)
-        fail_msg("%s: %s", fmt, e.msg);
     return slice_make(reply.p, reply.n);
 }
 
@@ -64,15 +63,18 @@ static inline void is(struct redis_client *c, const char *want, const char *cmd)
         fail_msg("%s: %.*s", cmd, (int)got.n, got.p);
 }
 
+static inline void empty(struct redis_client *c)
+{
+    ask(c, "FLUSHALL");
+    ask(c, "FUNCTION FLUSH");
+    ask(c, "SELECT 0");
+}
+
 static inline int clean(void **state)
 {
     (void)state;
-    ask(from, "FLUSHALL");
-    ask(from, "FUNCTION FLUSH");
-    ask(from, "SELECT 0");
-    ask(to, "FLUSHALL");
-    ask(to, "FUNCTION FLUSH");
-    ask(to, "SELECT 0");
+    empty(from);
+    empty(to);
     return 0;
 }
 
@@ -167,6 +169,9 @@ static inline void run_attach(struct run *r)
     batcher_attach(r->w.b, c, 0);
 }
 
+static const struct batcher_options run_batches = {
+    .max_cmds = 1000, .max_bytes = 1 << 20, .max_exec = 1, .position_us = 1000};
+
 static inline void run_init(struct run *r, struct slice rdb)
 {
     memset(r, 0, sizeof(*r));
@@ -182,9 +187,7 @@ static inline void run_init(struct run *r, struct slice rdb)
                                  .map_db = map_same,
                                  .hold_expiry = hold_none,
                                  .ctx = r};
-    struct batcher_options bo = {
-        .max_cmds = 1000, .max_bytes = 1 << 20, .max_exec = 1, .position_us = 1000};
-    world_init(&r->w, bo);
+    world_init(&r->w, run_batches);
     r->w.quiet = true;
     r->w.ctx = r;
     r->w.acked_hook = on_acked;
@@ -249,17 +252,45 @@ static inline void run_free(struct run *r)
         journal_close(r->journal);
 }
 
-// Loads all of it; the options may be changed by `change`.
-static inline void load_whole(struct slice rdb, void (*change)(struct run *r))
+// Loads all of it, in this way unless it is NULL, and frees r. stats may be NULL.
+static inline void run_whole(struct run *r, void (*way)(struct run *r), struct load_stats *stats)
+{
+    if (way)
+        way(r);
+    int rc = run_from(r, 0, 0, 0, 0);
+    if (rc != LOAD_FINISHED)
+        fail_msg("%d: %s", rc, r->error.msg);
+    if (stats)
+        load_get_stats(r->load, stats);
+    run_free(r);
+}
+
+static inline void load_whole(struct slice rdb, void (*way)(struct run *r),
+                              struct load_stats *stats)
 {
     struct run r;
     run_init(&r, rdb);
-    if (change)
-        change(&r);
-    int rc = run_from(&r, 0, 0, 0, 0);
-    if (rc != LOAD_FINISHED)
-        fail_msg("%d: %s", rc, r.error.msg);
-    run_free(&r);
+    run_whole(&r, way, stats);
+}
+
+// The load is given up after the position `stop` and goes on from what is stored. Frees r.
+static inline void run_in_two(struct run *r, uint64_t stop)
+{
+    char dir[] = "/tmp/gunyu-test-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    r->jo.type = JOURNAL_STORER;
+    r->jo.dir = dir;
+    r->stop_at = stop;
+    r->step = 100000;
+    assert_true(run_from(r, 0, 0, 0, 0) >= 0);
+    int version = load_rdb_version(r->load);
+    sink_detach(r->w.sink);
+    load_free(r->load);
+    r->stop_at = 0;
+    if (run_from(r, r->safe, r->safe_db, version, 0) != LOAD_FINISHED)
+        fail_msg("from %llu: %s", (unsigned long long)r->safe, r->error.msg);
+    run_free(r);
+    nftw(dir, server_remove, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 // ---- comparison ----
@@ -281,6 +312,30 @@ static inline void same_answer(const char *what, struct slice key, const char *f
     buf_free(&a);
 }
 
+// Of what the source answered to KEYS.
+static inline bool next_key(const struct buf *keys, size_t *pos, struct slice *key)
+{
+    struct resp_node node;
+    while (resp_next(keys->p, keys->n, pos, &node))
+        if (node.type == RESP_BULK) {
+            *key = node.text;
+            return true;
+        }
+    return false;
+}
+
+static inline void same_key(struct slice key, bool groups)
+{
+    same_answer("expiry", key, "PEXPIRETIME %b");
+    same_answer("type", key, "TYPE %b");
+    same_answer("value", key, "DEBUG DIGEST-VALUE %b");
+    if (!slice_eq(ask(from, "TYPE %b", &key), SLICE("+stream\r\n")))
+        return;
+    if (groups)
+        same_answer("groups", key, "XINFO GROUPS %b");
+    same_answer("entries", key, "XRANGE %b - +");
+}
+
 static inline void compare(bool groups)
 {
     struct buf keys = {0};
@@ -293,20 +348,9 @@ static inline void compare(bool groups)
             fail_msg("db %d: %.*s keys, not %.*s", db, (int)size.n, size.p, (int)keys.n, keys.p);
         copy_reply(&keys, ask(from, "KEYS *"));
         size_t pos = 0;
-        struct resp_node node;
-        while (resp_next(keys.p, keys.n, &pos, &node)) {
-            if (node.type != RESP_BULK)
-                continue;
-            struct slice key = node.text;
-            same_answer("expiry", key, "PEXPIRETIME %b");
-            same_answer("type", key, "TYPE %b");
-            same_answer("value", key, "DEBUG DIGEST-VALUE %b");
-            if (slice_eq(ask(from, "TYPE %b", &key), SLICE("+stream\r\n"))) {
-                if (groups)
-                    same_answer("groups", key, "XINFO GROUPS %b");
-                same_answer("entries", key, "XRANGE %b - +");
-            }
-        }
+        struct slice key;
+        while (next_key(&keys, &pos, &key))
+            same_key(key, groups);
     }
     ask(from, "SELECT 0");
     ask(to, "SELECT 0");

@@ -312,13 +312,16 @@ static const struct sink_ops slot_ops = {
     .free = slot_free,
 };
 
-// o: events and ctx are the owner's. Freed by sink_free; s itself is the caller's.
-static inline void slot_sink_init(struct slot_sink *s, struct batcher_options o)
+// Takes the place of the world's sink. o: loop, events and ctx are filled in. Freed by sink_free; s
+// itself is the caller's.
+static inline void slot_sink_init(struct slot_sink *s, struct world *w, struct batcher_options o)
 {
     memset(s, 0, sizeof(*s));
     s->sink.ops = &slot_ops;
-    s->events = o.events;
-    s->ctx = o.ctx;
+    s->events = &world_events;
+    s->ctx = w;
+    w->sink = &s->sink;
+    o.loop = &w->loop;
     o.events = &slot_events;
     for (int i = 0; i < SLOT_NODES; i++) {
         s->nodes[i].of = s;

@@ -34,12 +34,8 @@ static int begin(void **state)
         must(redis_call(slot_clients[i], NULL, NULL, "FLUSHALL") == 0);
     world_init(&world, o);
     world.quiet = true;
-    o.loop = &world.loop;
-    o.events = &world_events;
-    o.ctx = &world;
-    slot_sink_init(&sink, o);
+    slot_sink_init(&sink, &world, o);
     slot_sink_attach(&sink);
-    world.sink = &sink.sink;
     table = expiry_new(64 << 20);
     expiry_set_target(table, 70015, false, true);
     settled = 0;

@@ -1,17 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "load_data.h"
 
-static void by_elements(struct run *r)
-{
-    r->o.restore_enabled = false;
-}
-
-static void in_tiny_pieces(struct run *r)
-{
-    r->o.max_restore = 10;
-    r->step = 5000;
-}
-
 static void byte_for_byte(struct run *r)
 {
     r->step = 997;
@@ -23,20 +12,20 @@ static void every_path_gives_the_same_values(void **state)
     struct buf rdb = {0};
     fill_source();
     snapshot_of_source(&rdb);
-    load_whole(buf_slice(&rdb), NULL);
+    load_whole(buf_slice(&rdb), NULL, NULL);
     same_data();
-    load_whole(buf_slice(&rdb), NULL); // over what is there
+    load_whole(buf_slice(&rdb), NULL, NULL); // over what is there
     same_data();
-    load_whole(buf_slice(&rdb), by_elements);
-    same_data();
-    ask(to, "FLUSHALL");
-    load_whole(buf_slice(&rdb), by_elements);
+    load_whole(buf_slice(&rdb), by_elements, NULL);
     same_data();
     ask(to, "FLUSHALL");
-    load_whole(buf_slice(&rdb), in_tiny_pieces);
+    load_whole(buf_slice(&rdb), by_elements, NULL);
     same_data();
     ask(to, "FLUSHALL");
-    load_whole(buf_slice(&rdb), byte_for_byte);
+    load_whole(buf_slice(&rdb), in_tiny_pieces, NULL);
+    same_data();
+    ask(to, "FLUSHALL");
+    load_whole(buf_slice(&rdb), byte_for_byte, NULL);
     same_data();
     buf_free(&rdb);
 }
@@ -44,40 +33,20 @@ static void every_path_gives_the_same_values(void **state)
 static void files_of_the_corpus_load_as_redis_loads_them(void **state)
 {
     (void)state;
-    static const char *const files[] = {"idle", "no-checksum", "old", "packed", "tables"};
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        char path[512], name[64];
-        snprintf(name, sizeof(name), "tests/data/rdb/%s.rdb", files[i]);
-        source_path(name, path, sizeof(path));
-        struct buf rdb = {0};
-        read_file(path, &rdb);
-        snprintf(path, sizeof(path), "%s/dump.rdb", source.dir);
-        FILE *f = fopen(path, "wb");
-        assert_true(f && fwrite(rdb.p, 1, rdb.n, f) == rdb.n && fclose(f) == 0);
-        ask(from, "DEBUG RELOAD NOSAVE");
-        load_whole(buf_slice(&rdb), NULL);
+    struct buf rdb = {0};
+    for (size_t i = 0; source_loads_file(i, &rdb); i++) {
+        load_whole(buf_slice(&rdb), NULL, NULL);
         same_data();
         ask(to, "FLUSHALL");
-        load_whole(buf_slice(&rdb), by_elements);
+        load_whole(buf_slice(&rdb), by_elements, NULL);
         // Streams of old servers do not tell how many entries a group has read; Redis guesses.
         compare(false);
-        buf_free(&rdb);
         clean(NULL);
     }
+    buf_free(&rdb);
 }
 
 // ---- keyExists ----
-
-static void keep_existing(struct run *r)
-{
-    r->o.exists = LOAD_IGNORE;
-}
-
-static void keep_existing_by_elements(struct run *r)
-{
-    r->o.exists = LOAD_IGNORE;
-    r->o.restore_enabled = false;
-}
 
 static void keep_existing_on_an_old_target(struct run *r)
 {
@@ -102,7 +71,7 @@ static void bug_10_existing_keys_are_left_alone_in_every_path(void **state)
         ask(to, "SET str old");
         ask(to, "HSET hash f old");
         ask(to, "RPUSH list old");
-        load_whole(buf_slice(&rdb), ways[i]);
+        load_whole(buf_slice(&rdb), ways[i], NULL);
         is(to, "$3\r\nold\r\n", "GET str");
         is(to, ":-1\r\n", "PTTL str");
         is(to, "*2\r\n$1\r\nf\r\n$3\r\nold\r\n", "HGETALL hash");
@@ -131,7 +100,7 @@ static void bug_11_replacing_leaves_nothing_of_the_old_key(void **state)
         ask(to, "SET str old PX 100000");
         ask(to, "HSET gunyu:tmp:t:0 left over"); // and of no interrupted attempt
         ask(to, "DEL gunyu:tmp:t:0");
-        load_whole(buf_slice(&rdb), way ? by_elements : NULL);
+        load_whole(buf_slice(&rdb), way ? by_elements : NULL, NULL);
         same_data();
     }
     buf_free(&rdb);
@@ -191,26 +160,18 @@ static void expired_keys_go_and_held_ones_stay(void **state)
 {
     (void)state;
     struct buf rdb = {0};
-    char ms[32];
-    ask(from, "DEBUG SET-ACTIVE-EXPIRE 0");
+    const char *const expired[] = {"str", "list"};
     ask(from, "SET str v");
     ask(from, "RPUSH list v w");
     ask(from, "SET stays v");
-    int64_t soon = clock_unix_ms() + 30;
-    snprintf(ms, sizeof(ms), "%lld", (long long)soon);
-    ask(from, "PEXPIREAT str %s", ms);
-    ask(from, "PEXPIREAT list %s", ms);
-    snapshot_of_source(&rdb);
-    ask(from, "DEBUG SET-ACTIVE-EXPIRE 1");
-    while (clock_unix_ms() <= soon)
-        usleep(1000);
+    snapshot_of_expired(expired, 2, &rdb);
     for (int way = 0; way < 2; way++) {
         ask(to, "FLUSHALL");
         ask(to, "RPUSH list older"); // must go as well
         ask(to, "SET str older");
-        load_whole(buf_slice(&rdb), way ? by_elements : NULL);
+        load_whole(buf_slice(&rdb), way ? by_elements : NULL, NULL);
         is(to, "*1\r\n$5\r\nstays\r\n", "KEYS *");
-        load_whole(buf_slice(&rdb), way ? with_far_expiries_by_elements : with_far_expiries);
+        load_whole(buf_slice(&rdb), way ? with_far_expiries_by_elements : with_far_expiries, NULL);
         is(to, ":3\r\n", "DBSIZE");
         assert_false(slice_eq(ask(to, "PTTL list"), SLICE(":-1\r\n")));
         assert_false(slice_eq(ask(to, "PTTL str"), SLICE(":-1\r\n")));
@@ -218,42 +179,23 @@ static void expired_keys_go_and_held_ones_stay(void **state)
     // With what stands there to be kept, the expiry is not for it.
     ask(to, "FLUSHALL");
     ask(to, "RPUSH list older");
-    load_whole(buf_slice(&rdb), keep_existing_by_elements);
+    load_whole(buf_slice(&rdb), keep_existing_by_elements, NULL);
     is(to, "*1\r\n$5\r\nolder\r\n", "LRANGE list 0 -1");
     buf_free(&rdb);
 }
 
 // ---- functions ----
 
-static void with_functions_flushed(struct run *r)
-{
-    r->o.functions = LOAD_FUNCTIONS_FLUSH;
-}
-
-static void with_functions_appended(struct run *r)
-{
-    r->o.functions = LOAD_FUNCTIONS_APPEND;
-}
-
 static void bug_28_bug_44_functions_are_loaded_by_policy_before_the_keys(void **state)
 {
     (void)state;
-    struct slice one = SLICE(LIB("one")), two = SLICE(LIB("two")), mine = SLICE(LIB("mine"));
     struct buf rdb = {0};
-    ask(from, "FUNCTION LOAD %b", &one);
-    ask(from, "FUNCTION LOAD %b", &two);
-    ask(from, "SET a b");
-    snapshot_of_source(&rdb);
+    snapshot_of_libraries(&rdb);
     void (*const ways[])(struct run *) = {NULL, with_functions_flushed, with_functions_appended};
     for (size_t i = 0; i < 3; i++) {
-        ask(to, "FUNCTION FLUSH");
-        ask(to, "FUNCTION LOAD %b", &mine);
-        ask(to, "FUNCTION LOAD %b", &one);
-        load_whole(buf_slice(&rdb), ways[i]);
-        is(to, ":1\r\n", "FCALL one 0");
-        is(to, ":1\r\n", "FCALL two 0");
-        struct slice list = ask(to, "FUNCTION LIST");
-        assert_int_equal(memmem(list.p, list.n, "mine", 4) != NULL, i != 1);
+        put_other_libraries(to);
+        load_whole(buf_slice(&rdb), ways[i], NULL);
+        has_libraries(to, i != 1);
     }
     buf_free(&rdb);
 }
@@ -264,33 +206,16 @@ static void a_load_goes_on_where_its_position_says(void **state)
 {
     (void)state;
     struct buf rdb = {0};
-    struct slice one = SLICE(LIB("one"));
     fill_source();
-    ask(from, "FUNCTION LOAD %b", &one);
+    add_library(from, SLICE(LIB("one")));
     snapshot_of_source(&rdb);
     for (uint64_t stop = 1; stop < rdb.n; stop += rdb.n / 9) {
         ask(to, "FLUSHALL");
         ask(to, "FUNCTION FLUSH");
         struct run r;
         run_init(&r, buf_slice(&rdb));
-        r.jo.type = JOURNAL_STORER;
-        char dir[] = "/tmp/gunyu-test-XXXXXX";
-        assert_non_null(mkdtemp(dir));
-        r.jo.dir = dir;
-        r.o.functions = LOAD_FUNCTIONS_FLUSH;
-        r.stop_at = stop;
-        r.step = 100000;
-        int rc = run_from(&r, 0, 0, 0, 0);
-        assert_true(rc >= 0);
-        int version = load_rdb_version(r.load);
-        batcher_detach(r.w.b);
-        load_free(r.load);
-        r.stop_at = 0;
-        rc = run_from(&r, r.safe, r.safe_db, version, 0);
-        if (rc != LOAD_FINISHED)
-            fail_msg("from %llu: %s", (unsigned long long)r.safe, r.error.msg);
-        run_free(&r);
-        nftw(dir, server_remove, 8, FTW_DEPTH | FTW_PHYS);
+        with_functions_flushed(&r);
+        run_in_two(&r, stop);
         same_data();
         is(to, ":1\r\n", "FCALL one 0");
     }
@@ -349,8 +274,8 @@ static void values_bigger_than_the_journal_pass_through_it(void **state)
     free(big);
     snapshot_of_source(&rdb);
     int64_t before = peak_kib();
-    load_whole(buf_slice(&rdb), with_a_small_journal);
-    load_whole(buf_slice(&rdb), by_elements);
+    load_whole(buf_slice(&rdb), with_a_small_journal, NULL);
+    load_whole(buf_slice(&rdb), by_elements, NULL);
     int64_t grown = peak_kib() - before;
     // The journal's own memory, twice as much is allowed for.
     if (grown > 160 << 10)

@@ -11,18 +11,14 @@ static uint64_t msets;
 static int start_cluster(void **state)
 {
     (void)state;
-    static const char *const options[] = {"--enable-debug-command", "yes", NULL};
-    server_init(&source);
-    server_start(&source, options);
     slot_servers_start();
-    return redis_connect(&from, &source.endpoint, 20000, NULL);
+    return start_server(&source, &from);
 }
 
 static int stop_cluster(void **state)
 {
     (void)state;
-    redis_close(from);
-    server_stop(&source);
+    stop_server(&source, from);
     slot_servers_stop();
     return 0;
 }
@@ -36,11 +32,9 @@ static void on_every_master(const char *cmd)
 static int clean_cluster(void **state)
 {
     (void)state;
-    ask(from, "FLUSHALL");
-    ask(from, "FUNCTION FLUSH");
-    ask(from, "SELECT 0");
-    on_every_master("FLUSHALL");
-    on_every_master("FUNCTION FLUSH");
+    empty(from);
+    for (int i = 0; i < SLOT_NODES; i++)
+        empty(slot_clients[i]);
     refuse_every = 0;
     return 0;
 }
@@ -72,34 +66,19 @@ static void note_command(int slot, int argc, const struct slice *argv)
 static void cluster_run_init(struct run *r, struct slice rdb)
 {
     run_init(r, rdb);
-    struct batcher_options o = {.loop = &r->w.loop,
-                                .events = &world_events,
-                                .ctx = &r->w,
-                                .max_cmds = 1000,
-                                .max_bytes = 1 << 20,
-                                .max_exec = 1,
-                                .position_us = 1000};
-    slot_sink_init(&sink, o);
+    slot_sink_init(&sink, &r->w, run_batches);
     sink.seen = note_command;
     msets = 0;
-    r->w.sink = &sink.sink;
     r->attach = attach;
     r->o.cluster = true;
     r->o.map_db = map_all;
 }
 
-static void load_all(struct slice rdb, void (*change)(struct run *r), struct load_stats *stats)
+static void load_all(struct slice rdb, void (*way)(struct run *r), struct load_stats *stats)
 {
     struct run r;
     cluster_run_init(&r, rdb);
-    if (change)
-        change(&r);
-    int rc = run_from(&r, 0, 0, 0, 0);
-    if (rc != LOAD_FINISHED)
-        fail_msg("%d: %s", rc, r.error.msg);
-    if (stats)
-        load_get_stats(r.load, stats);
-    run_free(&r);
+    run_whole(&r, way, stats);
 }
 
 static int64_t keys_in(struct redis_client *c)
@@ -120,17 +99,10 @@ static void same_cluster_data(bool groups)
         want += keys_in(from);
         copy_reply(&keys, ask(from, "KEYS *"));
         size_t pos = 0;
-        struct resp_node node;
-        while (resp_next(keys.p, keys.n, &pos, &node)) {
-            if (node.type != RESP_BULK)
-                continue;
-            struct slice key = node.text;
+        struct slice key;
+        while (next_key(&keys, &pos, &key)) {
             to = slot_clients[slot_node_of(slot_of(key))];
-            same_answer("expiry", key, "PEXPIRETIME %b");
-            same_answer("type", key, "TYPE %b");
-            same_answer("value", key, "DEBUG DIGEST-VALUE %b");
-            if (groups && slice_eq(ask(from, "TYPE %b", &key), SLICE("+stream\r\n")))
-                same_answer("groups", key, "XINFO GROUPS %b");
+            same_key(key, groups);
         }
     }
     ask(from, "SELECT 0");
@@ -138,17 +110,6 @@ static void same_cluster_data(bool groups)
         have += keys_in(slot_clients[i]);
     assert_int_equal(have, want);
     buf_free(&keys);
-}
-
-static void by_elements(struct run *r)
-{
-    r->o.restore_enabled = false;
-}
-
-static void in_tiny_pieces(struct run *r)
-{
-    r->o.max_restore = 10;
-    r->step = 5000;
 }
 
 static void every_path_gives_the_same_values(void **state)
@@ -174,9 +135,8 @@ static void without_room_the_load_goes_on_later(void **state)
 {
     (void)state;
     struct buf rdb = {0};
-    struct slice lib = SLICE(LIB("one"));
     fill_source();
-    ask(from, "FUNCTION LOAD %b", &lib);
+    add_library(from, SLICE(LIB("one")));
     for (int i = 0; i < 100; i++)
         ask(from, "SET key:%d value:%d", i, i);
     snapshot_of_source(&rdb);
@@ -208,17 +168,8 @@ static void first_db_by_elements(struct run *r)
 static void files_of_the_corpus_load_as_redis_loads_them(void **state)
 {
     (void)state;
-    static const char *const files[] = {"idle", "no-checksum", "old", "packed", "tables"};
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        char path[512], name[64];
-        snprintf(name, sizeof(name), "tests/data/rdb/%s.rdb", files[i]);
-        source_path(name, path, sizeof(path));
-        struct buf rdb = {0};
-        read_file(path, &rdb);
-        snprintf(path, sizeof(path), "%s/dump.rdb", source.dir);
-        FILE *f = fopen(path, "wb");
-        assert_true(f && fwrite(rdb.p, 1, rdb.n, f) == rdb.n && fclose(f) == 0);
-        ask(from, "DEBUG RELOAD NOSAVE");
+    struct buf rdb = {0};
+    for (size_t i = 0; source_loads_file(i, &rdb); i++) {
         for (int db = 1; db < 16; db++) {
             ask(from, "SELECT %d", db);
             ask(from, "FLUSHDB");
@@ -229,9 +180,9 @@ static void files_of_the_corpus_load_as_redis_loads_them(void **state)
         load_all(buf_slice(&rdb), first_db_by_elements, NULL);
         // Streams of old servers do not tell how many entries a group has read; Redis guesses.
         same_cluster_data(false);
-        buf_free(&rdb);
         clean_cluster(NULL);
     }
+    buf_free(&rdb);
 }
 
 static void strings_of_one_slot_in_a_row_share_a_command(void **state)
@@ -262,19 +213,6 @@ static void a_refused_mset_is_repeated_key_by_key(void **state)
     assert_int_equal(stats.keys_sent, 300);
     same_cluster_data(true);
     buf_free(&rdb);
-}
-
-static bool as_bad_format(void *ctx, uint64_t ref, struct slice text)
-{
-    if (memmem(text.p, text.n, "NOPERM", 6))
-        text = SLICE("ERR Bad data format");
-    return on_failed(ctx, ref, text);
-}
-
-static void seen_as_bad_format(struct run *r)
-{
-    r->step = 3000;
-    r->w.failed_hook = as_bad_format;
 }
 
 static void bad_data_format_falls_back_to_elements(void **state)
@@ -313,17 +251,10 @@ static void an_expired_key_that_is_built_removes_the_older_one(void **state)
 {
     (void)state;
     struct buf rdb = {0};
-    char ms[32];
-    ask(from, "DEBUG SET-ACTIVE-EXPIRE 0");
+    const char *const expired[] = {"list"};
     ask(from, "RPUSH list v w");
     ask(from, "SET stays v");
-    int64_t soon = clock_unix_ms() + 30;
-    snprintf(ms, sizeof(ms), "%lld", (long long)soon);
-    ask(from, "PEXPIREAT list %s", ms);
-    snapshot_of_source(&rdb);
-    ask(from, "DEBUG SET-ACTIVE-EXPIRE 1");
-    while (clock_unix_ms() <= soon)
-        usleep(1000);
+    snapshot_of_expired(expired, 1, &rdb);
     ask(master_of("list"), "RPUSH list older");
     refuse_every = 3;
     load_all(buf_slice(&rdb), by_elements, NULL);
@@ -333,17 +264,6 @@ static void an_expired_key_that_is_built_removes_the_older_one(void **state)
 }
 
 // ---- keyExists, after a reset that a redirection has brought ----
-
-static void keep_existing(struct run *r)
-{
-    r->o.exists = LOAD_IGNORE;
-}
-
-static void keep_existing_by_elements(struct run *r)
-{
-    r->o.exists = LOAD_IGNORE;
-    r->o.restore_enabled = false;
-}
 
 static void stop_at_existing(struct run *r)
 {
@@ -433,41 +353,20 @@ static void existing_keys_are_left_alone_in_every_path(void **state)
 
 // ---- what is no key ----
 
-static void with_functions_flushed(struct run *r)
-{
-    r->o.functions = LOAD_FUNCTIONS_FLUSH;
-}
-
-static void with_functions_appended(struct run *r)
-{
-    r->o.functions = LOAD_FUNCTIONS_APPEND;
-}
-
 static void bug_13_functions_go_to_every_master_by_policy(void **state)
 {
     (void)state;
-    struct slice one = SLICE(LIB("one")), two = SLICE(LIB("two")), mine = SLICE(LIB("mine"));
     void (*const ways[])(struct run *) = {NULL, with_functions_flushed, with_functions_appended};
     struct buf rdb = {0};
     struct load_stats stats;
-    ask(from, "FUNCTION LOAD %b", &one);
-    ask(from, "FUNCTION LOAD %b", &two);
-    ask(from, "SET a b");
-    snapshot_of_source(&rdb);
+    snapshot_of_libraries(&rdb);
     for (size_t way = 0; way < 3; way++) {
-        for (int i = 0; i < SLOT_NODES; i++) {
-            ask(slot_clients[i], "FUNCTION FLUSH");
-            ask(slot_clients[i], "FUNCTION LOAD %b", &mine);
-            ask(slot_clients[i], "FUNCTION LOAD %b", &one);
-        }
+        for (int i = 0; i < SLOT_NODES; i++)
+            put_other_libraries(slot_clients[i]);
         load_all(buf_slice(&rdb), ways[way], &stats);
         assert_int_equal(stats.functions, 2);
-        for (int i = 0; i < SLOT_NODES; i++) {
-            is(slot_clients[i], ":1\r\n", "FCALL one 0");
-            is(slot_clients[i], ":1\r\n", "FCALL two 0");
-            struct slice list = ask(slot_clients[i], "FUNCTION LIST");
-            assert_int_equal(memmem(list.p, list.n, "mine", 4) != NULL, way != 1);
-        }
+        for (int i = 0; i < SLOT_NODES; i++)
+            has_libraries(slot_clients[i], way != 1);
     }
     same_cluster_data(true);
     buf_free(&rdb);
@@ -478,12 +377,10 @@ static void scripts_of_a_snapshot_are_known_to_every_master(void **state)
     (void)state;
     struct buf b = {0};
     on_every_master("SCRIPT FLUSH");
-    buf_append_slice(&b, SLICE("REDIS0009\xfa\3lua\10return 1"));
-    buf_append(&b, "\xff\0\0\0\0\0\0\0\0", 9);
+    put_script(&b);
     load_all(buf_slice(&b), NULL, NULL);
     for (int i = 0; i < SLOT_NODES; i++)
-        is(slot_clients[i], "*1\r\n:1\r\n",
-           "SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+        knows_script(slot_clients[i]);
     buf_free(&b);
 }
 
@@ -515,33 +412,18 @@ static void a_load_goes_on_where_all_masters_have_confirmed(void **state)
 {
     (void)state;
     struct buf rdb = {0};
-    struct slice one = SLICE(LIB("one"));
     fill_source();
     for (int i = 0; i < 500; i++)
         ask(from, "SET key:%d value:%d", i, i);
-    ask(from, "FUNCTION LOAD %b", &one);
+    add_library(from, SLICE(LIB("one")));
     snapshot_of_source(&rdb);
     for (uint64_t stop = 1; stop < rdb.n; stop += rdb.n / 9) {
         on_every_master("FLUSHALL");
         on_every_master("FUNCTION FLUSH");
         struct run r;
         cluster_run_init(&r, buf_slice(&rdb));
-        r.jo.type = JOURNAL_STORER;
-        char dir[] = "/tmp/gunyu-test-XXXXXX";
-        assert_non_null(mkdtemp(dir));
-        r.jo.dir = dir;
-        r.o.functions = LOAD_FUNCTIONS_FLUSH;
-        r.stop_at = stop;
-        r.step = 100000;
-        assert_true(run_from(&r, 0, 0, 0, 0) >= 0);
-        int version = load_rdb_version(r.load);
-        sink_detach(r.w.sink);
-        load_free(r.load);
-        r.stop_at = 0;
-        if (run_from(&r, r.safe, r.safe_db, version, 0) != LOAD_FINISHED)
-            fail_msg("from %llu: %s", (unsigned long long)r.safe, r.error.msg);
-        run_free(&r);
-        nftw(dir, server_remove, 8, FTW_DEPTH | FTW_PHYS);
+        with_functions_flushed(&r);
+        run_in_two(&r, stop);
         same_cluster_data(true);
         for (int i = 0; i < SLOT_NODES; i++)
             is(slot_clients[i], ":1\r\n", "FCALL one 0");

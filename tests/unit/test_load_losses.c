@@ -17,17 +17,6 @@ static void degrading(struct run *r)
     r->o.degrade = true;
 }
 
-static void run_whole(struct run *r, struct slice rdb, void (*change)(struct run *r),
-                      struct load_stats *stats)
-{
-    run_init(r, rdb);
-    if (change)
-        change(r);
-    if (run_from(r, 0, 0, 0, 0) != LOAD_FINISHED)
-        fail_msg("%s", r->error.msg);
-    load_get_stats(r->load, stats);
-}
-
 static void field_expiries_are_refused_by_an_older_target(void **state)
 {
     (void)state;
@@ -50,18 +39,15 @@ static void field_expiries_are_left_out_by_policy(void **state)
     (void)state;
     struct buf b = {0};
     struct load_stats stats;
-    struct run r;
     hash_with_field_expiry(&b, 33000000000000);
-    run_whole(&r, buf_slice(&b), degrading, &stats);
-    run_free(&r);
+    load_whole(buf_slice(&b), degrading, &stats);
     is(to, "*4\r\n$1\r\nf\r\n$1\r\nv\r\n$1\r\ng\r\n$1\r\nw\r\n", "HGETALL h");
     assert_int_equal(stats.degraded[LOSS_FIELD_EXPIRY], 1);
     assert_int_equal(stats.keys_sent, 1);
     // A field that has expired would stay for good.
     buf_clear(&b);
     hash_with_field_expiry(&b, 1000);
-    run_whole(&r, buf_slice(&b), degrading, &stats);
-    run_free(&r);
+    load_whole(buf_slice(&b), degrading, &stats);
     is(to, "*2\r\n$1\r\nf\r\n$1\r\nv\r\n", "HGETALL h");
     buf_free(&b);
 }
@@ -108,13 +94,11 @@ static void streams_are_left_out_before_5_0(void **state)
     (void)state;
     struct buf rdb = {0};
     struct load_stats stats;
-    struct run r;
     ask(from, "XADD x 1-1 a b");
     ask(from, "HSET h f v");
     ask(from, "PEXPIREAT h 33000000000000");
     snapshot_of_source(&rdb);
-    run_whole(&r, buf_slice(&rdb), before_streams, &stats);
-    run_free(&r);
+    load_whole(buf_slice(&rdb), before_streams, &stats);
     assert_int_equal(stats.degraded[LOSS_STREAM], 1);
     is(to, ":0\r\n", "EXISTS x");
     is(to, "$1\r\nv\r\n", "HGET h f");
@@ -136,8 +120,7 @@ static void module_values_that_the_target_refuses_follow_the_policy(void **state
     if (rc != ERR_UNSUPPORTED || !strstr(r.error.msg, "key \"m\" of db 0: the target"))
         fail_msg("%d: %s", rc, r.error.msg);
     run_free(&r);
-    run_whole(&r, buf_slice(&b), degrading, &stats);
-    run_free(&r);
+    load_whole(buf_slice(&b), degrading, &stats);
     assert_int_equal(stats.degraded[LOSS_MODULE], 1);
     assert_int_equal(stats.keys_sent, 1);
     is(to, "*1\r\n$1\r\na\r\n", "KEYS *");
@@ -159,17 +142,6 @@ static void same_pending(void)
     }
 }
 
-static void by_elements(struct run *r)
-{
-    r->o.restore_enabled = false;
-}
-
-static void by_elements_beside(struct run *r)
-{
-    r->o.restore_enabled = false;
-    r->o.exists = LOAD_IGNORE;
-}
-
 static void by_elements_logging(struct run *r)
 {
     r->o.restore_enabled = false;
@@ -185,16 +157,15 @@ static void by_elements_as_6_0(struct run *r)
 static void pending_entries_of_deleted_messages_stay(void **state)
 {
     (void)state;
-    void (*const ways[])(struct run *) = {by_elements, by_elements_beside, by_elements_logging};
+    void (*const ways[])(struct run *) = {by_elements, keep_existing_by_elements,
+                                          by_elements_logging};
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
         struct buf rdb = {0};
         struct load_stats stats;
-        struct run r;
         clean(NULL);
         fill_streams();
         snapshot_of_source(&rdb);
-        run_whole(&r, buf_slice(&rdb), ways[i], &stats);
-        run_free(&r);
+        load_whole(buf_slice(&rdb), ways[i], &stats);
         assert_int_equal(stats.keys_sent, 3);
         assert_int_equal(stats.keys_ignored, 0);
         is(to, ":3\r\n", "DBSIZE");
@@ -209,12 +180,10 @@ static void a_stream_that_the_target_keeps_is_not_built_a_second_time(void **sta
     (void)state;
     struct buf rdb = {0};
     struct load_stats stats;
-    struct run r;
     fill_streams();
     snapshot_of_source(&rdb);
     ask(to, "XADD holes 77-1 mine 1");
-    run_whole(&r, buf_slice(&rdb), by_elements_beside, &stats);
-    run_free(&r);
+    load_whole(buf_slice(&rdb), keep_existing_by_elements, &stats);
     assert_int_equal(stats.keys_ignored, 1);
     is(to, ":1\r\n", "XLEN holes");
     is(to, ":3\r\n", "DBSIZE");
@@ -225,13 +194,10 @@ static void consumers_come_to_be_without_createconsumer(void **state)
 {
     (void)state;
     struct buf rdb = {0};
-    struct load_stats stats;
-    struct run r;
     fill_streams();
     snapshot_of_source(&rdb);
     ask(to, "CONFIG RESETSTAT");
-    run_whole(&r, buf_slice(&rdb), by_elements_as_6_0, &stats);
-    run_free(&r);
+    load_whole(buf_slice(&rdb), by_elements_as_6_0, NULL);
     struct slice used = ask(to, "INFO commandstats");
     assert_null(memmem(used.p, used.n, "createconsumer", 14));
     struct slice consumers = ask(to, "XINFO CONSUMERS full g");
@@ -278,8 +244,7 @@ static void a_stream_too_long_to_read_twice_follows_the_policy(void **state)
         fail_msg("%d: %s", rc, r.error.msg);
     run_free(&r);
     is(to, ":0\r\n", "EXISTS long");
-    run_whole(&r, buf_slice(&rdb), small_journal_degrading, &stats);
-    run_free(&r);
+    load_whole(buf_slice(&rdb), small_journal_degrading, &stats);
     assert_int_equal(stats.degraded[LOSS_PENDING], 1);
     is(to, ":119\r\n", "XLEN long");
     buf_free(&rdb);
@@ -291,14 +256,11 @@ static void commands_in_a_snapshot_are_carried_out_in_order(void **state)
 {
     (void)state;
     struct buf b = {0};
-    struct load_stats stats;
-    struct run r;
     buf_append_slice(&b, SLICE("VALKEY081\xfe\3"));
     buf_append(&b, "\0\1a\1b", 5);
     buf_append_slice(&b, SLICE("\xf2*3\r\n$6\r\nAPPEND\r\n$1\r\na\r\n$1\r\nc\r\n"));
     buf_append(&b, "\0\1d\1e\xff\0\0\0\0\0\0\0\0", 14);
-    run_whole(&r, buf_slice(&b), NULL, &stats);
-    run_free(&r);
+    load_whole(buf_slice(&b), NULL, NULL);
     ask(to, "SELECT 3");
     is(to, "$2\r\nbc\r\n", "GET a");
     is(to, "$1\r\ne\r\n", "GET d");
@@ -322,7 +284,7 @@ static void a_target_older_than_the_types_is_given_elements(void **state)
     ask(from, "ZADD z 1 a");
     snapshot_of_source(&rdb);
     ask(to, "CONFIG RESETSTAT");
-    load_whole(buf_slice(&rdb), older_than_its_types);
+    load_whole(buf_slice(&rdb), older_than_its_types, NULL);
     same_data();
     struct slice stats = ask(to, "INFO commandstats");
     assert_null(memmem(stats.p, stats.n, "cmdstat_restore:", 16));
@@ -346,14 +308,6 @@ static void a_refused_restore_stops_with_the_key_and_the_reason(void **state)
     buf_free(&rdb);
 }
 
-static bool as_bad_format(void *ctx, uint64_t ref, struct slice text)
-{
-    struct run *r = ctx;
-    if (memmem(text.p, text.n, "NOPERM", 6))
-        text = SLICE("ERR Bad data format");
-    return on_failed(r, ref, text);
-}
-
 static void bug_11_bad_data_format_falls_back_to_elements(void **state)
 {
     (void)state;
@@ -365,19 +319,11 @@ static void bug_11_bad_data_format_falls_back_to_elements(void **state)
         ask(from, "SET s:%d x", i);
     }
     snapshot_of_source(&rdb);
-    struct run r;
-    run_init(&r, buf_slice(&rdb));
-    r.step = 3000;
-    r.w.failed_hook = as_bad_format;
-    ask(to, "ACL SETUSER default -restore");
-    int rc = run_from(&r, 0, 0, 0, 0);
-    ask(to, "ACL SETUSER default +restore");
-    if (rc != LOAD_FINISHED)
-        fail_msg("%s", r.error.msg);
     struct load_stats stats;
-    load_get_stats(r.load, &stats);
+    ask(to, "ACL SETUSER default -restore");
+    load_whole(buf_slice(&rdb), seen_as_bad_format, &stats);
+    ask(to, "ACL SETUSER default +restore");
     assert_int_equal(stats.keys_sent, 6000);
-    run_free(&r);
     same_data();
     buf_free(&rdb);
 }
@@ -405,8 +351,7 @@ static void global_data_of_modules_follows_its_policy(void **state)
     run_free(&r);
     is(to, ":0\r\n", "EXISTS a");
     for (int i = 0; i < 2; i++) {
-        run_whole(&r, buf_slice(&b), lenient[i], &stats);
-        run_free(&r);
+        load_whole(buf_slice(&b), lenient[i], &stats);
         assert_int_equal(stats.degraded[LOSS_MODULE_AUX], 1);
         is(to, "$1\r\nb\r\n", "GET a");
         ask(to, "DEL a");
@@ -418,14 +363,10 @@ static void scripts_of_a_snapshot_are_known_to_the_target(void **state)
 {
     (void)state;
     struct buf b = {0};
-    struct load_stats stats;
-    struct run r;
     ask(to, "SCRIPT FLUSH");
-    buf_append_slice(&b, SLICE("REDIS0009\xfa\3lua\10return 1"));
-    buf_append(&b, "\xff\0\0\0\0\0\0\0\0", 9);
-    run_whole(&r, buf_slice(&b), NULL, &stats);
-    run_free(&r);
-    is(to, "*1\r\n:1\r\n", "SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+    put_script(&b);
+    load_whole(buf_slice(&b), NULL, NULL);
+    knows_script(to);
     buf_free(&b);
 }
 
@@ -434,19 +375,15 @@ static void idle_time_and_frequency_arrive(void **state)
 {
     (void)state;
     struct buf b = {0};
-    struct load_stats stats;
-    struct run r;
     buf_append_slice(&b, SLICE("REDIS0009\xfe"));
     buf_append(&b, "\0\xf8\x57\x70\1\1i\1\1x\xf9\x4d\1\1f\1\1x\xff\0\0\0\0\0\0\0\0", 27);
-    run_whole(&r, buf_slice(&b), NULL, &stats);
-    run_free(&r);
+    load_whole(buf_slice(&b), NULL, NULL);
     struct slice idle = ask(to, "OBJECT IDLETIME i");
     int64_t seconds = 0;
     assert_true(slice_i64(slice_make(idle.p + 1, idle.n - 3), &seconds));
     assert_in_range(seconds, 6000, 6600);
     ask(to, "CONFIG SET maxmemory-policy allkeys-lfu");
-    run_whole(&r, buf_slice(&b), NULL, &stats);
-    run_free(&r);
+    load_whole(buf_slice(&b), NULL, NULL);
     is(to, ":77\r\n", "OBJECT FREQ f");
     ask(to, "CONFIG SET maxmemory-policy noeviction");
     buf_free(&b);
