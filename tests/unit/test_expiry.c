@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "ask.h"
 #include "base/clock.h"
 #include "flow/expiry.h"
 #include "redis_fixture.h"
@@ -135,22 +136,24 @@ static int end(void **state)
 
 static int64_t number(const char *fmt, ...)
 {
-    struct buf b = {0};
-    struct redis_reply reply;
-    struct err e = {0};
     va_list ap;
     va_start(ap, fmt);
-    resp_put_vcmd(&b, fmt, ap);
+    struct redis_reply reply = ask_args(server.client, fmt, ap);
     va_end(ap);
-    if (redis_call_raw(server.client, buf_slice(&b), 1, &reply, &e))
-        fail_msg("%s", e.msg);
-    buf_free(&b);
     return reply.root.num;
 }
 
 static int64_t expiry_at(const char *key)
 {
     return number("PEXPIRETIME %s", key);
+}
+
+// Static.
+static const char *numbered(int i)
+{
+    static char key[16];
+    snprintf(key, sizeof(key), "k%d", i);
+    return key;
 }
 
 // The key is far at the target and held here.
@@ -236,16 +239,12 @@ static void dbs_share_a_unit_and_keep_their_keys(void **state)
 {
     (void)state;
     int64_t now = clock_unix_ms();
-    char key[16];
-    for (int i = 0; i < 200; i++) {
-        snprintf(key, sizeof(key), "k%d", i);
-        hold(i % 3, key, now + 50000 + i, now);
-    }
+    for (int i = 0; i < 200; i++)
+        hold(i % 3, numbered(i), now + 50000 + i, now);
     settle(now + 4000);
     for (int i = 0; i < 200; i++) {
-        snprintf(key, sizeof(key), "k%d", i);
         number("SELECT %d", i % 3);
-        assert_int_equal(expiry_at(key), now + 50000 + i);
+        assert_int_equal(expiry_at(numbered(i)), now + 50000 + i);
     }
     number("SELECT 0");
 }
@@ -279,11 +278,8 @@ static void a_defused_key_is_far_until_it_is_settled_again(void **state)
 {
     (void)state;
     int64_t now = clock_unix_ms();
-    char key[16];
-    for (int i = 0; i < 3000; i++) {
-        snprintf(key, sizeof(key), "k%d", i);
-        hold(i % 2, key, now + 60000 + i, now);
-    }
+    for (int i = 0; i < 3000; i++)
+        hold(i % 2, numbered(i), now + 60000 + i, now);
     while (settle(now + 4000))
         ;
     number("PEXPIREAT k0 %L", now + 99999);
@@ -292,18 +288,14 @@ static void a_defused_key_is_far_until_it_is_settled_again(void **state)
     defuse(now + 4000);
     assert_int_equal(expiry_count(table), 3001);
     assert_int_equal(expiry_at("k0"), now + 99999);
-    for (int i = 2; i < 3000; i += 2) {
-        snprintf(key, sizeof(key), "k%d", i);
-        assert_int_equal(expiry_at(key), expiry_far(now + 60000 + i));
-    }
+    for (int i = 2; i < 3000; i += 2)
+        assert_int_equal(expiry_at(numbered(i)), expiry_far(now + 60000 + i));
     defuse(now + 4000);
     assert_int_equal(expiry_at("k2"), expiry_far(now + 60002));
     while (settle(now + 8000))
         ;
-    for (int i = 2; i < 3000; i += 2) {
-        snprintf(key, sizeof(key), "k%d", i);
-        assert_int_equal(expiry_at(key), now + 60000 + i);
-    }
+    for (int i = 2; i < 3000; i += 2)
+        assert_int_equal(expiry_at(numbered(i)), now + 60000 + i);
     assert_int_equal(expiry_at("held"), now + 70000);
 }
 
@@ -312,10 +304,8 @@ static void a_full_table_asks_for_a_sweep_and_stays_bounded(void **state)
     (void)state;
     int64_t now = clock_unix_ms();
     char key[16];
-    for (int i = 0; i < 1000; i++) {
-        snprintf(key, sizeof(key), "k%d", i);
-        expiry_held(table, 0, slice_cstr(key), (struct slice){0}, now + 60000, now);
-    }
+    for (int i = 0; i < 1000; i++)
+        expiry_held(table, 0, slice_cstr(numbered(i)), (struct slice){0}, now + 60000, now);
     assert_true(expiry_wants_sweep(table));
     size_t most = expiry_count(table);
     assert_in_range(most, 50, 200);
@@ -336,11 +326,8 @@ static void late_keys_beyond_the_memory_are_reported(void **state)
 {
     (void)state;
     int64_t now = clock_unix_ms();
-    char key[16];
-    for (int i = 0; i < 80; i++) {
-        snprintf(key, sizeof(key), "k%d", i);
-        hold(0, key, now + 2000, now - 18000);
-    }
+    for (int i = 0; i < 80; i++)
+        hold(0, numbered(i), now + 2000, now - 18000);
     settle(now - 14000);
     assert_true(script_errors > 0);
 }
@@ -434,11 +421,8 @@ static struct sweep_result sweep(int version, bool defusing, int64_t near_ms)
 static void sweep_exactly(int version)
 {
     int64_t now = clock_unix_ms();
-    char key[16];
-    for (int i = 0; i < 1200; i++) {
-        snprintf(key, sizeof(key), "k%d", i);
-        hold(i % 2 * 3, key, now + 100000 + i, now);
-    }
+    for (int i = 0; i < 1200; i++)
+        hold(i % 2 * 3, numbered(i), now + 100000 + i, now);
     number("SET near v PXAT %L", expiry_far(now + 5000));
     number("SET dead v PXAT %L", expiry_far(now - 60000));
     number("SET just v PXAT %L", expiry_far(now - 1000));
@@ -447,9 +431,8 @@ static void sweep_exactly(int version)
     struct sweep_result r = sweep(version, false, 10000);
     assert_int_equal(r.changed, 1201);
     for (int i = 0; i < 1200; i++) {
-        snprintf(key, sizeof(key), "k%d", i);
         number("SELECT %d", i % 2 * 3);
-        assert_int_equal(expiry_at(key), now + 100000 + i);
+        assert_int_equal(expiry_at(numbered(i)), now + 100000 + i);
     }
     number("SELECT 0");
     assert_int_equal(expiry_at("near"), expiry_far(now + 5000));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The expiry table and the sweep against masters that serve a part of the slots each.
+#include "ask.h"
 #include "flow/expiry.h"
 #include "slot_sink.h"
 #include "target/expiry.h"
@@ -53,17 +54,11 @@ static int end(void **state)
 
 static int64_t number(const char *key, const char *fmt, ...)
 {
-    struct buf b = {0};
-    struct redis_reply reply;
-    struct err e = {0};
+    struct redis_client *master = slot_clients[slot_node_of(slot_of(slice_cstr(key)))];
     va_list ap;
     va_start(ap, fmt);
-    resp_put_vcmd(&b, fmt, ap);
+    struct redis_reply reply = ask_args(master, fmt, ap);
     va_end(ap);
-    if (redis_call_raw(slot_clients[slot_node_of(slot_of(slice_cstr(key)))], buf_slice(&b), 1,
-                       &reply, &e))
-        fail_msg("%s", e.msg);
-    buf_free(&b);
     return reply.root.num;
 }
 
@@ -91,13 +86,34 @@ static void defuse(int64_t now_ms)
     world_until(&world, sink_idle(&sink.sink));
 }
 
-// Half of them share their slots.
-static void name_of(int i, char *key)
+// Half of them share their slots. Static.
+static const char *numbered(int i)
 {
+    static char key[24];
     if (i % 2)
-        snprintf(key, 24, "k%d", i);
+        snprintf(key, sizeof(key), "k%d", i);
     else
-        snprintf(key, 24, "k{%d}%d", i % 14, i);
+        snprintf(key, sizeof(key), "k{%d}%d", i % 14, i);
+    return key;
+}
+
+// n keys, of which each expires a millisecond after the one before.
+static void hold_many(int n, int64_t first_ms, int64_t now_ms)
+{
+    for (int i = 0; i < n; i++)
+        hold(numbered(i), first_ms + i, now_ms);
+}
+
+static void many_are_settled(int n, int64_t first_ms)
+{
+    for (int i = 0; i < n; i++)
+        assert_int_equal(expiry_at(numbered(i)), first_ms + i);
+}
+
+static void many_are_far(int n, int64_t first_ms)
+{
+    for (int i = 0; i < n; i++)
+        assert_int_equal(expiry_at(numbered(i)), expiry_far(first_ms + i));
 }
 
 static void keys_are_settled_and_made_far_slot_by_slot(void **state)
@@ -105,33 +121,20 @@ static void keys_are_settled_and_made_far_slot_by_slot(void **state)
     (void)state;
     enum { COUNT = 3000 };
     int64_t now = clock_unix_ms();
-    char key[24];
-    for (int i = 0; i < COUNT; i++) {
-        name_of(i, key);
-        hold(key, now + 60000 + i, now);
-    }
+    hold_many(COUNT, now + 60000, now);
     settle(now + 4000);
     assert_int_equal(settled, COUNT);
     assert_int_equal(expiry_count(table), 0);
     assert_false(expiry_any(table));
     assert_true(expiry_may_be_far(table));
-    for (int i = 0; i < COUNT; i++) {
-        name_of(i, key);
-        assert_int_equal(expiry_at(key), now + 60000 + i);
-    }
+    many_are_settled(COUNT, now + 60000);
     sink.many_keys = 0;
     defuse(now + 4000);
     assert_true(sink.many_keys > 0);
     assert_int_equal(expiry_count(table), COUNT);
-    for (int i = 0; i < COUNT; i++) {
-        name_of(i, key);
-        assert_int_equal(expiry_at(key), expiry_far(now + 60000 + i));
-    }
+    many_are_far(COUNT, now + 60000);
     settle(now + 8000);
-    for (int i = 0; i < COUNT; i++) {
-        name_of(i, key);
-        assert_int_equal(expiry_at(key), now + 60000 + i);
-    }
+    many_are_settled(COUNT, now + 60000);
 }
 
 static void keys_of_a_slot_that_are_due_together_share_a_script(void **state)
@@ -154,19 +157,12 @@ static void a_refused_unit_is_sent_later(void **state)
 {
     (void)state;
     int64_t now = clock_unix_ms();
-    char key[24];
-    for (int i = 0; i < 500; i++) {
-        name_of(i, key);
-        hold(key, now + 60000 + i, now);
-    }
+    hold_many(500, now + 60000, now);
     sink.refuse_every = 3;
     settle(now + 4000);
     assert_int_equal(settled, 500);
     defuse(now + 4000);
-    for (int i = 0; i < 500; i++) {
-        name_of(i, key);
-        assert_int_equal(expiry_at(key), expiry_far(now + 60000 + i));
-    }
+    many_are_far(500, now + 60000);
 }
 
 static void the_position_tells_of_settled_keys_only_in_a_cluster(void **state)
@@ -203,9 +199,8 @@ static void a_sweep_goes_over_every_master(void **state)
 {
     (void)state;
     int64_t now = clock_unix_ms();
-    char key[24];
     for (int i = 0; i < 1200; i++) {
-        name_of(i, key);
+        const char *key = numbered(i);
         number(key, "SET %s v PXAT %L", key, expiry_far(now + 100000 + i));
     }
     number("near", "SET near v PXAT %L", expiry_far(now + 5000));
@@ -218,10 +213,7 @@ static void a_sweep_goes_over_every_master(void **state)
     assert_true(sweep_next(&left, &it));
     assert_true(slice_eq(it.key, SLICE("near")));
     assert_false(sweep_next(&left, &it));
-    for (int i = 0; i < 1200; i++) {
-        name_of(i, key);
-        assert_int_equal(expiry_at(key), now + 100000 + i);
-    }
+    many_are_settled(1200, now + 100000);
     assert_int_equal(number("dead", "EXISTS dead"), 0);
     buf_free(&r.left);
     r = sweep(true);
