@@ -561,16 +561,22 @@ static void a_refused_transaction_changes_nothing_but_temporary_keys(void **stat
     stage_free(&s);
 }
 
+// The command has run on a copy of a, whose rest is asked for next, to go back.
+static void begin_copying_back(struct stage *s, struct stage_step *step)
+{
+    begin(s, "LMOVE a d LEFT LEFT", NULL, step);
+    answer(s, dump_v, step);
+    answer(s, "+OK\r\n:1\r\n", step);
+    answer(s, "$1\r\nx\r\n", step);
+}
+
 static void what_copying_back_needs_stays_when_it_fails(void **state)
 {
     (void)state;
     struct stage s = {0};
     struct stage_step step;
     for (int i = 0; i < 2; i++) {
-        begin(&s, "LMOVE a d LEFT LEFT", NULL, &step);
-        answer(&s, dump_v, &step);
-        answer(&s, "+OK\r\n:1\r\n", &step);
-        answer(&s, "$1\r\nx\r\n", &step);
+        begin_copying_back(&s, &step);
         answer(&s, i == 0 ? dump_v : "+OK\r\n", &step);
         if (i == 0)
             refuse(&s, "ERR Bad data format", &step);
@@ -585,10 +591,7 @@ static void an_error_of_copying_back_that_was_recorded_is_the_commands(void **st
     (void)state;
     struct stage s = {0};
     struct stage_step step;
-    begin(&s, "LMOVE a d LEFT LEFT", NULL, &step);
-    answer(&s, dump_v, &step);
-    answer(&s, "+OK\r\n:1\r\n", &step);
-    answer(&s, "$1\r\nx\r\n", &step);
+    begin_copying_back(&s, &step);
     answer(&s, dump_v, &step);
     answer(&s, "-ERR Bad data format\r\n:0\r\n+OK\r\n", &step);
     assert_true(slice_eq(step.cmds[0].argv[0], SLICE("DEL")));
