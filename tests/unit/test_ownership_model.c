@@ -76,8 +76,7 @@ struct world {
     int asked_n, ids;
     uint64_t next_value;
     int16_t base[SLOT_COUNT];
-    bool styles[3];
-    bool blind_to_moves; // atomic moves need no map
+    unsigned styles; // bits of enum style
     int moves, crashes;
 };
 
@@ -164,10 +163,10 @@ static void begin_migration(struct world *w, int s)
 {
     struct moving_slot *m = &w->slot[s];
     enum style style = (enum style)rnd(w, 3);
-    if (!w->styles[style] || m->cleanup >= 0)
+    if (!(w->styles & 1u << style) || m->cleanup >= 0)
         return;
     // What the scheme rests on: each owner is seen by a poll before the next move.
-    if ((m->unseen || !w->o || !all_known(w->o, s)) && !w->blind_to_moves)
+    if (m->unseen || !w->o || !all_known(w->o, s))
         return;
     *m = (struct moving_slot){.on = true, .style = style, .from = w->owner[s], .cleanup = -1};
     m->to = (m->from + 1 + (int)rnd(w, SHARDS - 1)) % SHARDS;
@@ -492,12 +491,11 @@ struct totals {
     uint64_t moves, crashes, dropped, bounced, turns;
 };
 
-static void run(uint32_t seed, const bool styles[3], bool blind, bool crashes, struct totals *t)
+static void run(uint32_t seed, unsigned styles, bool crashes, struct totals *t)
 {
     struct world *w = xcalloc(1, sizeof(*w));
     w->rng = seed * 2654435761u + 1;
-    w->blind_to_moves = blind;
-    memcpy(w->styles, styles, sizeof(w->styles));
+    w->styles = styles;
     memset(w->base, 0xff, sizeof(w->base));
     for (int s = 0; s < SLOTS; s++) {
         w->owner[s] = (int)rnd(w, SHARDS);
@@ -530,14 +528,14 @@ static void run(uint32_t seed, const bool styles[3], bool blind, bool crashes, s
     world_free(w);
 }
 
-static void run_seeds(const bool styles[3], bool blind, bool crashes)
+static void run_seeds(unsigned styles, bool crashes)
 {
     struct totals t = {0};
     const char *n = getenv("GUNYU_TEST_ROUNDS"), *only = getenv("GUNYU_TEST_SEED");
     uint32_t first = only ? (uint32_t)atoi(only) : 1;
     uint32_t last = only ? first : n ? (uint32_t)atoi(n) : 300;
     for (uint32_t seed = first; seed <= last; seed++)
-        run(seed, styles, blind, crashes, &t);
+        run(seed, styles, crashes, &t);
     print_message("moves %llu crashes %llu turns %llu dropped %llu bounced %llu\n",
                   (unsigned long long)t.moves, (unsigned long long)t.crashes,
                   (unsigned long long)t.turns, (unsigned long long)t.dropped,
@@ -549,31 +547,31 @@ static void run_seeds(const bool styles[3], bool blind, bool crashes)
 static void lanes_of_any_speed_agree_with_the_cluster_when_keys_move_one_by_one(void **state)
 {
     (void)state;
-    run_seeds((bool[]){true, false, false}, false, false);
+    run_seeds(1u << KEY_BY_KEY, false);
 }
 
 static void the_same_with_crashes(void **state)
 {
     (void)state;
-    run_seeds((bool[]){true, false, false}, false, true);
+    run_seeds(1u << KEY_BY_KEY, true);
 }
 
 static void atomic_moves_whose_import_is_a_replay(void **state)
 {
     (void)state;
-    run_seeds((bool[]){false, true, false}, false, true);
+    run_seeds(1u << REPLAYED, true);
 }
 
 static void atomic_moves_whose_import_is_the_data(void **state)
 {
     (void)state;
-    run_seeds((bool[]){false, false, true}, false, true);
+    run_seeds(1u << MOVED, true);
 }
 
 static void moves_of_every_kind_with_crashes(void **state)
 {
     (void)state;
-    run_seeds((bool[]){true, true, true}, false, true);
+    run_seeds(1u << KEY_BY_KEY | 1u << REPLAYED | 1u << MOVED, true);
 }
 
 int main(void)
