@@ -160,7 +160,7 @@ static int take(struct stream *s, const char *p, size_t n, size_t *taken, struct
     bool drop = false;
     enum verdict v = a->in_txn ? TAKEN : stream_check_turn(s, r, steer, info, p, n, &drop);
     if (v != TAKEN)
-        return v;
+        return (int)v;
     switch (steer) {
     case STEER_SELECT:
         v = reading_select_db(r) ? TAKEN : stream_refuse(s, r, "SELECT of a db that is no number");
@@ -185,7 +185,7 @@ static int take(struct stream *s, const char *p, size_t n, size_t *taken, struct
     }
     if (v == TAKEN)
         end_command(a, reading_end(r));
-    return v;
+    return (int)v;
 }
 
 static int serial_pump(struct apply *base, size_t budget, int64_t now_ms, int64_t hold_before,

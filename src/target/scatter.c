@@ -439,7 +439,7 @@ static int transaction(struct scatter *a, const char *p, size_t n, size_t *taken
     enum verdict v = plan_transaction(a, p, len, &plan, &db_after);
     if (v != TAKEN) {
         a->s.stats = before;
-        return v;
+        return (int)v;
     }
     if (plan.every || plan.stage || plan.several_dbs || !a->s.o.transactions ||
         begun_singly(a, r->pos, r->pos + len)) {
@@ -493,7 +493,7 @@ static int take(struct stream *s, const char *p, size_t n, size_t *taken, struct
     bool drop;
     enum verdict v = check_turn(a, steer, info, p, n, &drop);
     if (v != TAKEN)
-        return v;
+        return (int)v;
     if (steer == STEER_MULTI && !a->singly)
         return transaction(a, p, n, taken, e);
     if (steer == STEER_NONE) {
@@ -508,7 +508,7 @@ static int take(struct stream *s, const char *p, size_t n, size_t *taken, struct
         skip_to(a, reading_end(r));
     if (v == TAKEN && steer == STEER_EXEC)
         a->singly = false;
-    return v;
+    return (int)v;
 }
 
 static int scatter_pump(struct apply *base, size_t budget, int64_t now_ms, int64_t hold_before,

@@ -107,6 +107,8 @@ def value_at_server(conn, kind, key, has):
         return {m: float(s) for m, s in compare.pairs(conn.call("ZRANGE", key, 0, -1, "WITHSCORES"))}
     if kind == "hash":
         fields = list(compare.pairs(conn.call("HGETALL", key)))
+        if not fields:  # the last of them has just expired
+            return {}
         times = conn.call("HPEXPIRETIME", key, "FIELDS", len(fields), *(f for f, _ in fields)) \
             if "hpexpiretime" in has else [-1] * len(fields)
         return {f: (v, t) for (f, v), t in zip(fields, times)}
