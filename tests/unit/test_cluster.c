@@ -10,7 +10,6 @@
 #include <cmocka.h>
 
 #include "redis/cluster_impl.h"
-#include "redis/locate.h"
 
 #define A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -341,45 +340,11 @@ static void a_shards_reply_may_be_of_maps_and_have_more_in_it(void **state)
     cluster_free(&m);
 }
 
-// ---- locator ----
-
-static void a_locator_of_a_shard_knows_all_its_nodes(void **state)
-{
-    (void)state;
-    struct cluster_map m;
-    struct locator l = {.seeds = &seed, .seeds_n = 1};
-    memset(l.also, 'x', sizeof(l.also));
-    must_parse(&m, TWO("", ""), NULL);
-    locator_set_shard(&l, &m.shards[1]);
-    assert_int_equal(l.how, LOCATE_SHARD);
-    assert_string_equal(l.node_id, B);
-    assert_string_equal(l.also[0], C);
-    for (int i = 1; i < LOCATE_ALSO; i++)
-        assert_string_equal(l.also[i], "");
-    assert_ptr_equal(l.seeds, &seed);
-    cluster_free(&m);
-}
-
-static void a_fixed_place_is_copied(void **state)
-{
-    (void)state;
-    const struct locator l = {.how = LOCATE_FIXED, .fixed = seed};
-    struct endpoint ep;
-    assert_int_equal(locate_master(&ep, &l, 1, NULL), 0);
-    assert_string_equal(ep.host, "seed");
-    assert_ptr_not_equal(ep.host, seed.host);
-    endpoint_free(&ep);
-}
-
 static void nobody_to_ask_is_an_error(void **state)
 {
     (void)state;
-    const struct locator shard = {.how = LOCATE_SHARD}, sentinel = {.how = LOCATE_SENTINEL};
     struct cluster_map m;
-    struct endpoint ep;
     struct err e = {0};
-    assert_int_equal(locate_master(&ep, &shard, 1, &e), ERR_CONFIG);
-    assert_int_equal(locate_master(&ep, &sentinel, 1, &e), ERR_CONFIG);
     assert_int_equal(cluster_find(&m, NULL, 0, 1, &e), ERR_CONFIG);
     assert_int_equal(e.code, ERR_CONFIG);
 }
@@ -400,8 +365,6 @@ int main(void)
         cmocka_unit_test(more_nodes_than_slots_are_refused),
         cmocka_unit_test(a_shards_reply_of_another_form_changes_nothing),
         cmocka_unit_test(a_shards_reply_may_be_of_maps_and_have_more_in_it),
-        cmocka_unit_test(a_locator_of_a_shard_knows_all_its_nodes),
-        cmocka_unit_test(a_fixed_place_is_copied),
         cmocka_unit_test(nobody_to_ask_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -281,6 +281,16 @@ static void who_hangs_up_again_and_again_is_not_dialled_without_end(void **state
     stop(&f);
 }
 
+static void nobody_to_ask_is_an_error(void **state)
+{
+    (void)state;
+    const struct sentinel_options o = {.timeout_ms = 1};
+    struct endpoint found;
+    struct err e = {0};
+    assert_int_equal(sentinel_master(&found, &o, &e), ERR_CONFIG);
+    assert_int_equal(e.code, ERR_CONFIG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +300,7 @@ int main(void)
         cmocka_unit_test(another_master_than_the_known_one_ends_the_wait),
         cmocka_unit_test(who_refuses_the_subscription_is_an_error),
         cmocka_unit_test(who_hangs_up_again_and_again_is_not_dialled_without_end),
+        cmocka_unit_test(nobody_to_ask_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,7 @@
 // For test_topology.py: asks what the layer redis says of live clusters and sentinels, and prints
 // it, one fact a line. Certificates are not verified.
 //   cluster SEED...                       the map
-//   shard NODE-ID[,...] SEED...           the address of a shard's master
+//   shard NODE-ID SEED...                 the master of the shard of that node, if it is of any
 //   sentinel NAME DATA SENTINEL...        the address of the master
 //   wait NAME DATA MS CURRENT SENTINEL... how a wait for a switch ends; CURRENT may be "-";
 //                                         SIGTERM cancels it
@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "redis/locate.h"
+#include "redis/cluster.h"
+#include "redis/sentinel.h"
 
 enum { TIMEOUT_MS = 2000, MAX_ENDPOINTS = 64 };
 
@@ -50,14 +51,6 @@ static void free_all(struct endpoint *eps, size_t n)
         endpoint_free(&eps[i]);
 }
 
-static int print_address(struct endpoint *ep)
-{
-    char name[300];
-    printf("master %s\n", endpoint_name(ep, name, sizeof(name)));
-    endpoint_free(ep);
-    return 0;
-}
-
 static void print_node(const char *role, const struct cluster_node *n)
 {
     printf("%s %s %s:%u %s\n", role, n->id, n->host, (unsigned)n->port,
@@ -91,33 +84,40 @@ static int show_cluster(char **arg)
 
 static int show_shard(char **arg)
 {
-    struct endpoint seeds[MAX_ENDPOINTS] = {0}, found;
-    struct locator l = {.how = LOCATE_SHARD, .seeds = seeds};
+    struct endpoint seeds[MAX_ENDPOINTS] = {0};
+    size_t n = parse_all(seeds, arg + 1);
+    struct cluster_map m;
     struct err e = {0};
-    char *save, *id = strtok_r(arg[0], ",", &save);
-    snprintf(l.node_id, sizeof(l.node_id), "%s", id ? id : "");
-    for (int i = 0; i < LOCATE_ALSO && (id = strtok_r(NULL, ",", &save)); i++)
-        snprintf(l.also[i], sizeof(l.also[i]), "%s", id);
-    l.seeds_n = parse_all(seeds, arg + 1);
-    int rc = locate_master(&found, &l, TIMEOUT_MS, &e);
-    free_all(seeds, l.seeds_n);
-    return rc ? fail(&e) : print_address(&found);
+    int rc = cluster_find(&m, seeds, n, TIMEOUT_MS, &e);
+    free_all(seeds, n);
+    if (rc)
+        return fail(&e);
+    int shard = cluster_shard_of(&m, arg[0]);
+    if (shard != CLUSTER_NO_SHARD)
+        print_node("master", &m.shards[shard].master);
+    cluster_free(&m);
+    return 0;
 }
 
 static int show_sentinel(char **arg)
 {
     struct endpoint sentinels[MAX_ENDPOINTS] = {0}, data, found;
-    struct locator l = {.how = LOCATE_SENTINEL};
     struct err e = {0};
     parse(&data, arg[1]);
-    l.sentinel = (struct sentinel_options){.sentinels = sentinels,
-                                           .n = parse_all(sentinels, arg + 2),
-                                           .master_name = arg[0],
-                                           .data = &data};
-    int rc = locate_master(&found, &l, TIMEOUT_MS, &e);
-    free_all(sentinels, l.sentinel.n);
+    struct sentinel_options o = {.sentinels = sentinels,
+                                 .n = parse_all(sentinels, arg + 2),
+                                 .master_name = arg[0],
+                                 .data = &data,
+                                 .timeout_ms = TIMEOUT_MS};
+    int rc = sentinel_master(&found, &o, &e);
+    free_all(sentinels, o.n);
     endpoint_free(&data);
-    return rc ? fail(&e) : print_address(&found);
+    if (rc)
+        return fail(&e);
+    char name[300];
+    printf("master %s\n", endpoint_name(&found, name, sizeof(name)));
+    endpoint_free(&found);
+    return 0;
 }
 
 static int show_wait(char **arg)
