@@ -42,32 +42,27 @@ struct nodes {
     struct redis_server server; // what the target says of itself
 };
 
-static void free_nodes(struct nodes *nodes)
-{
-    for (size_t i = 0; i < nodes->n; i++)
-        endpoint_free(&nodes->list[i]);
-    free(nodes->list);
-}
-
 static int find_nodes(struct nodes *nodes, const struct endpoint *target, struct err *e)
 {
     struct redis_client *c = NULL;
-    struct cluster_map map = {0};
+    struct cluster_map map;
     int rc = redis_connect(&c, target, TIMEOUT_MS, e);
     if (rc == 0)
         rc = redis_probe(c, &nodes->server, e);
     redis_close(c);
-    bool cluster = rc == 0 && nodes->server.cluster_enabled;
-    if (cluster)
-        rc = cluster_find(&map, target, 1, TIMEOUT_MS, e);
     if (rc)
         return rc;
-    nodes->n = cluster ? map.shards_n : 1;
-    nodes->list = xcalloc(nodes->n + 1, sizeof(*nodes->list));
-    if (!cluster)
+    if (!nodes->server.cluster_enabled) {
+        nodes->n = 1;
+        nodes->list = xcalloc(1, sizeof(*nodes->list));
         endpoint_copy(&nodes->list[0], target);
-    for (size_t i = 0; i < map.shards_n; i++)
-        cluster_endpoint(&nodes->list[i], &map.shards[i].master, target);
+        return 0;
+    }
+    rc = cluster_find(&map, target, 1, TIMEOUT_MS, e);
+    if (rc)
+        return rc;
+    nodes->n = map.shards_n;
+    nodes->list = cluster_endpoints(&map, target);
     cluster_free(&map);
     return 0;
 }
@@ -140,7 +135,7 @@ int cli_settle(const struct endpoint *target, FILE *out, struct err *e)
         rc = settle(&nodes, name, &r, e);
     if (rc == 0)
         fprintf(out, "%s: %" PRIu64 " expiries set\n", name, r.changed);
-    free_nodes(&nodes);
+    endpoints_free(nodes.list, nodes.n);
     buf_free(&r.left);
     return rc;
 }

@@ -30,6 +30,13 @@ void endpoint_free(struct endpoint *ep)
     memset(ep, 0, sizeof(*ep));
 }
 
+void endpoints_free(struct endpoint *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        endpoint_free(&list[i]);
+    free(list);
+}
+
 static char *dup_or_null(const char *s)
 {
     return s ? xstrdup(s) : NULL;

@@ -44,7 +44,8 @@ struct endpoint_finder {
 int endpoint_find(struct endpoint *out, const struct endpoint *fixed,
                   const struct endpoint_finder *f, struct err *e) must_check;
 
-void endpoint_free(struct endpoint *ep); // what it owns, not ep itself
+void endpoint_free(struct endpoint *ep);              // what it owns, not ep itself
+void endpoints_free(struct endpoint *list, size_t n); // an array and all that it owns
 void endpoint_copy(struct endpoint *dst, const struct endpoint *src);
 // A copy of src (user, password, db, TLS) that is at another address.
 void endpoint_move(struct endpoint *dst, const struct endpoint *src, const char *host,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "redis/cluster_impl.h"
 
 // A node that hangs must not keep the others from being known.
@@ -117,6 +118,14 @@ void cluster_endpoint(struct endpoint *out, const struct cluster_node *node,
 {
     endpoint_move(out, seed, node->host, node->port);
     out->db = 0;
+}
+
+struct endpoint *cluster_endpoints(const struct cluster_map *m, const struct endpoint *seed)
+{
+    struct endpoint *list = xcalloc(m->shards_n, sizeof(*list));
+    for (size_t i = 0; i < m->shards_n; i++)
+        cluster_endpoint(&list[i], &m->shards[i].master, seed);
+    return list;
 }
 
 int cluster_shard_of(const struct cluster_map *m, const char *node_id)

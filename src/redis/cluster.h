@@ -46,6 +46,8 @@ void cluster_free(struct cluster_map *m);
 // db is 0. The caller frees *out.
 void cluster_endpoint(struct endpoint *out, const struct cluster_node *node,
                       const struct endpoint *seed);
+// The same of all masters, in the order of m->shards; for endpoints_free.
+struct endpoint *cluster_endpoints(const struct cluster_map *m, const struct endpoint *seed);
 // The shard that holds the node of this id as master or replica, or CLUSTER_NO_SHARD.
 int cluster_shard_of(const struct cluster_map *m, const char *node_id);
 

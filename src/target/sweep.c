@@ -394,13 +394,9 @@ int sweep_cluster(const struct endpoint *seeds, size_t n, const struct sweep_dia
     int rc = cluster_find(&map, seeds, n, d->timeout_ms, e);
     if (rc)
         return rc;
-    struct endpoint *masters = xcalloc(map.shards_n + 1, sizeof(*masters));
-    for (size_t i = 0; i < map.shards_n; i++)
-        cluster_endpoint(&masters[i], &map.shards[i].master, &seeds[0]);
+    struct endpoint *masters = cluster_endpoints(&map, &seeds[0]);
     rc = sweep_masters(masters, map.shards_n, d, o, r, e);
-    for (size_t i = 0; i < map.shards_n; i++)
-        endpoint_free(&masters[i]);
-    free(masters);
+    endpoints_free(masters, map.shards_n);
     cluster_free(&map);
     return rc;
 }
