@@ -34,10 +34,10 @@ struct dial_job {
     struct target_result r;
 };
 
-// How many dbs the server lets one select.
-int dial_count_databases(struct redis_client *c);
-// Kills older connections of this sync; not being allowed to is no error.
-int dial_fence(struct redis_client *c, const struct dial_job *j, struct err *e) must_check;
+// Kills older connections of this sync; not being allowed to is no error. *own: the id of this one,
+// or -1 where the server does not tell.
+int dial_fence(struct redis_client *c, const struct dial_job *j, int64_t *own,
+               struct err *e) must_check;
 // The position that was found is not of a newer process.
 int dial_check_epoch(struct dial_job *j) must_check;
 // lane_source.c: how many dbs the source has, if that is wanted, and before a load: that those

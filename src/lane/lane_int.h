@@ -38,14 +38,10 @@ struct lane_node {
 
 // What one attempt to reach the target found.
 struct target_result {
-    struct conn *conn; // NULL: failed, or a cluster
-    // Of a cluster; nodes_n 0: failed.
-    struct router_node *nodes; // owns, as the next two
-    int nodes_n;
-    int16_t *owner;
-    struct lane_node *reached; // owns; nodes_n of them, NULL once they are handed over
-    int reached_n;
-    uint64_t *marks; // or NULL
+    struct conn *conn;      // NULL: failed, or a cluster
+    struct masters masters; // of a cluster; n 0: failed
+    int64_t *client_ids;    // owns, as the next one; of the connections to them; -1 unknown
+    uint64_t *marks;        // or NULL
     struct redis_server server;
     struct position position;
     bool found;
@@ -242,19 +238,17 @@ void lane_target_ready(struct lane *l, struct target_result *r);
 void lane_connection_name(const struct lane *l, char *dst);
 
 // lane_stage.c: commands over several slots of a cluster, in steps, on a thread of the pool.
-// The target was attached; takes r->reached.
+// The target was attached; takes the endpoints of r->masters.
 void lane_stage_attach(struct lane *l, struct target_result *r);
 // What is under way ends soon; its result does not count.
 void lane_stage_let_go(struct lane *l);
 enum apply_staged lane_stage_command(void *ctx, const struct apply_stage *c); // see apply.h
-void lane_nodes_free(struct lane_node *nodes, int n);
 
 // lane_cluster.c
 struct router *lane_router_new(struct lane *l);
 void lane_attach_cluster(struct lane *l, struct target_result *r);
-void lane_drop_stale_position(struct lane *l);     // in a cluster, where it is another slot's
-void target_result_close(struct target_result *r); // its connections
-void target_result_free(struct target_result *r);
+void lane_drop_stale_position(struct lane *l);    // in a cluster, where it is another slot's
+void target_result_free(struct target_result *r); // and the connections that it still has
 
 // lane_apply.c: what the sink reports.
 extern const struct sink_events lane_sink_events;

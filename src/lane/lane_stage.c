@@ -59,9 +59,9 @@ struct lane_stage {
     enum apply_staged verdict;
 };
 
-void lane_nodes_free(struct lane_node *nodes, int n)
+static void nodes_free(struct lane_node *nodes, int n)
 {
-    for (int i = 0; nodes && i < n; i++) {
+    for (int i = 0; i < n; i++) {
         redis_close(nodes[i].client);
         endpoint_free(&nodes[i].endpoint);
     }
@@ -74,9 +74,13 @@ void lane_stage_attach(struct lane *l, struct target_result *r)
     struct lane_stage *s = xcalloc(1, sizeof(*s));
     s->work.data = s;
     s->lane = l;
-    s->nodes = r->reached;
-    s->nodes_n = r->reached_n;
-    r->reached = NULL;
+    s->nodes_n = (int)r->masters.n;
+    s->nodes = xcalloc(r->masters.n, sizeof(*s->nodes));
+    for (int i = 0; i < s->nodes_n; i++) {
+        s->nodes[i].endpoint = r->masters.endpoints[i];
+        s->nodes[i].client_id = r->client_ids[i];
+        r->masters.endpoints[i] = (struct endpoint){0};
+    }
     s->marks_id = l->marks_id;
     s->has_expiretime = l->server.is_valkey || l->server.version >= 70000;
     s->imports = l->target_imports;
@@ -92,7 +96,7 @@ void lane_stage_attach(struct lane *l, struct target_result *r)
 
 static void stage_let_go(struct lane_stage *s)
 {
-    lane_nodes_free(s->nodes, s->nodes_n);
+    nodes_free(s->nodes, s->nodes_n);
     stage_free(&s->stage);
     translate_free(&s->words);
     free(s->owners);

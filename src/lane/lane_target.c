@@ -13,26 +13,6 @@
 
 enum { BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000 };
 
-// Number of dbs by asking for ever smaller ones, where CONFIG is not allowed.
-int dial_count_databases(struct redis_client *c)
-{
-    int low = 1, high = 1 << 16; // SELECT low - 1 works, SELECT high - 1 may not
-    while (low < high) {
-        int mid = low + (high - low + 1) / 2;
-        struct redis_reply reply;
-        struct err ignored;
-        if (redis_call(c, &reply, &ignored, "SELECT %d", mid - 1) == 0)
-            low = mid;
-        else
-            high = mid - 1;
-    }
-    struct redis_reply reply;
-    struct err ignored;
-    if (redis_call(c, &reply, &ignored, "SELECT 0"))
-        low = 1;
-    return low;
-}
-
 // Connections are named gunyu:<replid>:<source>:<epoch>. One of the two holds whenever a sync is
 // the same: after a full sync under a new id, and when the source is reached by another address.
 static bool client_line_id(struct slice line, const struct dial_job *j, int64_t *id)
@@ -52,11 +32,14 @@ static bool client_line_id(struct slice line, const struct dial_job *j, int64_t 
 
 // What an earlier connection of this sync has sent may still wait in the target's socket. It must
 // not be carried out after the position was read, so those connections are killed first.
-static int kill_older(struct redis_client *c, const struct dial_job *j, struct err *e)
+static int kill_older(struct redis_client *c, const struct dial_job *j, int64_t *own, struct err *e)
 {
     struct redis_reply reply;
     int rc = redis_call(c, &reply, e, "CLIENT ID");
-    int64_t own = rc == 0 ? reply.root.num : -1;
+    *own = rc == 0 && reply.root.type == RESP_INTEGER ? reply.root.num : -1;
+    // Without it we would kill ourselves.
+    if (rc == 0 && *own < 0)
+        rc = err_set(e, ERR_REPLY, "CLIENT ID was answered with something else");
     if (rc == 0)
         rc = redis_call(c, &reply, e, "CLIENT LIST");
     if (rc)
@@ -69,7 +52,7 @@ static int kill_older(struct redis_client *c, const struct dial_job *j, struct e
         struct slice line = slice_make(p, (size_t)((nl ? nl : end) - p));
         p += line.n + 1;
         int64_t id;
-        if (!client_line_id(line, j, &id) || id == own)
+        if (!client_line_id(line, j, &id) || id == *own)
             continue;
         rc = redis_call(c, &reply, e, "CLIENT KILL ID %L", id);
         if (rc == ERR_REPLY && strstr(e->msg, "No such client"))
@@ -79,9 +62,9 @@ static int kill_older(struct redis_client *c, const struct dial_job *j, struct e
     return rc;
 }
 
-int dial_fence(struct redis_client *c, const struct dial_job *j, struct err *e)
+int dial_fence(struct redis_client *c, const struct dial_job *j, int64_t *own, struct err *e)
 {
-    int rc = kill_older(c, j, e);
+    int rc = kill_older(c, j, own, e);
     if (rc == ERR_REPLY) {
         log_warn(NULL,
                  "the target does not allow CLIENT LIST or CLIENT KILL (%s): commands of a lost "
@@ -161,9 +144,11 @@ static int reach(struct dial_job *j, struct redis_client *c)
         r->server.version = j->target_version;
     if (r->server.loading)
         return err_set(e, ERR_REPLY, "LOADING the target is loading its data");
+    int64_t own;
     if (r->server.databases < 0)
-        r->server.databases = dial_count_databases(c);
-    rc = dial_fence(c, j, e);
+        rc = redis_count_databases(c, &r->server.databases, e);
+    if (rc == 0)
+        rc = dial_fence(c, j, &own, e);
     if (rc)
         return rc;
     fault_point("lane.fenced");
@@ -228,13 +213,13 @@ static void dial_done(uv_work_t *work, int status)
     l->handles--;
     l->dialling = false;
     if (l->target_epoch != j->target_epoch || l->freed) {
-        target_result_close(&j->r);
+        target_result_free(&j->r);
         if (l->freed && l->handles == 0)
             lane_free(l); // else the tick tries again
     } else {
         lane_target_ready(l, &j->r);
+        target_result_free(&j->r);
     }
-    target_result_free(&j->r);
     free(j->flush_command);
     free(j);
 }
@@ -304,7 +289,7 @@ void lane_target_ready(struct lane *l, struct target_result *r)
 {
     if (r->name[0])
         memcpy(l->target_name, r->name, sizeof(l->target_name));
-    if (!r->conn && !r->nodes_n) {
+    if (!r->conn && !r->masters.n) {
         l->target_state = TARGET_OFF;
         lane_back_off(l);
         err_wrap(&r->err, "target %s", l->target_name);

@@ -11,9 +11,9 @@
 #include "base/mem.h"
 #include "codec/rdb_types.h"
 #include "rdb/unpack.h"
-#include "rdb/load_cluster.h"
 #include "target/batcher.h"
 #include "target/position.h"
+#include "target/router.h"
 
 enum {
     HEAD_SIZE = 64 << 10, // bytes whose hash tells one file from another
@@ -417,25 +417,41 @@ static void moved(void *ctx)
     (void)ctx;
 }
 
-static int reach_cluster(struct loading *l, struct err *e)
+static int open_masters(const struct loading *l, struct masters *m, struct err *e)
+{
+    return masters_open(m, l->seeds, l->seeds_n, CONNECT_TIMEOUT_MS, l->plan->replay.target_version,
+                        e);
+}
+
+static struct sink *sink_to_masters(struct loading *l, struct masters *m)
 {
     static const struct router_events calls = {
         .sink = &sink_calls, .emit = emit_nothing, .position_slot = position_slot, .moved = moved};
-    struct load_cluster *c;
+    struct router_options o = {
+        .loop = &l->loop,
+        .events = &calls,
+        .ctx = l,
+        .position_us = l->plan->resume ? POSITION_US : UINT64_MAX,
+        .max_cmds = l->plan->replay.batch_cmds,
+        .max_bytes = l->plan->replay.batch_bytes,
+    };
+    struct router *r = router_new(&o);
+    router_attach_masters(r, m, NULL, 0);
+    return router_sink(r);
+}
+
+static int reach_cluster(struct loading *l, struct err *e)
+{
+    struct masters m;
     char name[64];
-    int rc = load_cluster_open(&c, l->seeds, l->seeds_n, CONNECT_TIMEOUT_MS, &l->server, e);
+    int rc = open_masters(l, &m, e);
     if (rc)
         return rc;
-    rc = where_to_begin(l, load_cluster_owner(c, own_position_key(l, name)), e);
+    l->server = m.server;
+    rc = where_to_begin(l, masters_owner(&m, own_position_key(l, name)), e);
     if (rc == 0 && !l->r->was_done)
-        l->sink = load_cluster_sink(
-            c, &(struct router_options){.loop = &l->loop,
-                                        .events = &calls,
-                                        .ctx = l,
-                                        .position_us = l->plan->resume ? POSITION_US : UINT64_MAX,
-                                        .max_cmds = l->plan->replay.batch_cmds,
-                                        .max_bytes = l->plan->replay.batch_bytes});
-    load_cluster_close(c);
+        l->sink = sink_to_masters(l, &m);
+    masters_close(&m);
     return rc;
 }
 
@@ -660,13 +676,13 @@ static int mark_done(struct loading *l, struct err *e)
     position_put(&b, &p, clock_unix_ms());
     int rc = 0;
     if (l->seeds_n) {
-        struct load_cluster *all;
+        struct masters m;
         char name[64];
-        rc = load_cluster_open(&all, l->seeds, l->seeds_n, CONNECT_TIMEOUT_MS, &l->server, e);
+        rc = open_masters(l, &m, e);
         if (rc == 0) {
-            c = load_cluster_owner(all, own_position_key(l, name));
+            c = masters_owner(&m, own_position_key(l, name));
             rc = redis_call_raw(c, buf_slice(&b), 1, NULL, e);
-            load_cluster_close(all);
+            masters_close(&m);
         }
     } else {
         rc = connect_target(l->plan, &c, e);

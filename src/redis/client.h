@@ -72,6 +72,9 @@ struct redis_server {
     int64_t clock_ahead_ms; // its clock against ours when INFO came; 0: unknown
 };
 int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e) must_check;
+// How many databases the server lets this user select, by asking for ever smaller ones. Leaves the
+// connection in db 0.
+int redis_count_databases(struct redis_client *r, int *out, struct err *e) must_check;
 // "7.0.15" is 70015; what follows the numbers ("-rc1") is left out. 0 when it is no version.
 int redis_parse_version(struct slice s);
 // One "key:value" line of an INFO text.

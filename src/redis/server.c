@@ -228,3 +228,31 @@ int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e)
     *e = (struct err){0};
     return 0;
 }
+
+// 1: it can be selected; 0: it is refused.
+static int can_select(struct redis_client *r, int db, struct err *e)
+{
+    struct err why;
+    int rc = redis_call(r, NULL, &why, "SELECT %d", db);
+    if (rc && rc != ERR_REPLY)
+        return err_set(e, rc, "%s", why.msg);
+    return rc == 0;
+}
+
+int redis_count_databases(struct redis_client *r, int *out, struct err *e)
+{
+    int low = 1, high = 1 << 16; // low - 1 can be selected, high cannot
+    while (low < high) {
+        int mid = low + (high - low + 1) / 2;
+        int rc = can_select(r, mid - 1, e);
+        if (rc < 0)
+            return rc;
+        if (rc)
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    int rc = can_select(r, 0, e);
+    *out = rc == 1 ? low : 1;
+    return rc < 0 ? rc : 0;
+}

@@ -15,6 +15,7 @@
 #define GUNYU_TARGET_ROUTER_H
 
 #include "codec/slot.h"
+#include "redis/masters.h"
 #include "target/pipe.h"
 #include "target/sink.h"
 
@@ -64,6 +65,10 @@ struct router;
 struct router *router_new(const struct router_options *o);
 struct sink *router_sink(struct router *r);
 void router_attach(struct router *r, const struct router_target *t);
+// The same with the connections of m, which it takes; marks and marks_id as of struct
+// router_target.
+void router_attach_masters(struct router *r, struct masters *m, const uint64_t *marks,
+                           uint64_t marks_id);
 
 // ---- units of the stream ----
 

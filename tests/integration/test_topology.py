@@ -196,6 +196,69 @@ def test_a_cluster_that_is_reached_by_tls_is_followed_by_tls(world, tmp_path):
         check_whole(cluster, node.uri)
 
 
+# ---- connections to all masters ----
+
+def masters(*seeds):
+    """What is said of each subject: a list of words."""
+    said = {}
+    for subject, word in ask("masters", *seeds):
+        said.setdefault(subject, []).append(word)
+    return said
+
+
+def test_what_one_of_the_masters_lacks_they_all_lack(world, tmp_path):
+    configs = [tmp_path / command for command in ("XADD", "RESTORE", "GETSET")]
+    for config in configs:
+        config.write_text(f"rename-command {config.name} other\n")
+    cluster = world.cluster(version="valkey-9", cluster_databases=iter([4, 2, 3]).__next__,
+                            include=iter(configs).__next__)
+    said = masters(cluster.uri)
+    assert said["databases"] == ["2"]
+    assert sorted(said["missing"]) == ["ARMSET", "RESTORE", "XADD", "XIDMPRECORD"]
+    assert said["master"] == [node.address for node in cluster.masters()]
+
+
+def test_a_cluster_is_as_old_as_its_oldest_master(world):
+    cluster = world.cluster(masters=2, version="redis-8")
+    version = masters(cluster.uri)["version"]
+    cluster.version = "redis-7"
+    old = cluster.add_node()
+    cluster.move_slots([16383], cluster.masters()[1], old)
+    found = masters(cluster.nodes[0].uri)
+    assert int(found["version"][0]) // 10000 == 7 and int(version[0]) // 10000 == 8
+    # None of these has more than one database in a cluster.
+    assert found["databases"] == ["1"] and old.address in found["master"]
+
+
+def refusal(*seeds):
+    error, *words = ask("masters", *seeds)[0]
+    assert error == "error"
+    return " ".join(words)
+
+
+def test_a_cluster_with_a_slot_that_nobody_has_is_refused(world):
+    cluster = world.cluster(cluster_require_full_coverage="no")
+    cluster.nodes[0].raw().call("CLUSTER", "DELSLOTS", 5)
+    assert "CLUSTERDOWN only 16383 of 16384 slots have an owner" in refusal(cluster.nodes[0].uri)
+
+
+def test_a_cluster_with_a_master_that_is_down_or_loads_is_refused_and_the_master_named(world):
+    cluster = world.cluster(cluster_node_timeout=600000, loading_process_events_interval_bytes=1024)
+    one, two = cluster.masters()[:2]
+    two.raw().many(("SET", f"{{{key_in(cluster, two)}}}{i}", "x" * 1000) for i in range(300))
+    two.raw().call("SAVE")
+    two.kill()
+    assert f"node {two.address}: " in refusal(one.uri)
+    two.options["key-load-delay"] = 50000
+    two.start(wait=False)
+    wait_until(lambda: two.client().info("persistence")["loading"] == 1, "it loads")
+    assert f"node {two.address}: LOADING " in refusal(one.uri)
+
+
+def key_in(cluster, node):
+    return next(str(i) for i in range(1000) if cluster.node_of_slot(cluster.slot_of(str(i))) is node)
+
+
 # ---- sentinel ----
 
 NAME = "mymaster"

@@ -3,6 +3,7 @@
 // it, one fact a line. Certificates are not verified.
 //   cluster SEED...                       the map
 //   shard NODE-ID SEED...                 the master of the shard of that node, if it is of any
+//   masters SEED...                       what all masters can do, and where they are
 //   sentinel NAME DATA SENTINEL...        the address of the master
 //   wait NAME DATA MS CURRENT SENTINEL... how a wait for a switch ends; CURRENT may be "-";
 //                                         SIGTERM cancels it
@@ -10,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "redis/cluster.h"
+#include "redis/masters.h"
 #include "redis/sentinel.h"
 
 enum { TIMEOUT_MS = 2000, MAX_ENDPOINTS = 64 };
@@ -99,6 +100,30 @@ static int show_shard(char **arg)
     return 0;
 }
 
+static int show_masters(char **arg)
+{
+    struct endpoint seeds[MAX_ENDPOINTS] = {0};
+    size_t n = parse_all(seeds, arg);
+    struct masters m;
+    struct err e = {0};
+    int rc = masters_open(&m, seeds, n, TIMEOUT_MS, 0, &e);
+    free_all(seeds, n);
+    if (rc)
+        return fail(&e);
+    printf("version %d\ndatabases %d\n", m.server.version, m.server.databases);
+#define X(name)                                                                                    \
+    if (m.server.missing & 1u << REDIS_CMD_##name)                                                 \
+        printf("missing %s\n", #name);
+    REDIS_COMMANDS(X)
+#undef X
+    for (size_t i = 0; i < m.n; i++) {
+        char name[300];
+        printf("master %s\n", endpoint_name(&m.endpoints[i], name, sizeof(name)));
+    }
+    masters_close(&m);
+    return 0;
+}
+
 static int show_sentinel(char **arg)
 {
     struct endpoint sentinels[MAX_ENDPOINTS] = {0}, data, found;
@@ -151,10 +176,8 @@ int main(int argc, char **argv)
         int args;
         int (*run)(char **arg);
     } verbs[] = {
-        {"cluster", 1, show_cluster},
-        {"shard", 2, show_shard},
-        {"sentinel", 3, show_sentinel},
-        {"wait", 5, show_wait},
+        {"cluster", 1, show_cluster},   {"shard", 2, show_shard}, {"masters", 1, show_masters},
+        {"sentinel", 3, show_sentinel}, {"wait", 5, show_wait},
     };
     signal(SIGTERM, on_term);
     for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
