@@ -136,7 +136,25 @@ class Process:
         self.signal(signal.SIGCONT)
 
 
-class Server(Process):
+class Endpoint:
+    """What listens at self.port, perhaps with a password."""
+
+    password = None
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def uri(self):
+        login = f":{self.password}@" if self.password else ""
+        return f"redis://{login}{self.address}"
+
+    def raw(self, db=0):
+        return Raw(self.port, db, self.password)
+
+
+class Server(Endpoint, Process):
     """A Redis or Valkey. Options are configuration lines: Server(..., appendonly="yes")."""
 
     def __init__(self, name, directory, version=None, port=None, **options):
@@ -147,15 +165,6 @@ class Server(Process):
         self.options = {"save": "", "appendonly": "no", "repl-diskless-sync": "yes", "repl-diskless-sync-delay": "0",
                         "repl-backlog-size": "64mb"}
         self.options.update({k.replace("_", "-"): v for k, v in options.items()})
-
-    @property
-    def address(self):
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def uri(self):
-        login = f":{self.password}@" if self.password else ""
-        return f"redis://{login}{self.address}"
 
     def start(self, wait=True):
         args = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.dir)]
@@ -180,9 +189,6 @@ class Server(Process):
     def client(self, db=0):
         return redis.Redis(host="127.0.0.1", port=self.port, db=db, password=self.password, socket_timeout=30)
 
-    def raw(self, db=0):
-        return Raw(self.port, db, self.password)
-
     def info(self, section):
         return self.client().info(section)
 
@@ -205,7 +211,7 @@ class Server(Process):
         return self.info("replication")["slave0"]["offset"]
 
 
-class Sentinel(Process):
+class Sentinel(Endpoint, Process):
     """One Redis Sentinel; its configuration file is its own to rewrite."""
 
     def __init__(self, name, directory, version, lines, password=None):
@@ -219,21 +225,9 @@ class Sentinel(Process):
             own += [f"requirepass {password}"]
         self.file.write_text("\n".join(own) + "\n", encoding="utf-8")
 
-    @property
-    def address(self):
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def uri(self):
-        login = f":{self.password}@" if self.password else ""
-        return f"redis://{login}{self.address}"
-
     def start(self):
         self.spawn([self.binary, str(self.file), "--sentinel"])
         return self
-
-    def raw(self):
-        return Raw(self.port, 0, self.password)
 
 
 class Raw:
@@ -272,7 +266,7 @@ class Raw:
         self.connection.disconnect()
 
 
-class Proxy:
+class Proxy(Endpoint):
     """A TCP relay that misbehaves on request. Settings apply to bytes that pass from then on."""
 
     def __init__(self, port, name="proxy"):
@@ -292,14 +286,6 @@ class Proxy:
         self.passed = 0
         self.connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
-
-    @property
-    def address(self):
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def uri(self):
-        return f"redis://{self.address}"
 
     def _accept(self):
         while True:
