@@ -17,12 +17,7 @@ from test_faults import die_at
 
 
 @pytest.fixture
-def one_db(monkeypatch):
-    monkeypatch.setattr("test_crash.DBS", (0,))
-
-
-@pytest.fixture
-def into(world, one_db):
+def into(world):
     source, cluster = world.source(), world.cluster("target", masters=3)
     tool = world.gunyu(source, cluster)
     wait_equal(source, cluster)
@@ -75,7 +70,7 @@ def run(source, line):
 
 
 @pytest.mark.parametrize("version", ("", "redis-6", "redis-8", "valkey-8", "valkey-9"))
-def test_each_command_over_several_slots(world, one_db, version):
+def test_each_command_over_several_slots(world, version):
     source, cluster = world.source(), world.cluster("target", masters=3, version=version)
     tool = world.gunyu(source, cluster)
     wait_equal(source, cluster)
@@ -130,7 +125,7 @@ def verbatim(world):
 SCRIPT = ("EVAL", "redis.call('set',KEYS[1],'1') redis.call('set',KEYS[2],'2')", 2, "one", "two")
 
 
-def test_a_script_over_several_slots_is_kept_as_a_dead_letter(world, one_db):
+def test_a_script_over_several_slots_is_kept_as_a_dead_letter(world):
     source, cluster = verbatim(world), world.cluster("target", masters=3)
     tool = world.gunyu(source, cluster, config={"output": {"replay": {"onError": "skip"}}})
     wait_equal(source, cluster)
@@ -141,7 +136,7 @@ def test_a_script_over_several_slots_is_kept_as_a_dead_letter(world, one_db):
     assert cluster.client().get("one") is None
 
 
-def test_a_script_over_several_slots_stops_the_lane(world, one_db):
+def test_a_script_over_several_slots_stops_the_lane(world):
     source, cluster = verbatim(world), world.cluster("target", masters=3)
     tool = world.gunyu(source, cluster)
     wait_equal(source, cluster)
@@ -154,7 +149,7 @@ def test_a_script_over_several_slots_stops_the_lane(world, one_db):
     assert len(listed(tool)) == 1
 
 
-def test_a_command_that_fails_at_the_target_is_kept_and_its_source_key_is_left_as_it_is(world, one_db):
+def test_a_command_that_fails_at_the_target_is_kept_and_its_source_key_is_left_as_it_is(world):
     source, cluster = world.source(), world.cluster("target", masters=3)
     tool = world.gunyu(source, cluster, config={"output": {"replay": {"onError": "skip"}}})
     source.raw().many([("SADD", "set:1", 1, 2), ("SADD", "set:2", 3)])
@@ -174,7 +169,9 @@ def test_a_command_that_fails_at_the_target_is_kept_and_its_source_key_is_left_a
 class CrossLoad(Load):
     """Keys that are counted up and appended to wander from slot to slot."""
 
-    def _commands(self):
+    dbs = (0,)
+
+    def commands(self):
         rng, taken = self.rng, self.taken
         n, m = rng.randrange(12), rng.randrange(12)
         yield "INCR", f"count:{n}"
@@ -211,7 +208,7 @@ def some_data(source):
     load = CrossLoad(source)
     raw = source.raw()
     for load.taken in range(60):
-        raw.many(load._commands())
+        raw.many(load.commands())
     raw.close()
 
 
@@ -338,7 +335,7 @@ def test_the_tool_dies_while_slots_of_the_keys_move(into):
     assert source.full_syncs() == 1 and count(tool) == 0
 
 
-def test_a_planned_failover_of_the_cluster(world, one_db):
+def test_a_planned_failover_of_the_cluster(world):
     source, cluster = world.source(), world.cluster("target", masters=3, replicas=1)
     tool = world.gunyu(source, cluster)
     wait_equal(source, cluster)
@@ -350,7 +347,7 @@ def test_a_planned_failover_of_the_cluster(world, one_db):
     assert source.full_syncs() == 1 and count(tool) == 0
 
 
-def test_a_master_of_the_cluster_dies(world, one_db):
+def test_a_master_of_the_cluster_dies(world):
     source, cluster = world.source(), world.cluster("target", masters=3, replicas=1)
     tool = world.gunyu(source, cluster)
     wait_equal(source, cluster)

@@ -13,14 +13,16 @@ import pytest
 from compare import wait_equal
 from dataset import load_everything
 from harness import wait_until
-from test_crash import Load, PATIENT, ROUNDS, SEED, moments
+from test_crash import DBS, Load, PATIENT, ROUNDS, SEED, moments
 from test_source_cluster import Load as ClusterLoad
 
 
 class SpreadLoad(Load):
     """Writes of which none may be applied twice, over all slots, some in transactions of several."""
 
-    def _commands(self):
+    dbs = (0,)
+
+    def commands(self):
         n = self.rng.randrange(300)
         yield "INCR", f"count:{n}"
         yield "RPUSH", f"list:{n}", self.taken
@@ -47,12 +49,7 @@ class SpreadLoad(Load):
 
 
 @pytest.fixture
-def one_db(monkeypatch):
-    monkeypatch.setattr("test_crash.DBS", (0,))
-
-
-@pytest.fixture
-def into(world, one_db):
+def into(world):
     """A source, and a cluster that is equal to it and kept so."""
     source, cluster = world.source(), world.cluster("target", masters=3, replicas=1)
     load_everything(source, dbs=(0,))
@@ -71,7 +68,7 @@ def test_kill_of_the_tool(into):
     assert source.full_syncs() == 1, "the backlog sufficed, yet there was another full sync"
 
 
-def test_kill_of_the_tool_during_the_full_sync(world, one_db):
+def test_kill_of_the_tool_during_the_full_sync(world):
     source, cluster = world.source(), world.cluster("target", masters=3)
     load_everything(source, dbs=(0,))
     source.raw().many(("SET", f"bulk:{i}", b"x" * 200) for i in range(60000))
@@ -149,7 +146,7 @@ def test_a_node_joins_the_cluster(into):
     assert source.full_syncs() == 1
 
 
-def test_the_whole_cluster_restarts(world, one_db):
+def test_the_whole_cluster_restarts(world):
     source = world.source()
     cluster = world.cluster("target", masters=3, appendonly="yes", appendfsync="always")
     load_everything(source, dbs=(0,))
@@ -175,7 +172,7 @@ def test_flushall_reaches_every_master(into):
 
 
 @pytest.fixture
-def still(world, one_db):
+def still(world):
     """As above; a master that does not answer for a while is waited for."""
     source, cluster = world.source(), world.cluster("target", masters=3, cluster_node_timeout=30000)
     tool = world.gunyu(source, cluster)
@@ -247,12 +244,16 @@ def test_a_hundred_kills_of_everything(into):
     assert source.full_syncs() == 1
 
 
+class SpreadLoadInDbs(SpreadLoad):
+    dbs = DBS
+
+
 def test_kill_of_the_tool_with_numbered_dbs(world):
     """Valkey 9 on. One slot has keys of several dbs."""
     source, cluster = world.source(version="valkey-9"), world.cluster("target", version="valkey-9", cluster_databases=16)
     tool = world.gunyu(source, cluster)
     wait_equal(source, cluster)
-    with SpreadLoad(source):
+    with SpreadLoadInDbs(source):
         for pause in moments(18):
             time.sleep(pause)
             tool.restart(wait=False)
@@ -269,7 +270,7 @@ def by_migrateslots(one, two, first, last):
 
 
 @pytest.mark.parametrize("version,begin", [("redis-next", by_import), ("valkey-9", by_migrateslots)], ids=["redis-next", "valkey-9"])
-def test_slots_of_the_cluster_move_at_once(world, one_db, version, begin):
+def test_slots_of_the_cluster_move_at_once(world, version, begin):
     source, cluster = world.source(version=version), world.cluster("target", masters=3, version=version)
     load_everything(source, dbs=(0,))
     tool = world.gunyu(source, cluster)
@@ -395,7 +396,7 @@ def test_bug_12_commands_without_a_key_go_to_every_master_or_any(into):
     assert source.full_syncs() == 1 and tool.status()[0]["Counters"]["CmdsFailed"] == 0
 
 
-def test_bug_12_and_13_scripts_of_the_snapshot_and_of_the_stream_reach_every_master(world, one_db):
+def test_bug_12_and_13_scripts_of_the_snapshot_and_of_the_stream_reach_every_master(world):
     """Redis 6 sends them on."""
     source, cluster = world.source(version="redis-6"), world.cluster("target", masters=3)
     raw = source.raw()

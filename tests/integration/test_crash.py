@@ -4,17 +4,18 @@
 GUNYU_TEST_ROUNDS: disturbances a test (default 5). GUNYU_TEST_SEED: the random sequence.
 """
 
+import contextlib
 import os
 import random
 import threading
 import time
 
 import pytest
-import redis
 
 from compare import wait_equal
 from dataset import load_everything
 from harness import wait_until
+from load import UntilStopped
 
 ROUNDS = int(os.environ.get("GUNYU_TEST_ROUNDS", "5"))
 SEED = int(os.environ.get("GUNYU_TEST_SEED", "1"))
@@ -27,26 +28,30 @@ SLOW = 0.02
 PATIENT = 60 + 3 * ROUNDS
 
 
-class Load:
-    """Writes of which none may be applied twice, in three dbs, until stopped."""
+class Load(UntilStopped):
+    """Writes of which none may be applied twice, in three dbs."""
+
+    LEAD = 0
+    dbs = DBS
 
     def __init__(self, server, seed=SEED, pace=0.003):
-        self.server, self.rng, self.pace = server, random.Random(seed), pace
-        self.ending = threading.Event()
-        self.taken = 0
-        self.thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__(seed, pace)
+        self.server = server
 
-    def __enter__(self):
-        self.thread.start()
-        wait_until(lambda: self.taken > 0, "the load writes")
-        return self
+    @contextlib.contextmanager
+    def connect(self):
+        raws = [self.server.raw(db) for db in self.dbs]
+        try:
+            yield raws
+        finally:
+            for raw in raws:
+                raw.close()
 
-    def __exit__(self, *_):
-        self.ending.set()
-        self.thread.join(60)
-        assert not self.thread.is_alive(), "the load does not end"
+    def write(self, raws):
+        raw = self.rng.choice(raws)
+        raw.many([c for _ in range(self.rng.randrange(1, 6)) for c in self.commands()])
 
-    def _commands(self):
+    def commands(self):
         n = self.rng.randrange(8)
         yield "INCR", f"count:{n}"
         yield "RPUSH", f"list:{n}", self.taken
@@ -62,21 +67,6 @@ class Load:
             yield "LTRIM", f"list:{n}", -200, -1
             yield "SETRANGE", f"text:{n}", 100, "mark"
             yield "DEL", f"text:{(n + 1) % 8}"
-
-    def _run(self):
-        while not self.ending.is_set():
-            raws = []
-            try:
-                raws = [self.server.raw(db) for db in DBS]
-                while not self.ending.is_set():
-                    raw = self.rng.choice(raws)
-                    raw.many([c for _ in range(self.rng.randrange(1, 6)) for c in self._commands()])
-                    self.taken += 1
-                    time.sleep(self.pace)
-            except (redis.RedisError, OSError):
-                time.sleep(0.05)
-            for raw in raws:
-                raw.close()
 
 
 def moments(seed):

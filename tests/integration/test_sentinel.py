@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The source or the target is found by Redis Sentinel, and found again after a failover."""
 
-import threading
 import time
-
-import redis
 
 from compare import wait_equal
 from harness import wait_until
+from load import UntilStopped
 
 
 def replicated(world, **options):
@@ -34,35 +32,18 @@ def wait_streaming(tool):
     wait_until(lambda: [s["Phase"] for s in tool.status()] == ["streaming"], "streaming", 30)
 
 
-class Load:
-    """Writes that must not be applied twice, to whatever master() is, until stopped."""
+class Load(UntilStopped):
+    """Writes that must not be applied twice, to whatever master() is."""
 
     def __init__(self, master):
+        super().__init__()
         self.master = master
-        self.ending = threading.Event()
-        self.taken = 0
-        self.thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self):
-        self.thread.start()
-        wait_until(lambda: self.taken > 100, "the load writes")
-        return self
-
-    def __exit__(self, *_):
-        self.ending.set()
-        self.thread.join(60)
-        assert not self.thread.is_alive(), "the load does not end"
-
-    def _run(self):
-        while not self.ending.is_set():
-            n = self.taken % 7
-            try:
-                client = self.master().client()
-                client.incr(f"count:{n}")
-                client.rpush(f"list:{n}", self.taken)
-                self.taken += 1
-            except (redis.RedisError, OSError):
-                time.sleep(0.05)
+    def write(self, _):
+        n = self.taken % 7
+        client = self.master().client()
+        client.incr(f"count:{n}")
+        client.rpush(f"list:{n}", self.taken)
 
 
 def server_at(port, *servers):

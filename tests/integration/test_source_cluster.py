@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Redis Cluster as the source: a lane for each shard, whatever becomes of shards and masters."""
 
-import random
-import threading
 import time
 
 import pytest
-import redis
 
 from compare import STREAM_LIVE, Side
 from harness import wait_until
+from load import ToCluster
 
 
 def run(world, cluster, target, config=None, **more):
@@ -79,39 +77,14 @@ def full_syncs(tool):
     return sum(lane["Counters"]["FullSyncs"] for lane in tool.status())
 
 
-class Load:
-    """Writes that must not be applied twice, over all slots, until stopped; goes on through failovers."""
+class Load(ToCluster):
+    """Writes that must not be applied twice, over all slots."""
 
-    def __init__(self, cluster, names=60):
-        self.cluster, self.names = cluster, names
-        self.ending = threading.Event()
-        self.taken = 0
-        self.thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        wait_until(lambda: self.taken > 100, "the load writes")
-        return self
-
-    def __exit__(self, *_):
-        self.ending.set()
-        self.thread.join(60)
-        assert not self.thread.is_alive(), "the load does not end"
-
-    def _run(self):
-        rng = random.Random(1)
-        client = None
-        while not self.ending.is_set():
-            n = rng.randrange(self.names)
-            try:
-                client = client or self.cluster.client()
-                client.incr(f"count:{n}")
-                client.rpush(f"list:{n}", self.taken)
-                client.append(f"text:{n}", f"{self.taken},")
-                self.taken += 1
-            except (redis.RedisError, OSError, IndexError, KeyError):
-                client = None
-                time.sleep(0.05)
+    def write(self, client):
+        n = self.rng.randrange(60)
+        client.incr(f"count:{n}")
+        client.rpush(f"list:{n}", self.taken)
+        client.append(f"text:{n}", f"{self.taken},")
 
 
 @pytest.mark.parametrize("version", [None, "redis-6", "valkey-9"])

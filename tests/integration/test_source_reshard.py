@@ -1,61 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slots that move between the shards of a source cluster while they are written to, with lanes that are not equally far."""
 
-import random
-import threading
 import time
 
 import pytest
-import redis
 
 from harness import wait_until
+from load import ToCluster
 from test_source_cluster import contents, full_syncs, lanes, run, wait_streaming
 
 
-class Writer:
-    """Writes that must be applied once and in order, to keys of given slots, until stopped."""
+class Writer(ToCluster):
+    """Writes that must be applied once and in order, to given keys."""
 
-    def __init__(self, cluster, keys, seed=1):
-        self.cluster, self.keys = cluster, keys
-        self.random = random.Random(seed)
-        self.ending = threading.Event()
-        self.done = 0
-        self.thread = threading.Thread(target=self._run, daemon=True)
+    def __init__(self, cluster, keys):
+        super().__init__(cluster)
+        self.keys = keys
 
-    def __enter__(self):
-        self.thread.start()
-        wait_until(lambda: self.done > 100, "the load writes")
-        return self
-
-    def __exit__(self, *_):
-        self.ending.set()
-        self.thread.join(60)
-        assert not self.thread.is_alive(), "the load does not end"
-
-    def one(self, client):
-        key = self.random.choice(self.keys)
-        self.done += 1
-        which = self.random.randrange(5)
+    def write(self, client):
+        key = self.rng.choice(self.keys)
+        which = self.rng.randrange(5)
         if which == 0:
             client.incr("n:" + key)
         elif which == 1:
-            client.rpush("l:" + key, self.done)
+            client.rpush("l:" + key, self.taken)
         elif which == 2:
-            client.append("a:" + key, f"{self.done},")
+            client.append("a:" + key, f"{self.taken},")
         elif which == 3:
-            client.set("s:" + key, self.done)
+            client.set("s:" + key, self.taken)
         else:
             client.delete("s:" + key)
-
-    def _run(self):
-        client = None
-        while not self.ending.is_set():
-            try:
-                client = client or self.cluster.client()
-                self.one(client)
-            except (redis.RedisError, OSError, IndexError, KeyError, AttributeError):
-                client = None
-                time.sleep(0.02)
 
 
 def keys_of(cluster, slots):
