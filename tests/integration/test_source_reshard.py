@@ -61,11 +61,15 @@ def into(world, kind):
     return target.nodes[0], target.masters, {"output": {"redis": {"type": "cluster", "addresses": target.addresses}}}
 
 
-def start(world, kind, cluster, **more):
+def streaming(world, kind, slots, **options):
+    """(a cluster with keys in these slots, the keys, the tool, the target's servers as a function); options: of the cluster."""
+    cluster = world.cluster(**options)
+    keys = keys_of(cluster, slots)
+    fill(cluster, keys)
     target, servers, config = into(world, kind)
-    tool = run(world, cluster, target, config={**config, **more})
+    tool = run(world, cluster, target, config=config)
     wait_streaming(tool, 3)
-    return tool, servers
+    return cluster, keys, tool, servers
 
 
 def wait_same(cluster, servers, tool, timeout=60):
@@ -87,12 +91,9 @@ def wait_same(cluster, servers, tool, timeout=60):
 @pytest.mark.parametrize("slow", ["giver", "heir"])
 @pytest.mark.parametrize("kind", ["standalone", "cluster"])
 def test_slots_move_key_by_key_while_one_lane_is_behind(world, kind, slow):
-    cluster = world.cluster()
-    giver, heir, _ = cluster.masters()
     slots = list(range(300))
-    keys = keys_of(cluster, slots)
-    fill(cluster, keys)
-    tool, servers = start(world, kind, cluster)
+    cluster, keys, tool, servers = streaming(world, kind, slots)
+    giver, heir, _ = cluster.masters()
     behind = giver if slow == "giver" else heir
     with Writer(cluster, keys):
         tool.act("pause", inputs=behind.address)
@@ -105,11 +106,8 @@ def test_slots_move_key_by_key_while_one_lane_is_behind(world, kind, slow):
 
 
 def test_a_lane_that_waits_says_for_whom_and_the_others_go_on(world):
-    cluster = world.cluster()
+    cluster, keys, tool, servers = streaming(world, "standalone", range(20))
     giver, heir, third = cluster.masters()
-    keys = keys_of(cluster, range(20))
-    fill(cluster, keys)
-    tool, servers = start(world, "standalone", cluster)
     tool.act("pause", inputs=giver.address)
     names = {s["Input"]: s for s in tool.status()}
     cluster.client().incr("n:" + keys[0])
@@ -130,12 +128,9 @@ def test_a_lane_that_waits_says_for_whom_and_the_others_go_on(world):
 @pytest.mark.parametrize("slow", ["giver", "heir"])
 @pytest.mark.parametrize("kind", ["standalone", "cluster"])
 def test_slots_go_away_and_come_back(world, kind, slow):
-    cluster = world.cluster()
-    giver, heir, _ = cluster.masters()
     slots = list(range(60))
-    keys = keys_of(cluster, slots)
-    fill(cluster, keys)
-    tool, servers = start(world, kind, cluster)
+    cluster, keys, tool, servers = streaming(world, kind, slots)
+    giver, heir, _ = cluster.masters()
     behind = giver if slow == "giver" else heir
     with Writer(cluster, keys):
         for _ in range(2):
@@ -152,12 +147,9 @@ def test_slots_go_away_and_come_back(world, kind, slow):
 
 @pytest.mark.parametrize("kind", ["standalone", "cluster"])
 def test_the_tool_is_killed_while_slots_move(world, kind):
-    cluster = world.cluster()
-    giver, heir, third = cluster.masters()
     slots = list(range(120))
-    keys = keys_of(cluster, slots)
-    fill(cluster, keys)
-    tool, servers = start(world, kind, cluster)
+    cluster, keys, tool, servers = streaming(world, kind, slots)
+    giver, heir, third = cluster.masters()
     with Writer(cluster, keys):
         for at, (a, b) in enumerate([(giver, heir), (heir, third), (third, giver)]):
             tool.act("pause", inputs=a.address)
@@ -174,11 +166,8 @@ def test_the_tool_is_killed_while_slots_move(world, kind):
 
 
 def test_slots_move_to_a_shard_that_is_new(world):
-    cluster = world.cluster()
+    cluster, keys, tool, servers = streaming(world, "standalone", range(100))
     giver = cluster.masters()[0]
-    keys = keys_of(cluster, range(100))
-    fill(cluster, keys)
-    tool, servers = start(world, "standalone", cluster)
     new = cluster.add_node()
     with Writer(cluster, keys):
         cluster.move_slots(range(100), giver, new)
@@ -208,11 +197,8 @@ def import_atomically(cluster, slot_ranges, giver, heir):
 @pytest.mark.parametrize("version", ["redis-next", "valkey-9"])
 @pytest.mark.parametrize("kind", ["standalone", "cluster"])
 def test_slots_move_atomically(world, kind, version, slow):
-    cluster = world.cluster(version=version)
+    cluster, keys, tool, servers = streaming(world, kind, range(200), version=version)
     giver, heir, _ = cluster.masters()
-    keys = keys_of(cluster, range(200))
-    fill(cluster, keys)
-    tool, servers = start(world, kind, cluster)
     behind = giver if slow == "giver" else heir
     with Writer(cluster, keys):
         tool.act("pause", inputs=behind.address)
@@ -227,12 +213,9 @@ def test_slots_move_atomically(world, kind, version, slow):
 
 @pytest.mark.parametrize("kind", ["standalone", "cluster"])
 def test_slots_move_both_ways_one_after_the_other(world, kind):
-    cluster = world.cluster()
-    first, second, _ = cluster.masters()
     there, back = list(range(60)), list(range(8000, 8060))
-    keys = keys_of(cluster, there + back)
-    fill(cluster, keys)
-    tool, servers = start(world, kind, cluster)
+    cluster, keys, tool, servers = streaming(world, kind, there + back)
+    first, second, _ = cluster.masters()
     with Writer(cluster, keys):
         for at in range(0, 60, 20):
             cluster.move_slots(there[at:at + 20], first, second)
