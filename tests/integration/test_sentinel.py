@@ -3,6 +3,8 @@
 
 import time
 
+import pytest
+
 from compare import wait_equal
 from harness import wait_until
 from load import UntilStopped
@@ -46,16 +48,34 @@ class Load(UntilStopped):
         client.rpush(f"list:{n}", self.taken)
 
 
-def server_at(port, *servers):
-    return next(s for s in servers if s.port == port)
-
-
-def test_the_source_fails_over_as_asked(world):
+@pytest.fixture
+def found_source(world):
+    """The master that sentinels know and its replica, the target, the sentinels, and the tool, which streams."""
     master, replica = replicated(world)
     target = world.target()
     sentinels = world.sentinels(master)
     tool = run(world, master, target, input=by_sentinel(sentinels))
     wait_streaming(tool)
+    return master, replica, target, sentinels, tool
+
+
+@pytest.fixture
+def found_target(world):
+    """The source, the master that sentinels know and its replica, the sentinels, and the tool, which streams."""
+    source = world.source()
+    master, replica = replicated(world)
+    sentinels = world.sentinels(master)
+    tool = run(world, source, master, output=by_sentinel(sentinels))
+    wait_streaming(tool)
+    return source, master, replica, sentinels, tool
+
+
+def server_at(port, *servers):
+    return next(s for s in servers if s.port == port)
+
+
+def test_the_source_fails_over_as_asked(found_source):
+    master, replica, target, sentinels, tool = found_source
     assert tool.status()[0]["Input"] == master.address
     with Load(lambda: server_at(sentinels.master_port(), master, replica)):
         assert sentinels.failover() == replica.port
@@ -71,12 +91,8 @@ def test_the_source_fails_over_as_asked(world):
     assert tool.status()[0]["Counters"]["FullSyncs"] == 0
 
 
-def test_the_source_is_killed_and_one_sentinel_is_dead(world):
-    master, replica = replicated(world)
-    target = world.target()
-    sentinels = world.sentinels(master)
-    tool = run(world, master, target, input=by_sentinel(sentinels))
-    wait_streaming(tool)
+def test_the_source_is_killed_and_one_sentinel_is_dead(found_source):
+    master, replica, target, sentinels, tool = found_source
     sentinels.nodes[0].kill()
     with Load(lambda: server_at(sentinels.master_port(), master, replica)):
         master.kill()
@@ -86,12 +102,8 @@ def test_the_source_is_killed_and_one_sentinel_is_dead(world):
     wait_equal(replica, target)
 
 
-def test_the_target_fails_over_under_load(world):
-    source = world.source()
-    master, replica = replicated(world)
-    sentinels = world.sentinels(master)
-    tool = run(world, source, master, output=by_sentinel(sentinels))
-    wait_streaming(tool)
+def test_the_target_fails_over_under_load(found_target):
+    source, master, replica, sentinels, tool = found_target
     assert tool.status()[0]["Output"] == master.address
     with Load(lambda: source):
         assert sentinels.failover() == replica.port
@@ -103,12 +115,8 @@ def test_the_target_fails_over_under_load(world):
     assert tool.post("/storage/gc")[0] == 200
 
 
-def test_the_target_is_killed_and_the_position_of_the_new_master_decides(world):
-    source = world.source()
-    master, replica = replicated(world)
-    sentinels = world.sentinels(master)
-    tool = run(world, source, master, output=by_sentinel(sentinels))
-    wait_streaming(tool)
+def test_the_target_is_killed_and_the_position_of_the_new_master_decides(found_target):
+    source, master, replica, sentinels, tool = found_target
     with Load(lambda: source):
         # What the replica does not get is lost with the master, position and data alike.
         replica.freeze()
