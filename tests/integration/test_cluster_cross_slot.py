@@ -16,12 +16,22 @@ from test_errors import count, listed
 from test_faults import die_at
 
 
-@pytest.fixture
-def into(world):
-    source, cluster = world.source(), world.cluster("target", masters=3)
+def synced(world, **options):
+    """A source, and a cluster with these options that is equal to it and kept so."""
+    source, cluster = world.source(), world.cluster("target", masters=3, **options)
     tool = world.gunyu(source, cluster)
     wait_equal(source, cluster)
     return source, cluster, tool
+
+
+@pytest.fixture
+def into(world):
+    return synced(world)
+
+
+@pytest.fixture
+def into_replicated(world):
+    return synced(world, replicas=1)
 
 
 def no_temporary_keys(cluster):
@@ -71,9 +81,7 @@ def run(source, line):
 
 @pytest.mark.parametrize("version", ("", "redis-6", "redis-8", "valkey-8", "valkey-9"))
 def test_each_command_over_several_slots(world, version):
-    source, cluster = world.source(), world.cluster("target", masters=3, version=version)
-    tool = world.gunyu(source, cluster)
-    wait_equal(source, cluster)
+    source, cluster, tool = synced(world, version=version)
     for line in STAGED + SPLIT:
         source.raw().many([("FLUSHALL",), *DATA])
         run(source, line)
@@ -298,6 +306,12 @@ def test_connections_to_the_cluster_are_cut(into):
     assert source.full_syncs() == 1 and count(tool) == 0
 
 
+def move_away(cluster, slot, rng, pause):
+    """To any other master; pause as in move_slots."""
+    origin = cluster.node_of_slot(slot)
+    cluster.move_slots([slot], origin, rng.choice([n for n in cluster.masters() if n is not origin]), pause)
+
+
 def test_slots_of_the_keys_move(into):
     source, cluster, tool = into
     some_data(source)
@@ -310,8 +324,7 @@ def test_slots_of_the_keys_move(into):
         for at in range(ROUNDS):
             keys = [f"{kind}:{at}" for kind in ("count", "list", "set")]
             for slot in map(cluster.slot_of, keys):
-                origin = cluster.node_of_slot(slot)
-                cluster.move_slots([slot], origin, rng.choice([n for n in cluster.masters() if n is not origin]), pause)
+                move_away(cluster, slot, rng, pause)
     wait_same(source, cluster, timeout=PATIENT)
     assert source.full_syncs() == 1 and count(tool) == 0
 
@@ -329,16 +342,13 @@ def test_the_tool_dies_while_slots_of_the_keys_move(into):
     with CrossLoad(source, pace=0.01):
         for at in range(ROUNDS):
             for slot in (cluster.slot_of(f"count:{at}"), cluster.slot_of(f"list:{at}")):
-                origin = cluster.node_of_slot(slot)
-                cluster.move_slots([slot], origin, rng.choice([n for n in cluster.masters() if n is not origin]), pause)
+                move_away(cluster, slot, rng, pause)
     wait_same(source, cluster, timeout=PATIENT)
     assert source.full_syncs() == 1 and count(tool) == 0
 
 
-def test_a_planned_failover_of_the_cluster(world):
-    source, cluster = world.source(), world.cluster("target", masters=3, replicas=1)
-    tool = world.gunyu(source, cluster)
-    wait_equal(source, cluster)
+def test_a_planned_failover_of_the_cluster(into_replicated):
+    source, cluster, tool = into_replicated
     with CrossLoad(source, pace=0.01):
         for shard in range(3):
             cluster.failover(shard)
@@ -347,10 +357,8 @@ def test_a_planned_failover_of_the_cluster(world):
     assert source.full_syncs() == 1 and count(tool) == 0
 
 
-def test_a_master_of_the_cluster_dies(world):
-    source, cluster = world.source(), world.cluster("target", masters=3, replicas=1)
-    tool = world.gunyu(source, cluster)
-    wait_equal(source, cluster)
+def test_a_master_of_the_cluster_dies(into_replicated):
+    source, cluster, tool = into_replicated
     with CrossLoad(source, pace=0.01):
         time.sleep(1)
         dead = cluster.kill_master(1)
