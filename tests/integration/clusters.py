@@ -164,6 +164,13 @@ class Cluster:
         node.kill()
         return node
 
+    def lose_master(self, shard):
+        """As kill_master; by then a replica has taken over."""
+        count = len(self.masters())
+        dead = self.kill_master(shard)
+        wait_until(lambda: dead not in self.masters() and len(self.masters()) == count, "a replica takes over", 30)
+        return dead
+
     def add_replica(self, master):
         """master: a node or the number of a shard."""
         master = self.masters()[master] if isinstance(master, int) else master

@@ -147,9 +147,8 @@ def test_the_master_is_killed_under_load(world):
     wait_streaming(tool, 3)
     with Load(cluster):
         others = {a: s["Counters"]["Reconnects"] for a, s in lanes(tool).items()}
-        dead = cluster.kill_master(1)
+        dead = cluster.lose_master(1)
         others.pop(dead.address)
-        wait_until(lambda: dead not in cluster.masters() and len(cluster.masters()) == 3, "a failover", 30)
         wait_until(lambda: sorted(lanes(tool)) == sorted(n.address for n in cluster.masters()), "the lane follows")
         wait_until(lambda: all(s["Phase"] == "streaming" for s in tool.status()), "all stream again")
         assert {a: lanes(tool)[a]["Counters"]["Reconnects"] for a in others} == others, "the other lanes noticed nothing"
