@@ -7,6 +7,7 @@ import threading
 import time
 
 import redis
+from redis.exceptions import RedisClusterException
 
 from waiting import wait_until
 
@@ -30,6 +31,7 @@ class UntilStopped:
         return self
 
     def __exit__(self, *_):
+        assert self.thread.is_alive(), "the load has ended by itself"
         self.ending.set()
         self.thread.join(60)
         assert not self.thread.is_alive(), "the load does not end"
@@ -56,8 +58,8 @@ class UntilStopped:
 class ToCluster(UntilStopped):
     """write() is given a client of the cluster, which goes on through failovers and moves of slots."""
 
-    # The last three are how redis-py fails while the nodes do not agree, or none is up.
-    PASSING = (*UntilStopped.PASSING, IndexError, KeyError, AttributeError)
+    # How redis-py fails while the nodes do not agree, or some are dead; none of these is a RedisError.
+    PASSING = (*UntilStopped.PASSING, RedisClusterException, IndexError, KeyError, AttributeError)
 
     def __init__(self, cluster):
         super().__init__()
