@@ -12,6 +12,8 @@ struct ownership *ownership_new(int lanes, const int16_t *turn)
     pthread_mutex_init(&o->lock, NULL);
     o->lanes = lanes;
     o->lane = xcalloc((size_t)lanes, sizeof(*o->lane));
+    for (int l = 0; l < lanes; l++)
+        o->lane[l].plea.clear = xcalloc((size_t)lanes, sizeof(uint64_t));
     o->pairs = xcalloc((size_t)lanes * (size_t)lanes, sizeof(*o->pairs));
     for (int s = 0; s < SLOT_COUNT; s++) {
         o->turn[s] = turn ? turn[s] : OWNERSHIP_NOBODY;
@@ -31,8 +33,10 @@ void ownership_free(struct ownership *o)
             free(o->slot[s]);
         }
     pthread_mutex_destroy(&o->lock);
-    for (int l = 0; l < o->lanes; l++)
+    for (int l = 0; l < o->lanes; l++) {
         free(o->lane[l].had);
+        free(o->lane[l].plea.clear);
+    }
     free(o->lane);
     free(o->pairs);
     free(o->moves);
@@ -87,7 +91,7 @@ uint64_t ownership_progress(const struct ownership *o, int lane, int slot)
     if (o->lane[lane].gone)
         return UINT64_MAX;
     const struct place *p = place_find(o->slot[slot], lane);
-    uint64_t at = p && p->held ? p->progress : atomic_load(&o->lane[lane].applied);
+    uint64_t at = atomic_load(&o->lane[lane].applied);
     return p && p->ahead > at ? p->ahead : at;
 }
 
@@ -96,6 +100,7 @@ struct moving *ownership_unsettle(struct ownership *o, int slot)
     if (!o->slot[slot]) {
         o->slot[slot] = xcalloc(1, sizeof(*o->slot[slot]));
         atomic_store(&o->fast.settled[slot], OWNERSHIP_NOBODY);
+        atomic_fetch_add(&o->unsettled, 1);
         o->slot[slot]->at = atomic_fetch_add(&o->moving_n, 1);
         o->list[o->slot[slot]->at] = (int16_t)slot;
     }
@@ -108,7 +113,7 @@ static void settle_if_quiet(struct ownership *o, int slot)
     if (!m || m->n || ownership_moves_with(o, slot))
         return;
     for (int i = 0; i < m->places_n; i++)
-        if (m->places[i].held || m->places[i].blocked)
+        if (m->places[i].blocked)
             return;
     int last = o->list[atomic_fetch_sub(&o->moving_n, 1) - 1];
     o->list[m->at] = (int16_t)last;
@@ -298,10 +303,27 @@ static bool cut_for(struct ownership *o, const struct ownership_unit *u, int m, 
     return false;
 }
 
+// Lane m has nothing left up to `cut` that must come before u.
+static bool is_clear(const struct ownership *o, const struct ownership_unit *u, int m, uint64_t cut)
+{
+    const struct plea *p = &o->lane[u->lane].plea;
+    return ownership_progress(o, m, u->slot) >= cut ||
+           (p->on && p->end == u->end && p->clear[m] >= cut);
+}
+
 static bool lane_is_past(struct ownership *o, const struct ownership_unit *u, int m)
 {
     uint64_t cut;
-    return o->lane[m].gone || (cut_for(o, u, m, &cut) && ownership_progress(o, m, u->slot) >= cut);
+    return o->lane[m].gone || (cut_for(o, u, m, &cut) && is_clear(o, u, m, cut));
+}
+
+// The lane has the slot next, the unit is of that tenure, and only units of other keys come before.
+static bool may_go_before(const struct ownership *o, const struct ownership_unit *u)
+{
+    const struct moving *m = o->slot[u->slot];
+    const struct tenure *t = &m->next[0], *after = m->n > 1 ? t + 1 : NULL;
+    return t->lane == u->lane && t->cut.known && is_clear(o, u, o->turn[u->slot], t->cut.at) &&
+           (!after || (after->cut.known && u->end <= after->cut.at));
 }
 
 static enum ownership_verdict wait_here(struct ownership *o, const struct ownership_unit *u,
@@ -337,8 +359,8 @@ static enum ownership_verdict others_unit(struct ownership *o, const struct owne
 {
     const struct moving *m = o->slot[u->slot];
     int holder = o->turn[u->slot];
-    if (m && m->n) // advance gives us the turn
-        return wait_here(o, u, false);
+    if (m && m->n) // else advance gives us the turn
+        return may_go_before(o, u) ? OWNERSHIP_APPLY : wait_here(o, u, false);
     if (holder_returned(o, m, u->slot)) {
         o->stats.bounced++;
         give_turn(o, u->slot, u->lane, u->received, ++o->serial);
@@ -354,7 +376,7 @@ static enum ownership_verdict decide(struct ownership *o, const struct ownership
     if (v && v->replayed)
         return OWNERSHIP_DROP;
     if (v && v->open)
-        return OWNERSHIP_HOLD;
+        return OWNERSHIP_LOOK;
     if (v && v->failed)
         return OWNERSHIP_DROP;
     if (v)
@@ -362,6 +384,20 @@ static enum ownership_verdict decide(struct ownership *o, const struct ownership
     if (o->turn[u.slot] < 0)
         return wait_here(o, &u, false);
     return o->turn[u.slot] == u.lane ? holders_unit(o, &u) : others_unit(o, &u);
+}
+
+static void plead(struct ownership *o, const struct ownership_unit *u)
+{
+    struct plea *p = &o->lane[u->lane].plea;
+    if (p->on && p->end == u->end)
+        return;
+    p->on = u->keys_n > 0;
+    p->end = u->end;
+    p->n = u->keys_n;
+    for (int i = 0; i < u->keys_n; i++)
+        p->keys[i] = u->keys[i];
+    memset(p->clear, 0, (size_t)o->lanes * sizeof(*p->clear));
+    ownership_changed(o);
 }
 
 enum ownership_verdict ownership_unit(struct ownership *o, const struct ownership_unit *u)
@@ -373,6 +409,8 @@ enum ownership_verdict ownership_unit(struct ownership *o, const struct ownershi
     if (v == OWNERSHIP_WAIT && o->slot[u->slot])
         v = decide(o, u);
     o->stats.dropped += v == OWNERSHIP_DROP;
+    if (v == OWNERSHIP_WAIT)
+        plead(o, u);
     struct place *p = place_find(o->slot[u->slot], u->lane);
     if (p && (v == OWNERSHIP_APPLY || v == OWNERSHIP_DROP)) {
         if (p->blocked)
@@ -399,45 +437,46 @@ void ownership_applied(struct ownership *o, int lane, uint64_t position)
     pthread_mutex_unlock(&o->lock);
 }
 
-void ownership_hold(struct ownership *o, int lane, int slot, uint64_t position)
-{
-    pthread_mutex_lock(&o->lock);
-    struct place *p = place_of(ownership_unsettle(o, slot), lane);
-    p->held = true;
-    p->progress = position;
-    ownership_forget_moves(o, lane);
-    ownership_advance(o, slot);
-    ownership_changed(o);
-    pthread_mutex_unlock(&o->lock);
-}
-
-void ownership_unhold(struct ownership *o, int lane, int slot)
-{
-    pthread_mutex_lock(&o->lock);
-    struct place *p = place_find(o->slot[slot], lane);
-    if (p)
-        p->held = p->blocked = p->returned = false;
-    ownership_forget_moves(o, lane);
-    ownership_advance(o, slot);
-    ownership_changed(o);
-    pthread_mutex_unlock(&o->lock);
-}
-
-void ownership_ahead(struct ownership *o, int lane, const uint64_t *first, uint64_t upto)
+static bool clear_slots(struct ownership *o, int lane, const struct ownership_ahead *a)
 {
     bool grew = false;
-    pthread_mutex_lock(&o->lock);
     for (int i = atomic_load(&o->moving_n); i-- > 0;) {
         int slot = o->list[i];
         struct place *p = place_of(o->slot[slot], lane);
-        uint64_t ahead = first[slot] < upto ? first[slot] : upto;
+        uint64_t ahead = a->first[slot] < a->upto ? a->first[slot] : a->upto;
         if (ahead <= p->ahead)
             continue;
         p->ahead = ahead;
         grew = true;
         ownership_advance(o, slot);
     }
-    if (grew)
+    return grew;
+}
+
+static bool clear_keys(struct ownership *o, int lane, const struct ownership_ahead *a)
+{
+    bool grew = false;
+    for (int l = 0; l < o->lanes; l++) {
+        struct plea *p = &o->lane[l].plea;
+        uint64_t ahead = a->upto;
+        if (l == lane || !p->on || p->clear[lane] >= a->upto)
+            continue;
+        for (int i = 0; i < p->n; i++) {
+            uint64_t first = a->first_of(a->ctx, p->keys[i]);
+            ahead = first < ahead ? first : ahead;
+        }
+        grew |= ahead > p->clear[lane];
+        p->clear[lane] = ahead > p->clear[lane] ? ahead : p->clear[lane];
+    }
+    return grew;
+}
+
+void ownership_ahead(struct ownership *o, int lane, const struct ownership_ahead *a)
+{
+    pthread_mutex_lock(&o->lock);
+    bool slots = clear_slots(o, lane, a);
+    bool keys = a->unsettled == atomic_load(&o->unsettled) && clear_keys(o, lane, a);
+    if (slots || keys)
         ownership_changed(o);
     pthread_mutex_unlock(&o->lock);
 }
@@ -521,7 +560,7 @@ static void reset_slot(struct ownership *o, int slot, int lane)
     if (o->turn[slot] == lane)
         o->since[slot] = 0;
     if (p) {
-        p->held = p->blocked = p->returned = false;
+        p->blocked = p->returned = false;
         p->ahead = 0;
     }
     for (int i = 0; m && i < m->n; i++) {
@@ -545,7 +584,9 @@ void ownership_lane_reset(struct ownership *o, int lane, uint64_t position)
     for (int i = 0; i < o->lanes; i++) {
         o->pairs[lane * o->lanes + i].known = o->pairs[i * o->lanes + lane].known = false;
         o->pairs[lane * o->lanes + i].asking_upto = o->pairs[i * o->lanes + lane].asking_upto = 0;
+        o->lane[i].plea.clear[lane] = 0;
     }
+    o->lane[lane].plea.on = false;
     for (int i = 0; i < o->moves_n; i++)
         if (o->moves[i].lane == lane) {
             o->moves[i].open = false;
@@ -579,6 +620,11 @@ void ownership_lane_gone(struct ownership *o, int lane)
 bool ownership_quiet(const struct ownership *o)
 {
     return !atomic_load(&o->moving_n) && !atomic_load(&o->moves_open);
+}
+
+uint64_t ownership_unsettled(const struct ownership *o)
+{
+    return atomic_load(&o->unsettled);
 }
 
 void ownership_lane_here(struct ownership *o, int lane)

@@ -18,6 +18,7 @@
 #include "codec/slot.h"
 
 #define OWNERSHIP_NOBODY (-1)
+#define OWNERSHIP_KEYS 64 // of a unit that waits
 
 struct ownership;
 
@@ -37,13 +38,19 @@ static inline bool ownership_settled(const struct ownership_fast *f, int lane, i
     return atomic_load_explicit(&f->settled[slot], memory_order_acquire) == lane;
 }
 
+// Without a lock: the slot may be somebody else's, or on its way.
+static inline bool ownership_moves(const struct ownership_fast *f, int slot)
+{
+    return atomic_load_explicit(&f->settled[slot], memory_order_acquire) == OWNERSHIP_NOBODY;
+}
+
 enum ownership_verdict {
     OWNERSHIP_APPLY,
     OWNERSHIP_DROP, // what it does has come or will come with another lane
-    OWNERSHIP_WAIT, // stand still, or pass over the slot with ownership_hold; ask again after a
-                    // change. A lane must not stand still for ever: two may wait for each other
-                    // with different slots
-    OWNERSHIP_HOLD, // pass over the slot at once: the decision is in bytes behind this unit
+    OWNERSHIP_WAIT, // stand still, ask again after a change, and tell by ownership_ahead what
+                    // follows: two lanes may wait for each other
+    OWNERSHIP_LOOK, // the same, but the decision is in bytes behind this unit: ownership_move of
+                    // those
 };
 
 struct ownership_unit {
@@ -51,21 +58,27 @@ struct ownership_unit {
     bool restore;      // has a RESTORE-ASKING
     uint64_t end;      // position when it is applied
     uint64_t received; // of the lane's stream, by now
+    // Hashes of all of its keys, the same ones each time that it is asked about. None: too many.
+    const uint64_t *keys;
+    int keys_n; // at most OWNERSHIP_KEYS
 };
 enum ownership_verdict ownership_unit(struct ownership *o, const struct ownership_unit *u);
 
-// The lane's position in the target, that is where it would begin again after a crash: all slots
-// are applied up to there but those that are held.
+// The lane's position in the target, that is where it would begin again after a crash.
 void ownership_applied(struct ownership *o, int lane, uint64_t position);
-// The lane passes over units of this slot; those up to `position` are applied, and known to be so
-// after a crash. To be repeated as it gets on with the slot.
-void ownership_hold(struct ownership *o, int lane, int slot, uint64_t position);
-void ownership_unhold(struct ownership *o, int lane, int slot); // applied as far as the others
 
-// The lane stands still, and its position is stored: nothing of slot s follows it up to first[s],
-// or up to `upto` if that is less. For a lane that waits for another which waits for it with
-// another slot. first has SLOT_COUNT entries.
-void ownership_ahead(struct ownership *o, int lane, const uint64_t *first, uint64_t upto);
+// The lane stands still, and its position is stored. It has looked at what follows up to `upto`:
+// first[s], of SLOT_COUNT, is where the first unit of slot s begins, first_of tells it of a key of
+// a slot that moves; UINT64_MAX: there is none. So that a lane which waits for this one need not
+// wait for what has nothing to do with its unit.
+struct ownership_ahead {
+    uint64_t upto;
+    uint64_t unsettled; // ownership_unsettled before it looked: keys of other slots were not noted
+    const uint64_t *first;
+    uint64_t (*first_of)(const void *ctx, uint64_t key);
+    const void *ctx;
+};
+void ownership_ahead(struct ownership *o, int lane, const struct ownership_ahead *a);
 
 // A poll of the topology: the lane that owns each slot now, OWNERSHIP_NOBODY for an unknown one.
 void ownership_map(struct ownership *o, const int16_t *owner);
@@ -111,7 +124,8 @@ struct ownership_move {
 // ERR_TOO_BIG, ERR_PROTOCOL: a move that cannot be followed.
 int ownership_parse_move(int argc, const struct slice *argv, struct ownership_move *m,
                          bool *is_move, struct err *e) must_check;
-// To be told in order, when the lane reads past it, held slots or not. end: behind the command.
+// To be told in order, when the lane reads past it, and before that if it looks for it. end: behind
+// the command.
 // peer: the lane of m->dest for an export, of m->source for an import; OWNERSHIP_NOBODY if unknown.
 int ownership_move(struct ownership *o, int lane, const struct ownership_move *m, uint64_t end,
                    int peer, struct err *e) must_check;
@@ -123,12 +137,14 @@ bool ownership_replays(struct ownership *o, int lane, uint64_t end);
 // spaces. False: it is as it was at the last call. Always short unless slots have moved.
 bool ownership_put(struct ownership *o, int lane, struct buf *out);
 // What was stored. At the start, before any lane reads its first command, in this order:
-// ownership_restore of all lanes, ownership_hold of all held slots, ownership_applied of all lanes,
-// ownership_map. ERR_CORRUPT for a damaged record.
+// ownership_restore of all lanes, ownership_applied of all lanes, ownership_map. ERR_CORRUPT for a
+// damaged record.
 int ownership_restore(struct ownership *o, int lane, struct slice record, struct err *e) must_check;
 
 // False: slots move. Without a lock.
 bool ownership_quiet(const struct ownership *o);
+// Grows whenever a slot begins to move. Without a lock.
+uint64_t ownership_unsettled(const struct ownership *o);
 // A lane that was gone (or never there) begins; nothing is known of its position yet.
 void ownership_lane_here(struct ownership *o, int lane);
 // False: slots are on their way to the lane, and a snapshot of its shard may have their keys; it

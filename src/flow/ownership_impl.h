@@ -28,10 +28,8 @@ struct tenure {
 // A lane's place in a slot that moves.
 struct place {
     int16_t lane;
-    bool held;
-    bool blocked;  // its last unit of this slot waits
-    bool returned; // ... because the slot has been elsewhere since
-    uint64_t progress;
+    bool blocked;   // its last unit of this slot waits
+    bool returned;  // ... because the slot has been elsewhere since
     uint64_t ahead; // nothing of the slot is unapplied up to there, whatever the lane's position
 };
 
@@ -75,8 +73,19 @@ struct had {
     uint64_t serial, since;
 };
 
+// The unit that a lane waits with. clear[M]: lane M, by its stored position, has no unit of these
+// keys left up to there.
+struct plea {
+    bool on;
+    uint64_t end;
+    int n;
+    uint64_t keys[OWNERSHIP_KEYS];
+    uint64_t *clear;
+};
+
 struct lane_state {
     _Atomic uint64_t applied;
+    struct plea plea;
     struct had *had;    // [SLOT_COUNT] or NULL
     bool gone, changed; // changed: ownership_put has something new
 };
@@ -85,7 +94,7 @@ struct ownership {
     struct ownership_fast fast;
     pthread_mutex_t lock;
     _Atomic int moving_n, moves_open;
-    _Atomic uint64_t changes;
+    _Atomic uint64_t changes, unsettled;
     int lanes;
     struct lane_state *lane;
     struct pair *pairs; // [L * lanes + M]

@@ -4,29 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "codec/txn.h"
-
-enum {
-    STAND_US = 200 * 1000,
-    LOOK_BYTES = 1 << 20, // at once
-};
+#include "target/turn_ahead.h"
 
 struct turn {
     struct turn_options o;
     const struct ownership_fast *fast;
     const struct cmd_info *syncslots, *asking, *functions;
-    int *pos; // of keys
-    int pos_cap;
-    struct resp_cmd cmd; // of what is looked at ahead
+    struct key_places places;
+    struct resp_cmd cmd; // of a transaction, or of what is looked at ahead
     struct txn_scan txn;
-    uint64_t ahead; // marks are told up to here
-    uint64_t stored, stand_at, stand_us;
-    uint64_t *first; // [SLOT_COUNT]: where the first unit of the slot begins behind stand_at
-    uint64_t looked; // that is known up to here
-    int waits;       // slot, or -1
-    bool holds;
+    struct turn_ahead *ahead;
+    uint64_t told; // marks are told up to here
+    uint64_t stored;
+    int waits;  // slot, or -1
+    bool looks; // ... for the end of an import
     bool dropping;
     uint8_t dropped[SLOT_COUNT / 8]; // slots of the transaction
     struct err err;
@@ -36,7 +29,17 @@ struct turn {
 struct judged {
     uint64_t end, received;
     bool restore;
+    int keys_n; // of keys; more than there is room for: all the same
+    uint64_t keys[OWNERSHIP_KEYS];
 };
+
+static void judged_init(struct judged *j, uint64_t end, uint64_t received, bool restore)
+{
+    j->end = end;
+    j->received = received;
+    j->restore = restore;
+    j->keys_n = 0;
+}
 
 struct turn *turn_new(const struct turn_options *o)
 {
@@ -47,6 +50,7 @@ struct turn *turn_new(const struct turn_options *o)
     t->asking = cmd_by_name(SLICE("restore-asking"));
     t->functions = cmd_by_name(SLICE("function|restore"));
     must(t->syncslots && t->asking && t->functions);
+    t->ahead = turn_ahead_new(o->ownership, o->lane);
     turn_reset(t);
     return t;
 }
@@ -57,18 +61,18 @@ void turn_free(struct turn *t)
         return;
     resp_cmd_free(&t->cmd);
     resp_cmd_free(&t->txn.cmd);
-    free(t->pos);
-    free(t->first);
+    key_places_free(&t->places);
+    turn_ahead_free(t->ahead);
     free(t);
 }
 
 void turn_reset(struct turn *t)
 {
     txn_restart(&t->txn);
-    t->stand_at = UINT64_MAX;
-    t->ahead = 0;
+    turn_ahead_reset(t->ahead);
+    t->told = 0;
     t->waits = -1;
-    t->holds = t->dropping = false;
+    t->looks = t->dropping = false;
 }
 
 bool turn_waits(const struct turn *t, int *slot)
@@ -105,7 +109,9 @@ static enum turn_verdict ask(struct turn *t, int slot, const struct judged *j)
                                .slot = slot,
                                .restore = j->restore,
                                .end = j->end,
-                               .received = j->received};
+                               .received = j->received,
+                               .keys = j->keys,
+                               .keys_n = j->keys_n <= OWNERSHIP_KEYS ? j->keys_n : 0};
     switch (ownership_unit(t->o.ownership, &u)) {
     case OWNERSHIP_APPLY:
         return TURN_TAKE;
@@ -113,8 +119,8 @@ static enum turn_verdict ask(struct turn *t, int slot, const struct judged *j)
         t->dropping = true;
         t->dropped[slot >> 3] |= (uint8_t)(1 << (slot & 7));
         return TURN_DROP;
-    case OWNERSHIP_HOLD:
-        t->holds = true;
+    case OWNERSHIP_LOOK:
+        t->looks = true;
         break;
     case OWNERSHIP_WAIT:
         break;
@@ -124,24 +130,31 @@ static enum turn_verdict ask(struct turn *t, int slot, const struct judged *j)
     return TURN_WAIT;
 }
 
-static int keys_of(struct turn *t, const struct cmd_info *info, const struct resp_cmd *cmd)
+static void note_keys(struct turn *t, struct judged *j, const struct cmd_info *info,
+                      const struct resp_cmd *cmd)
 {
-    if (!info || info->flags & (CMD_ADMIN | CMD_KEYLESS | CMD_BROADCAST))
-        return 0;
-    if (cmd->argc > t->pos_cap) {
-        t->pos_cap = 2 * cmd->argc;
-        t->pos = xrealloc(t->pos, (size_t)t->pos_cap * sizeof(*t->pos));
-    }
-    return cmd_keys(info, cmd->argc, cmd->argv, t->pos);
+    int n = key_places_of(&t->places, info, cmd);
+    for (int i = 0; i < n; i++, j->keys_n++)
+        if (j->keys_n < OWNERSHIP_KEYS)
+            j->keys[j->keys_n] = turn_key_hash(cmd->argv[t->places.at[i]]);
+}
+
+static void note_transaction(struct turn *t, struct judged *j, const char *p, size_t len)
+{
+    resp_cmd_restart(&t->cmd);
+    for (size_t at = 0; at < len && resp_cmd_parse(&t->cmd, p + at, len - at) == 1;
+         at += t->cmd.len)
+        if (t->cmd.argc)
+            note_keys(t, j, cmd_lookup(t->cmd.argc, t->cmd.argv), &t->cmd);
 }
 
 static enum turn_verdict judge(struct turn *t, const struct cmd_info *info,
                                const struct resp_cmd *cmd, const struct judged *j)
 {
     enum turn_verdict v = TURN_TAKE;
-    int n = keys_of(t, info, cmd), last = -1, kept = 0;
+    int n = key_places_of(&t->places, info, cmd), last = -1, kept = 0;
     for (int i = 0; i < n; i++) {
-        int slot = slot_of(cmd->argv[t->pos[i]]);
+        int slot = slot_of(cmd->argv[t->places.at[i]]);
         if (slot == last)
             continue;
         last = slot;
@@ -153,17 +166,17 @@ static enum turn_verdict judge(struct turn *t, const struct cmd_info *info,
     return kept ? TURN_TAKE : v;
 }
 
-// A slot is held until the end of an import is known, and that end lies behind the unit.
+// Whether an import counts is known at its end, which lies behind the unit.
 static void look_ahead(struct turn *t, uint64_t at, const char *p, size_t n)
 {
-    size_t done = t->ahead > at ? (size_t)(t->ahead - at) : 0;
+    size_t done = t->told > at ? (size_t)(t->told - at) : 0;
     resp_cmd_restart(&t->cmd);
     while (done < n && resp_cmd_parse(&t->cmd, p + done, n - done) == 1) {
         done += t->cmd.len;
         if (t->cmd.argc && cmd_lookup(t->cmd.argc, t->cmd.argv) == t->syncslots)
             (void)tell(t, &t->cmd, at + done); // what is wrong with it is told when it is its turn
     }
-    t->ahead = at + done;
+    t->told = at + done;
 }
 
 void turn_stored(struct turn *t, uint64_t position)
@@ -171,46 +184,10 @@ void turn_stored(struct turn *t, uint64_t position)
     t->stored = position;
 }
 
-static void note_first(struct turn *t, uint64_t at)
-{
-    const struct cmd_info *info = t->cmd.argc ? cmd_lookup(t->cmd.argc, t->cmd.argv) : NULL;
-    int n = keys_of(t, info, &t->cmd);
-    for (int i = 0; i < n; i++) {
-        uint64_t *first = &t->first[slot_of(t->cmd.argv[t->pos[i]])];
-        if (*first > at)
-            *first = at;
-    }
-}
-
-static void stand(struct turn *t, uint64_t at, const char *p, size_t n)
-{
-    uint64_t now = clock_mono_us();
-    if (t->stand_at != at) {
-        t->stand_at = t->looked = at;
-        t->stand_us = now;
-        free(t->first);
-        t->first = NULL;
-    }
-    if (now - t->stand_us < STAND_US || t->stored < at)
-        return;
-    if (!t->first) {
-        t->first = xmalloc(SLOT_COUNT * sizeof(*t->first));
-        memset(t->first, 0xff, SLOT_COUNT * sizeof(*t->first));
-    }
-    size_t done = (size_t)(t->looked - at), end = n - done > LOOK_BYTES ? done + LOOK_BYTES : n;
-    resp_cmd_restart(&t->cmd);
-    while (done < end && resp_cmd_parse(&t->cmd, p + done, n - done) == 1) {
-        note_first(t, at + done);
-        done += t->cmd.len;
-    }
-    t->looked = at + done;
-    ownership_ahead(t->o.ownership, t->o.lane, t->first, t->looked);
-}
-
 static void begin(struct turn *t)
 {
     t->waits = -1;
-    t->holds = false;
+    t->looks = false;
     if (t->dropping)
         memset(t->dropped, 0, sizeof(t->dropped));
     t->dropping = false;
@@ -225,14 +202,17 @@ enum turn_verdict turn_command(struct turn *t, const struct cmd_info *info,
     // The old owner's functions come along, in the form of the source's version.
     if (info == t->functions && ownership_replays(t->o.ownership, t->o.lane, at + cmd->len))
         return TURN_DROP;
-    struct judged j = {at + cmd->len, at + n, info == t->asking};
+    struct judged j;
+    judged_init(&j, at + cmd->len, at + n, info == t->asking);
     if (j.restore)
         t->o.sign(t->o.ctx);
+    if (!ownership_quiet(t->o.ownership))
+        note_keys(t, &j, info, cmd);
     enum turn_verdict v = judge(t, info, cmd, &j);
-    if (t->holds)
+    if (t->looks)
         look_ahead(t, at, p, n);
     if (t->waits >= 0)
-        stand(t, at, p, n);
+        turn_ahead_look(t->ahead, t->stored, at, p, n);
     return v;
 }
 
@@ -242,7 +222,10 @@ enum turn_verdict turn_transaction(struct turn *t, uint64_t at, const char *p, s
     size_t len, done = 0;
     if (txn_length(&t->txn, at, p, n, &len) || !len)
         return TURN_WAIT;
-    struct judged j = {at + len, at + n, false};
+    struct judged j;
+    judged_init(&j, at + len, at + n, false);
+    if (!ownership_quiet(t->o.ownership))
+        note_transaction(t, &j, p, len);
     enum turn_verdict v = TURN_TAKE;
     resp_cmd_restart(&t->cmd);
     while (done < len && v != TURN_WAIT && resp_cmd_parse(&t->cmd, p + done, n - done) == 1) {
@@ -251,17 +234,17 @@ enum turn_verdict turn_transaction(struct turn *t, uint64_t at, const char *p, s
         j.restore = info == t->asking;
         v = judge(t, info, &t->cmd, &j);
     }
-    if (t->holds)
+    if (t->looks)
         look_ahead(t, at, p, n);
     if (t->waits >= 0)
-        stand(t, at, p, n);
+        turn_ahead_look(t->ahead, t->stored, at, p, n);
     return v == TURN_WAIT ? v : TURN_TAKE;
 }
 
 bool turn_drops(struct turn *t, const struct cmd_info *info, const struct resp_cmd *cmd)
 {
-    if (!t->dropping || keys_of(t, info, cmd) <= 0)
+    if (!t->dropping || key_places_of(&t->places, info, cmd) == 0)
         return false;
-    int slot = slot_of(cmd->argv[t->pos[0]]);
+    int slot = slot_of(cmd->argv[t->places.at[0]]);
     return t->dropped[slot >> 3] >> (slot & 7) & 1;
 }

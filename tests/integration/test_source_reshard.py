@@ -225,3 +225,27 @@ def test_slots_move_both_ways_one_after_the_other(world, kind):
         cluster.move_slots(back[:20], first, second)
         tool.act("resume")
     wait_same(cluster, servers, tool)
+
+
+@pytest.mark.parametrize("kind", ["standalone", "cluster"])
+def test_slots_move_both_ways_at_the_same_time_while_both_lanes_are_behind(world, kind):
+    there, back = list(range(40)), list(range(8000, 8040))
+    cluster, keys, tool, servers = streaming(world, kind, there + back)
+    first, second, _ = cluster.masters()
+    with Writer(cluster, keys):
+        tool.act("pause")
+        ways = [(slot, first, second) for slot in there] + [(slot, second, first) for slot in back]
+        for way in ways:
+            cluster.begin_move(*way)
+        for here, other in zip(ways[:40], ways[40:]):  # two at once would wait for each other's MIGRATE
+            for slot, source, target in (here, other):
+                for key in source.raw().call("CLUSTER", "GETKEYSINSLOT", slot, 2):
+                    cluster.move_key(key, source, target)
+        for slot, source, target in ways:
+            while keys := source.raw().call("CLUSTER", "GETKEYSINSLOT", slot, 100):
+                for key in keys:
+                    cluster.move_key(key, source, target)
+            cluster.end_move(slot, source, target)
+        cluster.wait_agreed()
+        tool.act("resume")
+    wait_same(cluster, servers, tool)

@@ -94,20 +94,6 @@ static void a_map_gives_the_slot_to_the_new_owner_for_good(void **state)
     ownership_free(o);
 }
 
-static void a_held_slot_counts_by_itself_and_not_by_the_lanes_position(void **state)
-{
-    (void)state;
-    struct ownership *o = world();
-    map(o, B);
-    answer(o, (uint64_t[]){100, 600, 0});
-    ownership_hold(o, A, S, 50);
-    ownership_applied(o, A, 300);
-    assert_int_equal(WRITES(B, 500), OWNERSHIP_WAIT);
-    ownership_hold(o, A, S, 100);
-    assert_int_equal(WRITES(B, 500), OWNERSHIP_APPLY);
-    ownership_free(o);
-}
-
 // Both streams come out of a backlog, so every question is answered too late.
 static void a_slot_that_came_back_unseen_goes_to_the_other_lane_first(void **state)
 {
@@ -267,12 +253,10 @@ static void a_failed_import_leaves_nothing(void **state)
     (void)state;
     struct ownership *o = world();
     move_event(o, B, OWNERSHIP_IMPORT_MOVED, 400, A);
-    assert_int_equal(WRITES(B, 420), OWNERSHIP_HOLD);
-    ownership_hold(o, B, S, 419);
+    assert_int_equal(WRITES(B, 420), OWNERSHIP_LOOK);
     move_event(o, B, OWNERSHIP_IMPORT_FAILED, 450, A);
     assert_int_equal(WRITES(B, 420), OWNERSHIP_DROP);
     ownership_applied(o, B, 460);
-    ownership_unhold(o, B, S);
     assert_true(ownership_settled(ownership_fast(o), A, S));
     ownership_free(o);
 }
@@ -303,27 +287,138 @@ static void what_is_stored_brings_back_turns_and_moves(void **state)
     buf_free(&b);
 }
 
+// A lane that stands: what follows it.
+static struct follows {
+    uint64_t first[SLOT_COUNT];
+    uint64_t key, at; // one key of a slot that moves
+} follows;
+
+static uint64_t first_of(const void *ctx, uint64_t key)
+{
+    (void)ctx;
+    return key == follows.key ? follows.at : UINT64_MAX;
+}
+
+static void nothing_follows(void)
+{
+    for (int s = 0; s < SLOT_COUNT; s++)
+        follows.first[s] = UINT64_MAX;
+    follows.at = UINT64_MAX;
+}
+
+static void stands(struct ownership *o, int lane, uint64_t upto)
+{
+    struct ownership_ahead a = {.upto = upto,
+                                .unsettled = ownership_unsettled(o),
+                                .first = follows.first,
+                                .first_of = first_of};
+    ownership_ahead(o, lane, &a);
+}
+
 static void a_lane_that_stands_still_is_not_waited_for_with_slots_that_do_not_follow(void **state)
 {
     (void)state;
     struct ownership *o = world();
-    static uint64_t first[SLOT_COUNT];
-    for (int s = 0; s < SLOT_COUNT; s++)
-        first[s] = UINT64_MAX;
+    nothing_follows();
     ownership_applied(o, A, 100);
     assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
     answer(o, (uint64_t[]){300, 500, 0});
     assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
-    first[S] = 250;
-    ownership_ahead(o, A, first, 1000);
+    follows.first[S] = 250;
+    stands(o, A, 1000);
     assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
-    first[S] = UINT64_MAX;
-    ownership_ahead(o, A, first, 299);
+    follows.first[S] = UINT64_MAX;
+    stands(o, A, 299);
     assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
     uint64_t before = ownership_changes(o);
-    ownership_ahead(o, A, first, 300);
+    stands(o, A, 300);
     assert_true(ownership_changes(o) > before);
     assert_int_equal(RESTORES(B, 500), OWNERSHIP_APPLY);
+    ownership_free(o);
+}
+
+static enum ownership_verdict key_unit(struct ownership *o, int slot, int lane, uint64_t end,
+                                       uint64_t key)
+{
+    struct ownership_unit u = {.lane = lane,
+                               .slot = slot,
+                               .restore = true,
+                               .end = end,
+                               .received = 1000,
+                               .keys = &key,
+                               .keys_n = 1};
+    return ownership_unit(o, &u);
+}
+
+// S moves to B, S + 1 to A; the offsets were asked when both lanes were far behind, and units of
+// either slot follow in the stream of the lane that has it.
+static void slots_that_move_both_ways_at_once_do_not_stop_two_lanes(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    owners[S + 1] = B;
+    ownership_free(o);
+    o = ownership_new(LANES, owners);
+    nothing_follows();
+    ownership_applied(o, A, 100);
+    ownership_applied(o, B, 200);
+    assert_int_equal(key_unit(o, S + 1, A, 110, 7), OWNERSHIP_WAIT);
+    assert_int_equal(key_unit(o, S, B, 210, 5), OWNERSHIP_WAIT);
+    answer(o, (uint64_t[]){900, 900, 0});
+    follows.first[S] = follows.first[S + 1] = 300;
+    follows.key = 5;
+    follows.at = 400; // only A is before a unit of a key that the other waits with
+    stands(o, A, 1000);
+    assert_int_equal(key_unit(o, S, B, 210, 5), OWNERSHIP_WAIT);
+    stands(o, B, 899);
+    assert_int_equal(key_unit(o, S + 1, A, 110, 7), OWNERSHIP_WAIT);
+    stands(o, B, 900);
+    assert_int_equal(key_unit(o, S + 1, A, 110, 7), OWNERSHIP_APPLY);
+    assert_int_equal(key_unit(o, S, B, 210, 5), OWNERSHIP_WAIT);
+    // The word was given for that unit, not for the next one.
+    assert_int_equal(key_unit(o, S + 1, A, 120, 8), OWNERSHIP_WAIT);
+    ownership_free(o);
+}
+
+static void what_was_looked_at_before_a_slot_began_to_move_does_not_count(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    nothing_follows();
+    follows.first[S] = 300;
+    struct ownership_ahead before = {.upto = 1000,
+                                     .unsettled = ownership_unsettled(o),
+                                     .first = follows.first,
+                                     .first_of = first_of};
+    assert_int_equal(key_unit(o, S, B, 210, 5), OWNERSHIP_WAIT);
+    answer(o, (uint64_t[]){900, 900, 0});
+    ownership_ahead(o, A, &before);
+    assert_int_equal(key_unit(o, S, B, 210, 5), OWNERSHIP_WAIT);
+    stands(o, A, 1000);
+    assert_int_equal(key_unit(o, S, B, 210, 5), OWNERSHIP_APPLY);
+    ownership_free(o);
+}
+
+static void
+a_new_owner_goes_before_units_of_other_keys_but_not_before_its_own_next_tenure(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    nothing_follows();
+    follows.first[S] = 300;
+    map(o, B);
+    assert_int_equal(key_unit(o, S, B, 210, 5), OWNERSHIP_WAIT);
+    answer(o, (uint64_t[]){900, 150, 0});
+    stands(o, A, 1000);
+    assert_int_equal(key_unit(o, S, B, 210, 5), OWNERSHIP_APPLY);
+    map(o, A);
+    assert_int_equal(key_unit(o, S, B, 220, 5), OWNERSHIP_WAIT);
+    stands(o, A, 1000);
+    assert_int_equal(key_unit(o, S, B, 220, 5), OWNERSHIP_WAIT); // where it ends is not known yet
+    answer(o, (uint64_t[]){950, 219, 0});
+    map(o, B);
+    answer(o, (uint64_t[]){960, 250, 0});
+    assert_int_equal(key_unit(o, S, B, 220, 5), OWNERSHIP_WAIT);
     ownership_free(o);
 }
 
@@ -446,7 +541,6 @@ int main(void)
         cmocka_unit_test(an_owner_writes_without_asking_and_nobody_else_does),
         cmocka_unit_test(an_import_waits_until_the_exporter_has_applied_what_it_had_then),
         cmocka_unit_test(a_map_gives_the_slot_to_the_new_owner_for_good),
-        cmocka_unit_test(a_held_slot_counts_by_itself_and_not_by_the_lanes_position),
         cmocka_unit_test(a_slot_that_came_back_unseen_goes_to_the_other_lane_first),
         cmocka_unit_test(a_shard_that_is_gone_is_not_waited_for),
         cmocka_unit_test(offsets_of_an_older_history_are_asked_for_again),
@@ -456,6 +550,10 @@ int main(void)
         cmocka_unit_test(a_failed_import_leaves_nothing),
         cmocka_unit_test(what_is_stored_brings_back_turns_and_moves),
         cmocka_unit_test(a_lane_that_stands_still_is_not_waited_for_with_slots_that_do_not_follow),
+        cmocka_unit_test(slots_that_move_both_ways_at_once_do_not_stop_two_lanes),
+        cmocka_unit_test(what_was_looked_at_before_a_slot_began_to_move_does_not_count),
+        cmocka_unit_test(
+            a_new_owner_goes_before_units_of_other_keys_but_not_before_its_own_next_tenure),
         cmocka_unit_test(a_snapshot_waits_until_its_slots_have_come),
         cmocka_unit_test(a_lane_that_comes_back_is_waited_for_again),
         cmocka_unit_test(owners_of_the_first_map_are_stored),

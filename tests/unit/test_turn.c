@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "target/turn.h"
+#include "target/turn_ahead.h"
 
 enum { A, B, LANES };
 
@@ -171,7 +172,7 @@ static void outside_of_an_import_functions_are_restored(void **state)
     assert_int_equal(command("FUNCTION RESTORE payload"), TURN_TAKE);
 }
 
-static void the_end_of_a_held_import_is_looked_for_ahead(void **state)
+static void the_end_of_an_import_is_looked_for_ahead(void **state)
 {
     (void)state;
     int slot = slot_of(SLICE("other"));
@@ -217,6 +218,104 @@ static void a_lane_that_stands_says_which_slots_do_not_follow(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static bool a_may_go(const char *key, struct ownership_unit *u)
+{
+    uint64_t hash = turn_key_hash(slice_cstr(key));
+    u->keys = &hash;
+    u->keys_n = 1;
+    u->end++; // another unit
+    enum ownership_verdict v = ownership_unit(w.o, u);
+    if (v != OWNERSHIP_WAIT)
+        return true;
+    assert_int_equal(command_at(0), TURN_WAIT);
+    return ownership_unit(w.o, u) == OWNERSHIP_APPLY;
+}
+
+// Units of both slots follow in both lanes, so only the keys tell.
+static void a_lane_that_stands_says_which_keys_do_not_follow(void **state)
+{
+    (void)state;
+    resp_put_cmd(&w.stream, "INCR other");
+    resp_put_cmd(&w.stream, "DEL {mine}1");
+    resp_put_cmd(&w.stream, "MULTI");
+    resp_put_cmd(&w.stream, "MSET {mine}2 1 {mine}3 1");
+    resp_put_cmd(&w.stream, "EXEC");
+    struct ownership_unit u = {
+        .lane = A, .slot = slot_of(SLICE("mine")), .end = 10, .received = 1000};
+    struct ownership_question q;
+    assert_int_equal(ownership_unit(w.o, &u), OWNERSHIP_WAIT);
+    assert_true(ownership_question(w.o, &q));
+    ownership_answer(w.o, q.id, 1000 + w.stream.n, true);
+    turn_stored(w.turn, 1000);
+    ownership_applied(w.o, B, 1000);
+    assert_int_equal(command_at(0), TURN_WAIT);
+    usleep(250 * 1000);
+    assert_true(a_may_go("{mine}4", &u));
+    assert_false(a_may_go("{mine}1", &u));
+    assert_false(a_may_go("{mine}3", &u));
+    assert_true(a_may_go("{mine}5", &u));
+}
+
+// Its keys were not noted when they were looked at: the slot did not move.
+static void what_follows_is_looked_at_again_when_another_slot_begins_to_move(void **state)
+{
+    (void)state;
+    resp_put_cmd(&w.stream, "INCR other");
+    resp_put_cmd(&w.stream, "DEL {mine}1");
+    turn_stored(w.turn, 1000);
+    ownership_applied(w.o, B, 1000);
+    assert_int_equal(command_at(0), TURN_WAIT);
+    usleep(250 * 1000);
+    assert_int_equal(command_at(0), TURN_WAIT);
+    struct ownership_unit u = {
+        .lane = A, .slot = slot_of(SLICE("mine")), .end = 10, .received = 1000};
+    struct ownership_question q;
+    assert_int_equal(ownership_unit(w.o, &u), OWNERSHIP_WAIT);
+    while (ownership_question(w.o, &q))
+        ownership_answer(w.o, q.id, 1000 + w.stream.n, true);
+    assert_false(a_may_go("{mine}1", &u));
+    assert_true(a_may_go("{mine}2", &u));
+}
+
+static uint64_t second_key_follows(const void *ctx, uint64_t key)
+{
+    (void)ctx;
+    return key == turn_key_hash(SLICE("{other}2")) ? 500 : UINT64_MAX;
+}
+
+static uint64_t no_key_follows(const void *ctx, uint64_t key)
+{
+    (void)ctx, (void)key;
+    return UINT64_MAX;
+}
+
+static void the_keys_of_a_transaction_are_all_pleaded_for(void **state)
+{
+    (void)state;
+    ownership_applied(w.o, A, 100);
+    resp_put_cmd(&w.stream, "MULTI");
+    resp_put_cmd(&w.stream, "INCR {other}1");
+    resp_put_cmd(&w.stream, "INCR {other}2");
+    resp_put_cmd(&w.stream, "EXEC");
+    assert_int_equal(transaction(), TURN_WAIT); // from now on the slot moves
+    assert_int_equal(transaction(), TURN_WAIT);
+    struct ownership_question q;
+    while (ownership_question(w.o, &q))
+        ownership_answer(w.o, q.id, 900, true);
+    static uint64_t first[SLOT_COUNT];
+    memset(first, 0xff, sizeof(first));
+    first[slot_of(SLICE("other"))] = 200;
+    struct ownership_ahead ahead = {.upto = 1000,
+                                    .unsettled = ownership_unsettled(w.o),
+                                    .first = first,
+                                    .first_of = second_key_follows};
+    ownership_ahead(w.o, A, &ahead);
+    assert_int_equal(transaction(), TURN_WAIT);
+    ahead.first_of = no_key_follows;
+    ownership_ahead(w.o, A, &ahead);
+    assert_int_equal(transaction(), TURN_TAKE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,9 +326,12 @@ int main(void)
         TEST(a_transaction_waits_for_any_of_its_slots),
         TEST(what_an_import_repeats_is_dropped),
         TEST(outside_of_an_import_functions_are_restored),
-        TEST(the_end_of_a_held_import_is_looked_for_ahead),
+        TEST(the_end_of_an_import_is_looked_for_ahead),
         TEST(a_move_that_cannot_be_read_is_refused),
         TEST(a_lane_that_stands_says_which_slots_do_not_follow),
+        TEST(a_lane_that_stands_says_which_keys_do_not_follow),
+        TEST(what_follows_is_looked_at_again_when_another_slot_begins_to_move),
+        TEST(the_keys_of_a_transaction_are_all_pleaded_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
