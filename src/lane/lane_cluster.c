@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "codec/crc64.h"
 #include "lane/lane_dial.h"
 #include "target/scatter.h"
 
@@ -52,17 +53,47 @@ static int read_position_of(struct dial_job *j, const char *id)
                              &r->found, &r->err);
 }
 
+static int read_own_position(struct dial_job *j)
+{
+    int rc = read_position_of(j, j->id1);
+    if (rc == 0)
+        rc = read_position_of(j, j->id2);
+    for (size_t i = 0; rc == 0 && i < j->known_n; i++)
+        rc = read_position_of(j, j->known[i].replid);
+    return rc;
+}
+
+static int read_foreign_position(struct dial_job *j)
+{
+    struct target_result *r = &j->r;
+    int rc = position_read_foreign(&r->masters, j->id1, j->id2, &r->position, &r->found, &r->err);
+    for (size_t i = 0; rc == 0 && !r->found && i < j->known_n; i++)
+        rc = position_read_foreign(&r->masters, j->known[i].replid, "", &r->position, &r->found,
+                                   &r->err);
+    return rc;
+}
+
+// For a position without marks: redisGunYu's, or of a target that was no cluster then. The same
+// position has the same ones, so that after a failure those are found that were made before a
+// position that names them was stored; what was made from any other position does not count.
+static uint64_t marks_id_of(const struct position *p)
+{
+    uint64_t id = crc64_update(0, p->replid, strlen(p->replid));
+    id = crc64_update(id, &p->offset, sizeof(p->offset));
+    return id ? id : 1;
+}
+
 static int read_position(struct dial_job *j)
 {
-    int rc = 0;
-    if (j->resume)
-        rc = read_position_of(j, j->id1);
-    if (rc == 0 && j->resume)
-        rc = read_position_of(j, j->id2);
-    for (size_t i = 0; rc == 0 && j->resume && i < j->known_n; i++)
-        rc = read_position_of(j, j->known[i].replid);
     struct target_result *r = &j->r;
+    int rc = 0;
     char name[128];
+    if (j->resume)
+        rc = read_own_position(j);
+    if (rc == 0 && j->resume && !r->found)
+        rc = read_foreign_position(j);
+    if (rc == 0 && r->found && !r->position.loading && !r->position.marks)
+        r->position.marks = marks_id_of(&r->position);
     if (rc == 0 && j->turns_wanted && r->found)
         rc = position_read_turns(
             masters_owner(&r->masters, position_turns_key(r->position.replid, name)),
@@ -169,7 +200,8 @@ static int read_marks(struct dial_job *j)
 
 // ---- all of it ----
 
-// The position goes first: it must not outlive what it speaks of.
+// The position goes first, and with the first node the way to redisGunYu's: neither may outlive what
+// it speaks of.
 static int flush_nodes(struct dial_job *j)
 {
     struct target_result *r = &j->r;
@@ -182,6 +214,9 @@ static int flush_nodes(struct dial_job *j)
         if (*ids[i])
             rc = redis_call(masters_owner(&r->masters, key), &reply, &r->err, "DEL %b", &key);
     }
+    if (rc == 0)
+        rc = redis_call(masters_owner(&r->masters, SLICE(POSITION_FOREIGN_INDEX)), &reply, &r->err,
+                        j->flush_command);
     for (size_t i = 0; i < r->masters.n && rc == 0; i++)
         rc = redis_call(r->masters.clients[i], &reply, &r->err, j->flush_command);
     fault_point("lane.flushed");

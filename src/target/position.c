@@ -199,7 +199,6 @@ int position_read_own(struct redis_client *r, const char *id, struct position *o
 
 // ---- redisGunYu's record ----
 
-#define FOREIGN_INDEX "redis-gunyu-checkpoint-hash"
 #define FOREIGN_NAME_MAX 512
 #define FOREIGN_DBS_MAX 65536
 
@@ -220,7 +219,7 @@ static int foreign_name(struct redis_client *r, const char *id, struct buf *name
 {
     struct redis_reply reply = {0};
     buf_clear(name);
-    int rc = redis_call(r, &reply, e, "HGET " FOREIGN_INDEX " %s", id);
+    int rc = redis_call(r, &reply, e, "HGET " POSITION_FOREIGN_INDEX " %s", id);
     if (reply_means_none(rc, &reply)) {
         log_info(NULL, "cannot look for a position of redisGunYu in the target: %s", e->msg);
         *e = (struct err){0};
@@ -336,24 +335,60 @@ out:
     return rc;
 }
 
-static int read_foreign(struct redis_client *r, const char *id1, const char *id2,
-                        struct position *out, bool *found, struct err *e)
+// The same in a cluster: the index and the record may be at different masters.
+static int foreign_of_cluster(const struct masters *m, const char *id, struct foreign *best,
+                              struct err *e)
 {
-    struct foreign f1 = {.offset = -1}, f2 = {.offset = -1};
-    int rc = foreign_best(r, id1, &f1, e);
-    if (rc == 0)
-        rc = foreign_best(r, id2, &f2, e);
-    if (rc < 0 || (f1.offset < 0 && f2.offset < 0))
-        return rc;
+    *best = (struct foreign){.offset = -1};
+    if (!id_given(id))
+        return 0;
+    struct buf name = {0};
+    int rc = foreign_name(masters_owner(m, SLICE(POSITION_FOREIGN_INDEX)), id, &name, e);
+    struct slice key = buf_slice(&name);
+    if (rc == 0 && key.n)
+        rc = foreign_record(masters_owner(m, key), key, id, 0, best, e);
+    buf_free(&name);
+    return rc;
+}
+
+static void foreign_choose(const char *id1, const struct foreign *f1, const char *id2,
+                           const struct foreign *f2, struct position *out, bool *found)
+{
+    *found = f1->offset >= 0 || f2->offset >= 0;
+    if (!*found)
+        return;
     // redisGunYu moves its record from id2 to id1 by a copy into an arbitrary db, then a deletion;
     // while both hold the same offset, the older one still tells the right db.
-    bool first = f1.offset > f2.offset;
-    const struct foreign *f = first ? &f1 : &f2;
+    bool first = f1->offset > f2->offset;
+    const struct foreign *f = first ? f1 : f2;
     *out = (struct position){
         .offset = f->offset, .db = f->db, .time_ms = f->mtime_ns / 1000000, .foreign = true};
     snprintf(out->replid, sizeof(out->replid), "%s", first ? id1 : id2);
-    *found = true;
-    return 0;
+}
+
+static int read_foreign(struct redis_client *r, const char *id1, const char *id2,
+                        struct position *out, bool *found, struct err *e)
+{
+    struct foreign f1, f2;
+    int rc = foreign_best(r, id1, &f1, e);
+    if (rc == 0)
+        rc = foreign_best(r, id2, &f2, e);
+    if (rc == 0)
+        foreign_choose(id1, &f1, id2, &f2, out, found);
+    return rc;
+}
+
+int position_read_foreign(const struct masters *m, const char *id1, const char *id2,
+                          struct position *out, bool *found, struct err *e)
+{
+    struct foreign f1, f2;
+    *found = false;
+    int rc = foreign_of_cluster(m, id1, &f1, e);
+    if (rc == 0)
+        rc = foreign_of_cluster(m, id2, &f2, e);
+    if (rc == 0)
+        foreign_choose(id1, &f1, id2, &f2, out, found);
+    return rc;
 }
 
 // ---- reading and cleaning ----

@@ -11,10 +11,12 @@
 
 #include "base/buf.h"
 #include "journal/journal.h"
-#include "redis/client.h"
+#include "redis/masters.h"
 
 #define POSITION_PREFIX "gunyu:position:"
 #define TURNS_PREFIX "gunyu:turns:"
+// redisGunYu's hash of the names of its records.
+#define POSITION_FOREIGN_INDEX "redis-gunyu-checkpoint-hash"
 
 struct position {
     char replid[REPLID_LEN + 1];
@@ -59,6 +61,10 @@ int position_read(struct redis_client *r, const char *id1, const char *id2, stru
 // Ours of one id, from the node of a cluster that has it.
 int position_read_own(struct redis_client *r, const char *id, struct position *out, bool *found,
                       struct err *e) must_check;
+// redisGunYu's of id1, else id2 (either may be ""), in a cluster, where it is always in db 0.
+// Blocking.
+int position_read_foreign(const struct masters *m, const char *id1, const char *id2,
+                          struct position *out, bool *found, struct err *e) must_check;
 // Removes records of ours not written for max_age_ms, except those of keep[0..n). Returns how many
 // in *removed. Blocking.
 int position_gc(struct redis_client *r, const char *const *keep, int n, int64_t max_age_ms,
