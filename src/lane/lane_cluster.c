@@ -187,9 +187,10 @@ static int each_mark(struct dial_job *j, int16_t node, bool remove)
 static int read_marks(struct dial_job *j)
 {
     struct target_result *r = &j->r;
-    if (!r->found || !r->position.marks)
-        return 0;
     bool remove = !j->marks_wanted;
+    // A flush takes them with what they speak of; one that fails must not have cost them.
+    if (!r->found || !r->position.marks || (remove && j->flush_command))
+        return 0;
     if (!remove)
         r->marks = xcalloc(CLUSTER_SLOTS, sizeof(*r->marks));
     int rc = 0;
@@ -200,8 +201,8 @@ static int read_marks(struct dial_job *j)
 
 // ---- all of it ----
 
-// The position goes first, and with the first node the way to redisGunYu's: neither may outlive what
-// it speaks of.
+// The position goes first, and with the first node the way to redisGunYu's: neither may outlive
+// what it speaks of.
 static int flush_nodes(struct dial_job *j)
 {
     struct target_result *r = &j->r;
