@@ -753,22 +753,44 @@ int load_file(struct load_plan *plan, const char *path, struct load_progress *pr
     return rc;
 }
 
+static int forget_one(struct redis_client *c, const struct load_outcome *r, struct err *e)
+{
+    char name[64];
+    struct slice key = position_key(r->id, name);
+    struct redis_reply reply;
+    return redis_call(c, &reply, e, "DEL %b", &key);
+}
+
+static int forget_in_cluster(const struct load_plan *plan, const struct endpoint *seeds,
+                             size_t seeds_n, const struct load_outcome *results, size_t n,
+                             struct err *e)
+{
+    struct masters m;
+    int rc = masters_open(&m, seeds, seeds_n, CONNECT_TIMEOUT_MS, plan->replay.target_version, e);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        char name[64];
+        rc = forget_one(masters_owner(&m, position_key(results[i].id, name)), &results[i], e);
+    }
+    masters_close(&m);
+    return rc;
+}
+
 int load_forget(const struct load_plan *plan, const struct load_outcome *results, size_t n,
                 struct err *e)
 {
-    struct buf b = {0};
     struct redis_client *c;
-    resp_put_array(&b, n + 1);
-    resp_put_bulk(&b, SLICE("DEL"));
-    for (size_t i = 0; i < n; i++) {
-        char key[64];
-        resp_put_bulk(&b, position_key(results[i].id, key));
-    }
+    struct redis_server s;
+    if (plan->seeds_n)
+        return forget_in_cluster(plan, plan->seeds, plan->seeds_n, results, n, e);
     int rc = connect_target(plan, &c, e);
-    if (rc == 0) {
-        rc = redis_call_raw(c, buf_slice(&b), 1, NULL, e);
-        redis_close(c);
-    }
-    buf_free(&b);
-    return rc;
+    if (rc)
+        return rc;
+    rc = redis_probe(c, &s, e);
+    for (size_t i = 0; i < n && rc == 0 && !s.cluster_enabled; i++)
+        rc = forget_one(c, &results[i], e);
+    redis_close(c);
+    return rc == 0 && s.cluster_enabled ? forget_in_cluster(plan, &plan->target, 1, results, n, e)
+                                        : rc;
 }

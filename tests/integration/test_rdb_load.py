@@ -288,6 +288,18 @@ def test_a_cluster_is_loaded_by_any_of_its_nodes(world):
     assert not [key for node in cluster.masters() for key in own_keys(node)]
 
 
+def test_no_position_is_left_wherever_in_a_cluster_it_was(world, tmp_path):
+    source, cluster = world.source(), world.cluster("cluster", masters=3)
+    files = []
+    for i in range(6):
+        source.client().set(f"key:{i}", i)
+        files.append(tmp_path / f"{i}.rdb")
+        files[-1].write_bytes(file_of(source).read_bytes())
+    load(*files, "--to", cluster.nodes[1].uri, "--resume")
+    compare.assert_equal(source, cluster, static=True)
+    assert not [key for node in cluster.masters() for key in own_keys(node)]
+
+
 def test_killed_in_the_middle_of_a_cluster_goes_on_where_it_was(world):
     source, cluster = world.source(), world.cluster("cluster", masters=3)
     source.raw().many(("SET", f"k{i}", "x" * 100) for i in range(20000))
