@@ -3,12 +3,14 @@
 
 import itertools
 import string
+import subprocess
 
 import pytest
 
 from compare import wait_equal
-from harness import wait_until
+from harness import GUNYU, wait_until
 from test_source_cluster import full_syncs, run, wait_same, wait_streaming
+from test_tls import SOURCE_RIGHTS, TARGET_RIGHTS, allow, login
 
 INDEX = "redis-gunyu-checkpoint-hash"
 NAME = "redis-gunyu-checkpoint"
@@ -35,10 +37,10 @@ class Earlier:
     def offset(self):
         return self.source.info("replication")["master_repl_offset"]
 
-    def leave(self, target, name=NAME, offset=None):
+    def leave(self, target, name=NAME, offset=None, db=0):
         """The position in the target as redisGunYu stores it; by default that all is applied."""
-        client = target.client()
-        client.hset(INDEX, self.replid, name)
+        target.client().hset(INDEX, self.replid, name)
+        client = target.client(db)
         client.hset(name, mapping={f"{self.replid}_runid": self.replid, f"{self.replid}_version": "1",
                                    f"{self.replid}_offset": self.offset() if offset is None else offset,
                                    f"{self.replid}_mtime": "1700000000000000000"})
@@ -71,6 +73,22 @@ def shards(cluster):
 
 def positions(target):
     return [key for raw in target.raw().each() for key in raw.call("KEYS", "gunyu:position:*")]
+
+
+def test_a_standalone_target_goes_on_in_the_db_of_the_record_with_the_documented_rights(world):
+    source, target = world.source(), world.target()
+    if not source.has("acl") or not target.has("acl"):
+        pytest.skip("no ACL")
+    allow(source, SOURCE_RIGHTS)
+    allow(target, TARGET_RIGHTS)
+    earlier = Earlier(source)
+    for side in (source, target):
+        side.raw(3).many(writes("old"))
+    earlier.leave(target, db=3)
+    source.raw(3).many(writes("old"))
+    tool = world.gunyu(source, target, config=login())
+    wait_equal(source, target)
+    assert (full_syncs(tool), earlier.had_no_other()) == (0, True)
 
 
 @pytest.fixture
@@ -114,6 +132,19 @@ def test_a_crash_before_a_position_of_ours_is_stored_repeats_nothing(world, left
     tool.start()
     wait_equal(source, cluster)
     assert earlier.had_no_other()
+
+
+def test_what_else_goes_into_a_cluster_leaves_a_position_alone(world, left):
+    earlier, source, cluster = left
+    earlier.leave(cluster)
+    stored = records(cluster)
+    source.client().hset(INDEX, earlier.replid, "of another target")
+    source.client().hset(NAME, f"{earlier.replid}_offset", "1")
+    source.client().save()
+    for words in (["rdb", "load", source.dir / "dump.rdb", "--to", cluster.uri, "--resume"], ["settle", "--to", cluster.uri]):
+        run_of = subprocess.run([GUNYU, *map(str, words)], capture_output=True, text=True, check=False)
+        assert run_of.returncode == 0, run_of.stderr
+        assert records(cluster) == stored
 
 
 def test_marks_of_an_earlier_use_of_the_cluster_do_not_count(world, left):
