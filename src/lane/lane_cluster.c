@@ -224,6 +224,27 @@ static int flush_nodes(struct dial_job *j)
     return rc;
 }
 
+// A key that one master may expire has to be held, whatever the others do.
+static int import_nodes(struct dial_job *j)
+{
+    struct target_result *r = &j->r;
+    size_t on = 0;
+    for (size_t i = 0; i < r->masters.n; i++) {
+        bool one;
+        int rc = dial_import_source(r->masters.clients[i], r, &one);
+        if (rc) {
+            masters_wrap(&r->masters, i, &r->err);
+            return rc;
+        }
+        on += one;
+    }
+    r->imports = on == r->masters.n;
+    if (on && !r->imports)
+        log_warn(NULL, "import mode is on at %zu of the target's %zu masters: it is not relied on",
+                 on, r->masters.n);
+    return 0;
+}
+
 static int reach_cluster(struct dial_job *j)
 {
     struct target_result *r = &j->r;
@@ -241,6 +262,8 @@ static int reach_cluster(struct dial_job *j)
     struct slice key = position_key(j->id1[0] ? j->id1 : "none", name);
     if (rc == 0)
         rc = dial_probe_expiry(masters_owner(&r->masters, key), r, key);
+    if (rc == 0)
+        rc = import_nodes(j);
     if (rc == 0)
         rc = dial_ask_source(j);
     if (rc == 0 && j->flush_command)

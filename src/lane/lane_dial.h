@@ -44,8 +44,10 @@ int dial_check_epoch(struct dial_job *j) must_check;
 // which hold keys have a place at the target. A source that does not answer is no error.
 int dial_ask_source(struct dial_job *j) must_check;
 int dial_set_name(struct redis_client *c, const struct dial_job *j, struct err *e) must_check;
-// What concerns expiries; key: one that this server may be asked about.
+// Whether the scripts of expiries are allowed; key: one that this server may be asked about.
 int dial_probe_expiry(struct redis_client *c, struct target_result *r, struct slice key) must_check;
+// Makes the connection one of Valkey's import mode. *on: the server is in it, and takes that.
+int dial_import_source(struct redis_client *c, struct target_result *r, bool *on) must_check;
 // The same for all masters of a cluster, and how far each slot is.
 void dial_cluster(struct dial_job *j);
 

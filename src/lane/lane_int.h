@@ -49,7 +49,7 @@ struct target_result {
     bool fenced_off;  // a newer process writes here
     bool refused;     // a db of the source has no place here
     bool scripts;     // EVAL is allowed
-    bool imports;     // Valkey's import mode is on, and this connection has it
+    bool imports;     // Valkey's import mode is on at all masters, and these connections have it
     int source_dbs;   // how many the source has, if asked; 0 unknown
     char name[300];   // the address that was dialled
     struct buf turns; // owns; the record of slots that move, if it was asked for

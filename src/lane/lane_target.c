@@ -113,22 +113,22 @@ static int flush_target(struct redis_client *c, const struct dial_job *j, struct
 int dial_probe_expiry(struct redis_client *c, struct target_result *r, struct slice key)
 {
     struct redis_reply reply;
-    struct resp_node n;
     // EVAL alone does not help: what the scripts call must be allowed as well.
     char *script = xasprintf("%sms() at(KEYS[1]) return 1",
                              expiry_script_head(r->server.version, r->server.is_valkey));
     int rc = redis_call(c, &reply, &r->err, "EVAL %s 1 %b %L", script, &key, clock_unix_ms());
     free(script);
     r->scripts = rc == 0;
-    if ((rc && rc != ERR_REPLY) || !r->server.has_import_mode)
-        return rc == ERR_REPLY ? 0 : rc;
-    rc = redis_call(c, &reply, &r->err, "CONFIG GET import-mode");
-    size_t pos = reply.first_child;
-    if (rc == 0 && resp_next(reply.p, reply.n, &pos, &n) && resp_next(reply.p, reply.n, &pos, &n) &&
-        slice_eq(n.text, SLICE("yes"))) {
-        rc = redis_call(c, &reply, &r->err, "CLIENT IMPORT-SOURCE ON");
-        r->imports = rc == 0;
-    }
+    return rc == ERR_REPLY ? 0 : rc;
+}
+
+int dial_import_source(struct redis_client *c, struct target_result *r, bool *on)
+{
+    *on = false;
+    if (!r->server.is_valkey)
+        return 0;
+    int rc = redis_call(c, NULL, &r->err, "CLIENT IMPORT-SOURCE ON");
+    *on = rc == 0;
     return rc == ERR_REPLY ? 0 : rc;
 }
 
@@ -172,6 +172,8 @@ static int reach(struct dial_job *j, struct redis_client *c)
     if (rc)
         return rc;
     rc = dial_probe_expiry(c, r, SLICE(POSITION_PREFIX));
+    if (rc == 0)
+        rc = dial_import_source(c, r, &r->imports);
     if (rc == 0)
         rc = redis_call(c, &reply, e, "SELECT 0");
     if (rc == 0)

@@ -68,7 +68,6 @@ struct redis_server {
     char maxmemory_policy[32];
     unsigned missing;       // bits 1 << enum redis_command: it says that it has no such command
     int databases;          // from CONFIG GET; -1 unknown
-    bool has_import_mode;   // Valkey 8.1+
     int64_t clock_ahead_ms; // its clock against ours when INFO came; 0: unknown
 };
 int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e) must_check;

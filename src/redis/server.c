@@ -218,8 +218,6 @@ int redis_probe(struct redis_client *r, struct redis_server *out, struct err *e)
     if (!rc && found && slice_i64(value, &databases) && databases > 0 && databases < INT32_MAX)
         out->databases = (int)databases;
     if (!rc)
-        rc = config_get(r, "import-mode", &value, &out->has_import_mode);
-    if (!rc)
         rc = ask_commands(r, &out->missing);
     if (!rc && !out->is_valkey && out->version > 0 && out->version < 60200)
         rc = ask_modules(r, &out->missing);

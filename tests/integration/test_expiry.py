@@ -351,6 +351,41 @@ def test_import_mode_needs_no_far_expiries(world):
     assert tool.metric("expiries_held_total") == 0
 
 
+def importing(node):
+    """A connection of gunyu's is the source of its import."""
+    rows = node.client().client_list()
+    return any(row["name"].startswith("gunyu:") and "I" in row["flags"] for row in rows)
+
+
+def test_import_mode_of_a_cluster_is_used_at_each_master_and_at_one_that_takes_over(world):
+    source = world.source()
+    cluster = world.cluster("target", masters=3, replicas=1, version="valkey-9")
+    for node in cluster.nodes:
+        node.client().config_set("import-mode", "yes")
+    tool = world.gunyu(source, cluster)
+    wait_passed(source, cluster)
+    assert [importing(node) for node in cluster.masters()] == [True] * 3
+    cluster.failover(1)
+    raw = source.raw()
+    raw.many(("SET", f"k:{i}", i, "PX", 1500) for i in range(100))
+    wait_equal(source, cluster)
+    wait_until(lambda: all(importing(node) for node in cluster.masters()), "all masters import again")
+    assert tool.metric("expiries_held_total") == 0
+
+
+def test_import_mode_at_one_master_of_a_cluster_is_not_enough(world):
+    source, cluster = world.source(), world.cluster("target", masters=3, version="valkey-9")
+    tool = world.gunyu(source, cluster)
+    wait_passed(source, cluster)
+    position = "gunyu:position:" + source.info("replication")["master_replid"]
+    cluster.node_of_slot(cluster.slot_of(position)).client().config_set("import-mode", "yes")
+    tool.restart()
+    wait_passed(source, cluster)
+    source.raw().many(("SET", f"k:{i}", i, "PX", 1500) for i in range(100))
+    wait_until(lambda: tool.metric("expiries_held_total") == 100, "each expiry is held")
+    wait_equal(source, cluster)
+
+
 def test_fields_of_hashes(world):
     source, target = world.server("source", version="redis-8"), world.server("target", version="redis-8")
 
