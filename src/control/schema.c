@@ -204,7 +204,8 @@ static const struct schema_word rdb_actions[] = {
     {.path = P ".keepaliveTicker", .scope = S, .type = T_MS, AT(M.keepalive_ticker_ms), \
      .def = "3s", RANGE(SECOND + 1, DAY, OUT_DEFAULT), \
      .help = "PING an idle target this often. One that answers nothing for 60s while something is " \
-             "asked of it counts as lost, and the lane connects again."}, \
+             "asked of it counts as lost, and the lane connects again; a master of a cluster as " \
+             "soon as another node has its slots."}, \
     {.path = P ".replayRdbParallel", .scope = S, .type = T_IGNORED, \
      .help = "Workers that load a snapshot.", \
      .note = "Snapshot keys are pipelined; batchCmdCount and batchBufferSize bound them."}, \

@@ -92,6 +92,7 @@ static void drop_target_now(struct lane *l)
     l->target_epoch++;
     l->target_state = TARGET_OFF;
     lane_stage_let_go(l);
+    lane_hung_let_go(l);
     sink_detach(l->sink);
     lane_end_apply(l);
     l->position_known = false;
@@ -482,6 +483,7 @@ static void on_tick(uv_timer_t *handle)
     if (l->state == LANE_RUN || l->state == LANE_READY_RUN || l->state == LANE_PAUSE)
         lane_dial_target(l);
     watch_target(l, now);
+    lane_hung_tick(l, now);
     lane_expiry_tick(l);
     if (l->has_mark && !l->mark.loading)
         journal_mark(l->journal, l->mark.offset, l->mark.db, now);

@@ -354,6 +354,7 @@ void lane_attach_cluster(struct lane *l, struct target_result *r)
     l->marks_id = goes_on ? r->position.marks : new_marks_id();
     l->await_position = false;
     router_attach_masters(l->router, &r->masters, goes_on ? r->marks : NULL, l->marks_id);
+    lane_hung_attach(l, &r->masters);
     lane_stage_attach(l, r);
 }
 

@@ -116,6 +116,7 @@ struct lane {
     int backoff_ms;
     bool drop_wanted;
     struct lane_stage *stage;   // of a cluster that is attached; else NULL
+    struct lane_hung *hung;     // the same
     bool staging;               // a command over several slots is under way, maybe an outdated one
     uint64_t sent_until;        // of the load, before the last disconnect
     uint64_t again_until;       // no command that begins later has ever been sent to the target
@@ -243,6 +244,13 @@ void lane_stage_attach(struct lane *l, struct target_result *r);
 // What is under way ends soon; its result does not count.
 void lane_stage_let_go(struct lane *l);
 enum apply_staged lane_stage_command(void *ctx, const struct apply_stage *c); // see apply.h
+
+// lane_hung.c: masters of a cluster that do not answer, and what the others say of them.
+// The target was attached, before the endpoints of m are taken.
+void lane_hung_attach(struct lane *l, const struct masters *m);
+void lane_hung_let_go(struct lane *l);
+// Lets the target go if a master that does not answer is none any more. A no-op without a cluster.
+void lane_hung_tick(struct lane *l, int64_t now);
 
 // lane_cluster.c
 struct router *lane_router_new(struct lane *l);

@@ -1010,17 +1010,21 @@ static void ping_idle(struct router *r)
     }
 }
 
+bool router_silent(const struct router *r, int node, uint64_t us)
+{
+    const struct pipe *p = r->pipes[node];
+    return !pipe_idle(p) && clock_mono_us() - pipe_heard_us(p) >= us;
+}
+
 // The answers of the others would hide that one hangs.
 static void give_up_silent(struct router *r)
 {
-    uint64_t now = clock_mono_us();
-    for (int i = 0; i < r->nodes_n && !r->broken; i++) {
-        struct pipe *p = r->pipes[i];
-        if (!r->o.silence_us || pipe_idle(p) || now - pipe_heard_us(p) < r->o.silence_us)
+    for (int i = 0; i < r->nodes_n && !r->broken && r->o.silence_us; i++) {
+        if (!router_silent(r, i, r->o.silence_us))
             continue;
         struct err e;
         err_set(&e, ERR_TIMEOUT, "no answer for %d s", (int)(r->o.silence_us / 1000000));
-        on_failed(r, p, &e);
+        on_failed(r, r->pipes[i], &e);
     }
 }
 

@@ -94,6 +94,8 @@ void router_unit_close(struct router *r);
 bool router_drained(const struct router *r);
 uint64_t router_slot_mark(const struct router *r, int slot);
 int router_owner(const struct router *r, int slot);
+// The node owes an answer and has said nothing for so long.
+bool router_silent(const struct router *r, int node, uint64_t us);
 // The key of a slot's mark; dst has 64 bytes.
 struct slice router_mark_key(uint64_t marks_id, int slot, char *dst);
 // Appends SET of a slot's mark, which is kept in db 0; db: that of the connection, before and
