@@ -63,9 +63,6 @@ struct redis_config {
     struct endpoint data; // type sentinel: user, password and TLS of the servers; no address
     struct sentinel_config sentinel;
     enum redis_type type;
-    int64_t keep_alive;    // connections kept for each cluster node
-    int64_t alive_time_ms; // an idle one is closed after this
-    bool handle_move_err, handle_ask_err;
     char *version;      // where INFO is not permitted; NULL: none given
     int version_number; // the same; 0: none given
     // As written; endpoints is made of them.

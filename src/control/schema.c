@@ -142,16 +142,16 @@ static const struct schema_word rdb_actions[] = {
     {.path = P ".version", .scope = S, .type = T_STR, AT(M.version), \
      .help = "Version of the server, used where INFO is not permitted: 7.0.15.", \
      .def_note = "asked by INFO", .note = "Where INFO answers, its answer is used."}, \
-    {.path = P ".clusterOptions.handleMoveErr", .scope = S, .type = T_BOOL, \
-     AT(M.handle_move_err), .def = "true", .help = "Follow MOVED.", .needs = P ".type"}, \
-    {.path = P ".clusterOptions.handleAskErr", .scope = S, .type = T_BOOL, \
-     AT(M.handle_ask_err), .def = "true", .help = "Follow ASK.", .needs = P ".type"}, \
-    {.path = P ".keepAlive", .scope = S, .type = T_INT, AT(M.keep_alive), .def = "32", \
-     RANGE(1, 65535, OUT_DEFAULT), .help = "Connections kept for each cluster node.", \
-     .needs = P ".type"}, \
-    {.path = P ".aliveTime", .scope = S, .type = T_MS, AT(M.alive_time_ms), .def = "1m", \
-     RANGE(MINUTE, 30 * DAY, OUT_NEAREST), .help = "An idle connection is closed after this.", \
-     .needs = P ".type"}
+    {.path = P ".clusterOptions.handleMoveErr", .scope = S, .type = T_IGNORED, \
+     .help = "Follow MOVED.", .note = "Redirections are always followed."}, \
+    {.path = P ".clusterOptions.handleAskErr", .scope = S, .type = T_IGNORED, \
+     .help = "Follow ASK.", .note = "Redirections are always followed."}, \
+    {.path = P ".keepAlive", .scope = S, .type = T_IGNORED, \
+     .help = "Connections kept for each cluster node.", \
+     .note = "There is no pool: a lane sends over one connection to each node."}, \
+    {.path = P ".aliveTime", .scope = S, .type = T_IGNORED, \
+     .help = "An idle connection is closed after this.", \
+     .note = "There is no pool: a lane keeps its connections while it runs."}
 
 #define REPLAY_ROWS(S, P, M) \
     {.path = P ".resumeFromBreakPoint", .scope = S, .type = T_BOOL, AT(M.resume), .def = "true", \

@@ -284,6 +284,30 @@ static void single_values_are_lists_of_one_and_commas_separate(void **state)
     done(&l);
 }
 
+static void what_tunes_the_pools_of_gunyu_is_said_to_have_no_effect(void **state)
+{
+    (void)state;
+    static const char pool[] = "type: cluster, keepAlive: 8, aliveTime: 2m, "
+                               "clusterOptions: {handleMoveErr: true, handleAskErr: false}";
+    static const char *const keys[] = {"keepAlive", "aliveTime", "clusterOptions.handleMoveErr",
+                                       "clusterOptions.handleAskErr"};
+    char *text = xasprintf("input: {redis: {addresses: [a:1], %s}}\n"
+                           "output: {redis: {addresses: [b:1], %s}}\n",
+                           pool, pool);
+    struct loaded l = load(text);
+    must_load(&l);
+    assert_int_equal(l.d.n, 8);
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        char want[128];
+        snprintf(want, sizeof(want), "input.redis.%s has no effect", keys[i]);
+        has_warning(&l, want);
+        snprintf(want, sizeof(want), "output.redis.%s has no effect", keys[i]);
+        has_warning(&l, want);
+    }
+    done(&l);
+    free(text);
+}
+
 static void numbers_that_gunyu_moved_silently_are_moved_with_a_warning(void **state)
 {
     (void)state;
@@ -300,8 +324,6 @@ static void numbers_that_gunyu_moved_silently_are_moved_with_a_warning(void **st
     must_load(&l);
     const struct config *c = l.c;
     assert_int_equal(c->input.rdb_parallel, 100);
-    assert_int_equal(c->input.redis.keep_alive, 32);
-    assert_int_equal(c->input.redis.alive_time_ms, 60000);
     assert_int_equal(c->output.replay.keepalive_ticker_ms, 3000);
     assert_int_equal(c->output.replay.max_proto_bulk_len, INT64_C(512) << 20);
     assert_int_equal(c->output.replay.stats_log_interval_ms, 5000);
@@ -889,6 +911,7 @@ int main(void)
         cmocka_unit_test(both_spellings_work_where_documentation_and_code_disagree),
         cmocka_unit_test(keys_without_effect_are_accepted_with_a_warning),
         cmocka_unit_test(single_values_are_lists_of_one_and_commas_separate),
+        cmocka_unit_test(what_tunes_the_pools_of_gunyu_is_said_to_have_no_effect),
         cmocka_unit_test(numbers_that_gunyu_moved_silently_are_moved_with_a_warning),
         cmocka_unit_test(batch_limits_keep_what_the_user_says),
         cmocka_unit_test(durations_follow_go),
