@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice text = slice_make((const char *)data, size);
     // Files of the machine are none of the fuzzer's business.
-    if (size && (memmem(data, size, "File", 4) || memmem(data, size, "file", 4)))
+    if (data && (memmem(data, size, "File", 4) || memmem(data, size, "file", 4)))
         return 0;
     for (int scope = CONFIG_SYNC; scope <= CONFIG_RDB; scope++) {
         struct config_diags d = {0};
