@@ -14,6 +14,7 @@ enum {
     TICK_MS = 100,
     TURN_BYTES = 1 << 20, // parsed in one turn of the loop
     EXPIRY_TABLE_BYTES = 12 << 20,
+    SCRIPTS_BYTES = 8 << 20,
 };
 
 const char *lane_state_name(enum lane_state s)
@@ -554,6 +555,9 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
         l->batcher = batcher_new(&bo);
     l->sink = l->router ? router_sink(l->router) : batcher_sink(l->batcher);
     l->expiry = expiry_new(EXPIRY_TABLE_BYTES);
+    char *scripts = o->journal.dir ? xasprintf("%s.scripts", o->journal.dir) : NULL;
+    l->scripts = scripts_open(scripts, SCRIPTS_BYTES, o->tag);
+    free(scripts);
     uv_timer_init(o->loop, &l->tick);
     uv_idle_init(o->loop, &l->again);
     uv_timer_init(o->loop, &l->turn_timer);
@@ -702,6 +706,7 @@ void lane_free(struct lane *l)
         link_free(l->link);
         sink_free(l->sink);
         expiry_free(l->expiry);
+        scripts_close(l->scripts);
         lane_probe_free(l);
         lane_turns_free(l);
         if (l->dead)

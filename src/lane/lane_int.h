@@ -12,6 +12,7 @@
 #include "target/position.h"
 #include "target/resume.h"
 #include "target/router.h"
+#include "target/scripts.h"
 #include "target/turn.h"
 
 enum {
@@ -73,6 +74,7 @@ struct lane {
     struct deadletter *dead;
     uint64_t dead_letters_kept;
     struct expiry *expiry;
+    struct scripts *scripts;
     struct link_events link_events;
 
     // what is wanted

@@ -54,7 +54,8 @@ struct apply_options {
     // Everything before the command is confirmed; nothing behind it is sent before it is done. For
     // scatter_new.
     enum apply_staged (*stage)(void *ctx, const struct apply_stage *s);
-    struct turn *turn; // of a lane of a source cluster (turn.h), or NULL; borrowed
+    struct scripts *scripts; // of the source; borrowed
+    struct turn *turn;       // of a lane of a source cluster (turn.h), or NULL; borrowed
     // A SET of this key is on its way to the target; end is the position behind it. Empty: none.
     struct slice probe_key;
     void (*probe_sent)(void *ctx, uint64_t end, struct slice value);

@@ -36,6 +36,7 @@ struct load_options {
     int target_version;   // 70015; with the family decides what commands are used. 0: newest
     bool target_is_valkey;
     unsigned target_missing; // commands, as in struct redis_server
+    struct scripts *scripts; // takes note of the source's, or NULL; borrowed
     const char *temp_tag;    // makes temporary names unique among lanes into one target
     // Target db of a source db; -1 when the target has no such db.
     int (*map_db)(void *ctx, int db);

@@ -7,6 +7,7 @@
 #include "codec/resp.h"
 #include "codec/slot.h"
 #include "target/load_int.h"
+#include "target/scripts.h"
 
 void load_take_stream_db(struct load *l, const struct rdb_item *item)
 {
@@ -70,6 +71,8 @@ void load_aux(struct load *l, struct pass *p)
         put_aside_for_all(l, p);
         resp_put_cmd(&l->aside.text, "SCRIPT LOAD %b", &p->item.value);
         l->aside.cmds = 1;
+        if (l->o.scripts)
+            scripts_note(l->o.scripts, p->item.value);
     }
 }
 

@@ -36,6 +36,7 @@ void reading_init(struct reading *r, const struct apply_options *o, uint64_t fro
                                       .target_version = o->target_version,
                                       .target_is_valkey = o->target_is_valkey,
                                       .source_is_valkey = o->source_is_valkey,
+                                      .scripts = o->scripts,
                                   });
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "target/translate.h"
 
+#include <stdlib.h>
+
+#include "base/mem.h"
 #include "target/ability.h"
 
 void translate_init(struct translate *t, const struct translate_options *o)
@@ -11,6 +14,9 @@ void translate_init(struct translate *t, const struct translate_options *o)
                                    .target_dbs = o->databases,
                                    .target_version = o->target_is_valkey ? 0 : o->target_version,
                                    .source_is_valkey = o->source_is_valkey};
+    t->eval = cmd_by_name(SLICE("eval"));
+    t->evalsha = cmd_by_name(SLICE("evalsha"));
+    t->script_load = cmd_by_name(SLICE("script|load"));
     struct ability can;
     ability_of(&can, o->target_version, o->target_is_valkey);
     downgrade_init(&t->downgrade, o->target_is_valkey, o->target_version, can.rdb_version);
@@ -21,6 +27,7 @@ void translate_free(struct translate *t)
     rewrite_free(&t->rewrite);
     downgrade_free(&t->downgrade);
     filter_scratch_free(&t->scratch);
+    free(t->spelled);
 }
 
 void translate_set_clock(struct translate *t, int64_t now_ms, int64_t hold_before)
@@ -126,6 +133,32 @@ static enum translate_verdict reword(struct translate *t)
     return v;
 }
 
+static void note_script(struct translate *t)
+{
+    if (t->info == t->eval && t->argc > 1)
+        scripts_note(t->o.scripts, t->argv[1]);
+    else if (t->info == t->script_load && t->argc > 2)
+        scripts_note(t->o.scripts, t->argv[2]);
+}
+
+// The target, or the node of it that has the keys, may not have been sent the script.
+static void spell_script(struct translate *t)
+{
+    struct slice body;
+    if (t->info != t->evalsha || t->argc < 2 || !scripts_find(t->o.scripts, t->argv[1], &body))
+        return;
+    if (t->argc > t->spelled_cap) {
+        t->spelled_cap = t->argc;
+        t->spelled = xrealloc(t->spelled, (size_t)t->argc * sizeof(*t->spelled));
+    }
+    memcpy(t->spelled, t->argv, (size_t)t->argc * sizeof(*t->spelled));
+    t->spelled[0] = SLICE("EVAL");
+    t->spelled[1] = body;
+    t->info = t->eval;
+    t->argv = t->spelled;
+    t->as_is = false;
+}
+
 enum translate_verdict translate_command(struct translate *t, int db, const struct cmd_info *info,
                                          int argc, const struct slice *argv)
 {
@@ -137,9 +170,10 @@ enum translate_verdict translate_command(struct translate *t, int db, const stru
     t->as_is = true;
     t->rewritten = false;
     t->known = -1;
-    if (!t->o.filter)
-        return reword(t);
-    switch (filter_command(t->o.filter, db, info, argc, argv, &t->scratch)) {
+    if (t->o.scripts && info)
+        note_script(t);
+    switch (t->o.filter ? filter_command(t->o.filter, db, info, argc, argv, &t->scratch)
+                        : FILTER_PASS) {
     case FILTER_PASS:
         break;
     case FILTER_DROP:
@@ -151,5 +185,7 @@ enum translate_verdict translate_command(struct translate *t, int db, const stru
         t->as_is = false;
         break;
     }
+    if (t->o.scripts && t->info)
+        spell_script(t);
     return reword(t);
 }

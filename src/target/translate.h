@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one command of the source's stream becomes at the target: filtered, its db mapped,
-// rewritten, and said in commands that the target knows. Pure; a command that stays as it came
-// allocates nothing.
+// rewritten, and said in commands that the target knows. Pure but for the scripts that it
+// remembers; a command that stays as it came allocates nothing.
 //
 // Between rewriting and the target's own commands lies what a cluster is routed by: whatever a
 // command becomes for an older target, its keys stay the same.
@@ -11,6 +11,7 @@
 #include "flow/downgrade.h"
 #include "flow/filter.h"
 #include "flow/rewrite.h"
+#include "target/scripts.h"
 
 struct translate_options {
     const struct filter *filter; // borrowed; NULL: everything goes on
@@ -18,6 +19,8 @@ struct translate_options {
     int databases;      // of the target; -1 unknown
     int target_version; // 70015
     bool target_is_valkey, source_is_valkey;
+    // What EVALSHA may name; borrowed. It becomes EVAL then. NULL: it stays.
+    struct scripts *scripts;
 };
 
 enum translate_verdict {
@@ -48,6 +51,9 @@ struct translate {
     int known, known_n; // which command was downgraded last (-1: none of these), into how many
     bool is_changed;    // what the target knows is in `downgrade`, else in `same`
     struct rewrite_cmd same;
+    const struct cmd_info *eval, *evalsha, *script_load;
+    struct slice *spelled; // owns; EVALSHA as EVAL
+    int spelled_cap;
 };
 
 void translate_init(struct translate *t, const struct translate_options *o);

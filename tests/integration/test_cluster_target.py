@@ -4,6 +4,7 @@
 GUNYU_TEST_ROUNDS: disturbances a test (default 5). GUNYU_TEST_SEED: the random sequence.
 """
 
+import hashlib
 import random
 import threading
 import time
@@ -472,3 +473,89 @@ def test_a_master_that_hangs_is_given_up_once_its_replica_has_taken_over(world):
     cluster.wait_agreed()
     wait_equal(source, cluster, timeout=PATIENT)
     assert source.full_syncs() == 1
+
+
+# ---- scripts of old sources ----
+
+ADD = "return redis.call('APPEND', KEYS[1], ARGV[1])"
+
+
+def sha1(script):
+    return hashlib.sha1(script.encode()).hexdigest()
+
+
+@pytest.fixture
+def verbatim(world):
+    """A source that sends scripts as they were called: the first EVALSHA in its words, the next ones as they are."""
+    return world.server("source", version="redis-6", lua_replicate_commands="no")
+
+
+def call_everywhere(source, script, word, keys):
+    replies = source.raw().many(("EVALSHA", sha1(script), 1, key, word) for key in keys)
+    assert all(isinstance(reply, int) for reply in replies), replies[:3]
+
+
+def test_scripts_that_an_old_source_names_by_their_digest(world, verbatim):
+    source, cluster = verbatim, world.cluster("target", masters=3)
+    keys = [f"k:{i}" for i in range(60)]
+    raw = source.raw()
+    raw.call("SCRIPT", "LOAD", ADD)
+    call_everywhere(source, ADD, "before", keys)
+    tool = world.gunyu(source, cluster)
+    wait_equal(source, cluster)
+    call_everywhere(source, ADD, "after", keys)
+    wait_equal(source, cluster)
+    # One that is met for the first time goes to the owner of its key only.
+    later = ADD + " -- later"
+    raw.call("EVAL", later, 1, "k:0", "first")
+    call_everywhere(source, later, "again", keys)
+    wait_equal(source, cluster)
+    assert "NOSCRIPT" not in tool.text()
+
+
+def test_scripts_outlive_the_tool_and_reach_a_node_that_joined_later(world, verbatim):
+    source, cluster = verbatim, world.cluster("target", masters=3)
+    keys = [f"k:{i}" for i in range(60)]
+    tool = world.gunyu(source, cluster)
+    wait_equal(source, cluster)
+    source.raw().call("EVAL", ADD, 1, "k:0", "first")
+    call_everywhere(source, ADD, "second", ["k:0"])
+    wait_equal(source, cluster)
+    tool.restart()
+    call_everywhere(source, ADD, "again", keys)
+    wait_equal(source, cluster)
+    newcomer, owner = cluster.add_node(), cluster.node_of_slot(cluster.slot_of("k:1"))
+    cluster.move_slots([cluster.slot_of("k:1")], owner, newcomer)
+    source.raw().many([("MULTI",), ("EVALSHA", sha1(ADD), 1, "k:1", "there"), ("INCR", "{k:1}n"), ("EXEC",)])
+    wait_equal(source, cluster)
+    assert "NOSCRIPT" not in tool.text()
+
+
+def test_scripts_of_a_snapshot_reach_a_node_that_joined_later(world, verbatim):
+    """A replica passes on what its master sends, which is no more than the replica needs."""
+    replica = world.server("replica", version="redis-6")
+    replica.client().replicaof("127.0.0.1", verbatim.port)
+    wait_until(lambda: replica.info("replication")["master_link_status"] == "up", "the replica is in sync")
+    verbatim.raw().call("SCRIPT", "LOAD", ADD)
+    call_everywhere(verbatim, ADD, "first", ["k:1"])
+    cluster = world.cluster("target", masters=3)
+    tool = world.gunyu(replica, cluster)
+    wait_equal(verbatim, cluster)
+    newcomer, slot = cluster.add_node(), cluster.slot_of("k:1")
+    cluster.move_slots([slot], cluster.node_of_slot(slot), newcomer)
+    call_everywhere(verbatim, ADD, "again", ["k:1"])
+    wait_equal(verbatim, cluster)
+    assert "NOSCRIPT" not in tool.text()
+
+
+def test_scripts_outlive_a_standalone_target(world, verbatim):
+    source, target = verbatim, world.target()
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    source.raw().call("SCRIPT", "LOAD", ADD)
+    call_everywhere(source, ADD, "first", ["k"])
+    wait_equal(source, target)
+    target.raw().call("SCRIPT", "FLUSH")
+    call_everywhere(source, ADD, "again", ["k", "l"])
+    wait_equal(source, target)
+    assert "NOSCRIPT" not in tool.text()

@@ -194,6 +194,31 @@ static void long_arguments_in_view_are_borrowed_and_all_others_copied(void **sta
     free(view);
 }
 
+static void a_script_named_by_its_digest_is_sent_in_its_words_once_it_was_seen(void **state)
+{
+    (void)state;
+    struct translate_options o = options(70015);
+    struct translate t;
+    o.scripts = scripts_open(NULL, 1 << 20, NULL);
+    translate_init(&t, &o);
+    becomes(&t, "EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 1 k a",
+            "EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 1 k a");
+    assert_true(t.as_is);
+    becomes(&t, "EVAL return_1 1 k", "EVAL return_1 1 k");
+    assert_true(t.as_is);
+    becomes(&t, "evalsha 7AD9C72C4B8F2B5E8A7A1B0D44E4C3B3D8E1E3AC 1 k a",
+            "evalsha 7AD9C72C4B8F2B5E8A7A1B0D44E4C3B3D8E1E3AC 1 k a");
+    becomes(&t, "EVALSHA 0e827dba1cd0b069d55dcd6e142eef60dc18bf61 2 k l a b c",
+            "EVAL return_1 2 k l a b c");
+    assert_false(t.as_is);
+    assert_string_equal(t.info->name, "eval");
+    becomes(&t, "script load return_2", "script load return_2");
+    becomes(&t, "EVALSHA 3efecbbf75994d2452360fc6083a9a335f146beb 0", "EVAL return_2 0");
+    becomes(&t, "EVALSHA", "EVALSHA");
+    translate_free(&t);
+    scripts_close(o.scripts);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +228,7 @@ int main(void)
         cmocka_unit_test(rewritten_commands_are_said_in_the_targets_words),
         cmocka_unit_test(near_expiries_are_told_with_their_commands),
         cmocka_unit_test(what_the_target_cannot_know_is_refused_or_dropped),
+        cmocka_unit_test(a_script_named_by_its_digest_is_sent_in_its_words_once_it_was_seen),
         cmocka_unit_test(a_part_of_a_command_is_said_by_itself),
         cmocka_unit_test(long_arguments_in_view_are_borrowed_and_all_others_copied),
     };
