@@ -17,6 +17,7 @@ struct ownership *ownership_new(int lanes, const int16_t *turn)
     o->pairs = xcalloc((size_t)lanes * (size_t)lanes, sizeof(*o->pairs));
     for (int s = 0; s < SLOT_COUNT; s++) {
         o->turn[s] = turn ? turn[s] : OWNERSHIP_NOBODY;
+        o->guest[s] = OWNERSHIP_NOBODY;
         atomic_init(&o->fast.settled[s], o->turn[s]);
     }
     return o;
@@ -139,6 +140,8 @@ static void give_turn(struct ownership *o, int slot, int lane, uint64_t since, u
     o->turn[slot] = (int16_t)lane;
     o->since[slot] = since;
     o->turn_serial[slot] = serial;
+    o->at_once[slot] = false;
+    o->guest[slot] = OWNERSHIP_NOBODY;
     // Whether the new holder has been elsewhere since is to be found out anew.
     for (int i = 0; m && i < m->places_n; i++)
         m->places[i].returned = false;
@@ -171,6 +174,7 @@ void ownership_advance(struct ownership *o, int slot)
             break;
         o->stats.bounced += !t->cut.known;
         give_turn(o, slot, t->lane, t->since.known ? t->since.at : UINT64_MAX, t->serial);
+        o->at_once[slot] = t->exact;
         drop_first(m);
     }
     settle_if_quiet(o, slot);
@@ -266,6 +270,7 @@ static void begin_slot(struct ownership *o, int slot, int owner)
     struct tenure t = m->next[0];
     drop_first(m);
     give_turn(o, slot, t.lane, t.since.known ? t.since.at : 0, t.serial);
+    o->at_once[slot] = t.exact;
 }
 
 void ownership_map(struct ownership *o, const int16_t *owner)
@@ -366,7 +371,10 @@ static enum ownership_verdict others_unit(struct ownership *o, const struct owne
         give_turn(o, u->slot, u->lane, u->received, ++o->serial);
         return OWNERSHIP_APPLY;
     }
-    return lane_is_past(o, u, holder) ? OWNERSHIP_APPLY : wait_here(o, u, false);
+    if (!lane_is_past(o, u, holder))
+        return wait_here(o, u, false);
+    o->guest[u->slot] = (int16_t)u->lane;
+    return OWNERSHIP_APPLY;
 }
 
 static enum ownership_verdict decide(struct ownership *o, const struct ownership_unit *given)
@@ -417,6 +425,68 @@ enum ownership_verdict ownership_unit(struct ownership *o, const struct ownershi
             ownership_changed(o);
         p->blocked = p->returned = false;
         ownership_advance(o, u->slot);
+    }
+    pthread_mutex_unlock(&o->lock);
+    return v;
+}
+
+// ---- clearing ----
+
+static bool gets_turn(const struct moving *m, int lane)
+{
+    for (int i = 0; m && i < m->n; i++)
+        if (m->next[i].lane == lane)
+            return true;
+    return false;
+}
+
+// What a slot has when its last owner has applied everything is what the lane has put there, so
+// one that takes over waits for that. One that gives the slot away shares it until it has gone.
+static enum ownership_clear clear_slot(struct ownership *o, const struct ownership_unit *u,
+                                       bool *own)
+{
+    const struct moving *m = o->slot[u->slot];
+    bool holds = o->turn[u->slot] == u->lane;
+    bool left = holds && m && m->n && m->next[0].cut.known && u->end > m->next[0].cut.at;
+    int guest = o->guest[u->slot];
+    *own = false;
+    if (((!holds || left) && gets_turn(m, u->lane)) || (!holds && guest == u->lane)) {
+        (void)wait_here(o, u, left);
+        return OWNERSHIP_CLEAR_WAIT;
+    }
+    if (!holds || left || (o->at_once[u->slot] && u->end <= o->since[u->slot]))
+        return OWNERSHIP_CLEAR;
+    *own = true;
+    return guest == OWNERSHIP_NOBODY ? OWNERSHIP_CLEAR : OWNERSHIP_CLEAR_MIXED;
+}
+
+static void unblock(struct ownership *o, int slot, int lane)
+{
+    struct place *p = place_find(o->slot[slot], lane);
+    if (!p || !p->blocked)
+        return;
+    p->blocked = p->returned = false;
+    ownership_changed(o);
+    ownership_advance(o, slot);
+}
+
+enum ownership_clear ownership_clear(struct ownership *o, struct ownership_unit *u,
+                                     uint8_t own[SLOT_COUNT / 8])
+{
+    enum ownership_clear v = OWNERSHIP_CLEAR;
+    memset(own, 0, SLOT_COUNT / 8);
+    pthread_mutex_lock(&o->lock);
+    for (u->slot = 0; u->slot < SLOT_COUNT; u->slot++) {
+        bool is_own;
+        ownership_advance(o, u->slot);
+        v = clear_slot(o, u, &is_own);
+        if (v == OWNERSHIP_CLEAR_WAIT && o->turn[u->slot] == u->lane)
+            v = clear_slot(o, u, &is_own); // waiting has itself given us the turn
+        if (v != OWNERSHIP_CLEAR)
+            break;
+        unblock(o, u->slot, u->lane);
+        if (is_own)
+            own[u->slot >> 3] |= (uint8_t)(1 << (u->slot & 7));
     }
     pthread_mutex_unlock(&o->lock);
     return v;
@@ -559,6 +629,8 @@ static void reset_slot(struct ownership *o, int slot, int lane)
     struct place *p = place_find(m, lane);
     if (o->turn[slot] == lane)
         o->since[slot] = 0;
+    if (o->turn[slot] == lane || o->guest[slot] == lane)
+        o->guest[slot] = OWNERSHIP_NOBODY;
     if (p) {
         p->blocked = p->returned = false;
         p->ahead = 0;

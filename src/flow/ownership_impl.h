@@ -101,8 +101,13 @@ struct ownership {
     int16_t turn[SLOT_COUNT];
     uint64_t turn_serial[SLOT_COUNT]; // 0: never went on
     uint64_t since[SLOT_COUNT];       // of the lane whose turn it is
-    struct moving *slot[SLOT_COUNT];  // NULL: settled
-    int16_t list[SLOT_COUNT];         // the slots that are not
+    // It may have got the slot at once, with keys that its stream has only from `since` on.
+    bool at_once[SLOT_COUNT];
+    // A lane without the turn whose units were applied, OWNERSHIP_NOBODY for none since the turn
+    // was given: the slot has keys of two shards. Not stored.
+    int16_t guest[SLOT_COUNT];
+    struct moving *slot[SLOT_COUNT]; // NULL: settled
+    int16_t list[SLOT_COUNT];        // the slots that are not
     struct move *moves;
     int moves_n, moves_cap;
     struct question *questions;

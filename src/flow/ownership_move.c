@@ -402,6 +402,7 @@ static bool restore_turn(struct ownership *o, int lane, struct slice s)
         o->turn_serial[i] = serial;
         o->turn[i] = (int16_t)lane;
         o->since[i] = since;
+        o->at_once[i] = true; // how it got the slot is not stored
         forget_passed(o, (int)i);
         if (!o->slot[i])
             atomic_store(&o->fast.settled[i], (int16_t)lane);

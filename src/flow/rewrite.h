@@ -19,6 +19,7 @@ struct rewrite_dbs {
     int map_n;      // source dbs from here on go into their own number
     int source_dbs; // how many dbs the source has; 0: unknown
     bool shared;    // other sources write into the same target dbs
+    bool by_slot;   // and have other slots: FLUSHALL and FLUSHDB are for the caller to restrict
 };
 
 static inline int rewrite_map_db(const struct rewrite_dbs *dbs, int db)
@@ -92,7 +93,8 @@ struct rewrite {
 //
 // SWAPDB, MOVE and COPY of a key onto itself within one target db change nothing there: dropped.
 // FLUSHALL becomes FLUSHDB in each db that source dbs map to. What would touch data of other source
-// dbs or other sources (FLUSHDB, SWAPDB of a target db that several write into) is refused.
+// dbs or other sources (FLUSHDB, SWAPDB of a target db that several write into) is refused; with
+// by_slot FLUSHALL leaves as it is, and FLUSHDB where no other source db writes.
 enum rewrite_result rewrite_command(struct rewrite *w, const struct rewrite_input *in,
                                     const struct cmd_info *info, int argc,
                                     const struct slice *argv);

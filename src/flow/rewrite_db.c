@@ -20,11 +20,9 @@ static bool source_has(const struct rewrite_dbs *dbs, int db)
     return dbs->source_dbs == 0 || db < dbs->source_dbs;
 }
 
-// No other db of this source, and no other source, writes into the target db of db.
-static bool has_target_alone(const struct rewrite_dbs *dbs, int db)
+// No other db of this source writes into the target db of db.
+static bool is_only_db(const struct rewrite_dbs *dbs, int db)
 {
-    if (dbs->shared)
-        return false;
     if (dbs->forced)
         return dbs->source_dbs == 1;
     int target = rewrite_map_db(dbs, db);
@@ -32,6 +30,12 @@ static bool has_target_alone(const struct rewrite_dbs *dbs, int db)
         if (other != db && source_has(dbs, other) && dbs->map[other] == target)
             return false;
     return target == db || !source_has(dbs, target) || rewrite_map_db(dbs, target) != target;
+}
+
+// Nor does another source.
+static bool has_target_alone(const struct rewrite_dbs *dbs, int db)
+{
+    return !dbs->shared && is_only_db(dbs, db);
 }
 
 static enum rewrite_result select_db(struct rewrite *w, const struct rewrite_rule *rule,
@@ -120,7 +124,7 @@ static enum rewrite_result flush_db(struct rewrite *w, const struct rewrite_rule
 {
     (void)rule;
     const struct rewrite_dbs *dbs = c->in->dbs;
-    if (has_target_alone(dbs, c->in->db))
+    if (dbs->by_slot ? is_only_db(dbs, c->in->db) : has_target_alone(dbs, c->in->db))
         return REWRITE_AS_IS;
     return rewrite_not(w, REWRITE_REFUSED,
                        "FLUSHDB would remove data of other dbs or sources at the target");
@@ -146,6 +150,8 @@ static enum rewrite_result flush_all(struct rewrite *w, const struct rewrite_rul
 {
     (void)rule;
     const struct rewrite_dbs *dbs = c->in->dbs;
+    if (dbs->by_slot)
+        return REWRITE_AS_IS;
     if (dbs->shared)
         return rewrite_not(w, REWRITE_REFUSED,
                            "FLUSHALL would remove data of other sources at the target");

@@ -330,11 +330,13 @@ void lane_apply_start(struct lane *l, uint64_t from, int db)
         .refused = lane_refused,
         .stage = lane_stage_command,
         .scripts = l->scripts,
+        .clear = lane_clear_slots,
         .turn = l->turn,
         .probe_key = slice_cstr(l->o.delay_test_key ? l->o.delay_test_key : ""),
         .probe_sent = lane_probe_sent,
         .ctx = l,
     };
+    o.dbs.by_slot = l->turn != NULL;
     lane_end_apply(l);
     lane_probe_forget(l);
     if (l->turn)

@@ -286,6 +286,7 @@ void target_result_free(struct target_result *r)
 {
     if (r->conn)
         conn_close(r->conn);
+    endpoint_free(&r->endpoint);
     masters_close(&r->masters);
     free(r->client_ids);
     free(r->marks);
@@ -355,7 +356,6 @@ void lane_attach_cluster(struct lane *l, struct target_result *r)
     l->await_position = false;
     router_attach_masters(l->router, &r->masters, goes_on ? r->marks : NULL, l->marks_id);
     lane_hung_attach(l, &r->masters);
-    lane_stage_attach(l, r);
 }
 
 void lane_drop_stale_position(struct lane *l)

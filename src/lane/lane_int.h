@@ -39,10 +39,11 @@ struct lane_node {
 
 // What one attempt to reach the target found.
 struct target_result {
-    struct conn *conn;      // NULL: failed, or a cluster
-    struct masters masters; // of a cluster; n 0: failed
-    int64_t *client_ids;    // owns, as the next one; of the connections to them; -1 unknown
-    uint64_t *marks;        // or NULL
+    struct conn *conn;        // NULL: failed, or a cluster
+    struct endpoint endpoint; // owns; where conn goes
+    struct masters masters;   // of a cluster; n 0: failed
+    int64_t *client_ids;      // owns, as the next one; of conn or those to them; -1 unknown
+    uint64_t *marks;          // or NULL
     struct redis_server server;
     struct position position;
     bool found;
@@ -117,8 +118,8 @@ struct lane {
     int64_t target_progress_ms; // when it last did
     int backoff_ms;
     bool drop_wanted;
-    struct lane_stage *stage;   // of a cluster that is attached; else NULL
-    struct lane_hung *hung;     // the same
+    struct lane_stage *stage;   // of a target that is attached; NULL: it has no use for one
+    struct lane_hung *hung;     // of a cluster that is attached; else NULL
     bool staging;               // a command over several slots is under way, maybe an outdated one
     uint64_t sent_until;        // of the load, before the last disconnect
     uint64_t again_until;       // no command that begins later has ever been sent to the target
@@ -240,12 +241,13 @@ void lane_target_ready(struct lane *l, struct target_result *r);
 // The name that connections to the target bear; dst has CONNECTION_NAME bytes.
 void lane_connection_name(const struct lane *l, char *dst);
 
-// lane_stage.c: commands over several slots of a cluster, in steps, on a thread of the pool.
-// The target was attached; takes the endpoints of r->masters.
+// lane_stage.c: commands over several slots, in steps, on a thread of the pool.
+// The target was attached; takes its endpoints.
 void lane_stage_attach(struct lane *l, struct target_result *r);
 // What is under way ends soon; its result does not count.
 void lane_stage_let_go(struct lane *l);
 enum apply_staged lane_stage_command(void *ctx, const struct apply_stage *c); // see apply.h
+enum apply_staged lane_clear_slots(void *ctx, const struct apply_clear *c);   // the same
 
 // lane_hung.c: masters of a cluster that do not answer, and what the others say of them.
 // The target was attached, before the endpoints of m are taken.

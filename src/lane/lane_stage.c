@@ -2,7 +2,6 @@
 // Commands whose keys lie in several slots of the target: the steps of target/stage.h, one after
 // another on a thread of the pool, over connections of their own to the masters. They are kept for
 // the next such command, until the target is let go.
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -11,52 +10,12 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "lane/lane_int.h"
-#include "target/stage.h"
-#include "target/translate.h"
+#include "lane/lane_stage_int.h"
 
 enum {
-    TIMEOUT_MS = 30 * 1000, // a value may be big
-    LOOK_MS = 100,          // whether it is cancelled
-    // A slot that is being moved: it takes as long as its keys do.
-    AGAIN_MS = 20,
-    AGAIN_TRIES = 100,
+    LOOK_MS = 100,        // whether it is cancelled
     REPLICAS_MS = 1000,   // a replica further behind is not waited for
     KEEP_BYTES = 1 << 20, // buffers that grew beyond are not kept
-};
-
-struct slot_owner {
-    int slot, node;
-};
-
-// Of one attachment of the target. While the job runs, only `cancel` is touched by the lane.
-struct lane_stage {
-    uv_work_t work;
-    struct lane *lane;
-    atomic_bool cancel;
-    struct lane_node *nodes; // owns
-    int nodes_n;
-    char name[CONNECTION_NAME], tag[24];
-    uint64_t marks_id;
-    bool has_expiretime, imports;
-
-    // the command
-    struct stage stage;
-    struct translate words;    // a thread of its own, so one of its own
-    struct slot_owner *owners; // owns
-    int owners_n;
-    int db;
-    uint64_t ref, end;
-    struct stage_step step;
-    struct buf text, replies, refused;
-    struct stage_answer answer;
-    bool big;
-
-    // how it ended
-    int rc; // err
-    struct err err;
-    bool finished; // `verdict` waits to be asked for
-    enum apply_staged verdict;
 };
 
 static void nodes_free(struct lane_node *nodes, int n)
@@ -74,12 +33,13 @@ void lane_stage_attach(struct lane *l, struct target_result *r)
     struct lane_stage *s = xcalloc(1, sizeof(*s));
     s->work.data = s;
     s->lane = l;
-    s->nodes_n = (int)r->masters.n;
-    s->nodes = xcalloc(r->masters.n, sizeof(*s->nodes));
+    struct endpoint *endpoints = l->router ? r->masters.endpoints : &r->endpoint;
+    s->nodes_n = l->router ? (int)r->masters.n : 1;
+    s->nodes = xcalloc((size_t)s->nodes_n, sizeof(*s->nodes));
     for (int i = 0; i < s->nodes_n; i++) {
-        s->nodes[i].endpoint = r->masters.endpoints[i];
+        s->nodes[i].endpoint = endpoints[i];
         s->nodes[i].client_id = r->client_ids[i];
-        r->masters.endpoints[i] = (struct endpoint){0};
+        endpoints[i] = (struct endpoint){0};
     }
     s->marks_id = l->marks_id;
     s->has_expiretime = l->server.is_valkey || l->server.version >= 70000;
@@ -152,7 +112,7 @@ static int count_replicas(struct lane_node *n, struct redis_client *c, struct er
 static int reach(const struct lane_stage *s, struct lane_node *n, struct err *e)
 {
     struct redis_client *c;
-    int rc = redis_connect(&c, &n->endpoint, TIMEOUT_MS, e);
+    int rc = redis_connect(&c, &n->endpoint, STAGE_TIMEOUT_MS, e);
     if (rc)
         return rc;
     rc = redis_call(c, NULL, e, "CLIENT SETNAME %s", s->name);
@@ -171,6 +131,11 @@ static int reach(const struct lane_stage *s, struct lane_node *n, struct err *e)
     return 0;
 }
 
+int lane_stage_reach(struct lane_stage *s, struct lane_node *n)
+{
+    return n->client ? 0 : reach(s, n, &s->err);
+}
+
 static struct lane_node *owner_of(const struct lane_stage *s, int slot)
 {
     for (int i = 0; i < s->owners_n; i++)
@@ -184,7 +149,7 @@ static int ready_node(struct lane_stage *s, struct redis_client **c)
 {
     struct lane_node *n = owner_of(s, s->step.slot);
     must(n);
-    int rc = n->client ? 0 : reach(s, n, &s->err);
+    int rc = lane_stage_reach(s, n);
     if (rc == 0 && n->db != s->db)
         rc = redis_call(n->client, NULL, &s->err, "SELECT %d", s->db);
     if (rc) {
@@ -241,8 +206,8 @@ static int receive(struct lane_stage *s, struct redis_client *c, struct redis_re
     for (int waited = 0; rc == 0; waited += LOOK_MS) {
         if (s->cancel)
             return err_set(&s->err, ERR_CLOSED, "the target was let go");
-        if (waited >= TIMEOUT_MS)
-            return err_set(&s->err, ERR_TIMEOUT, "no answer for %d s", TIMEOUT_MS / 1000);
+        if (waited >= STAGE_TIMEOUT_MS)
+            return err_set(&s->err, ERR_TIMEOUT, "no answer for %d s", STAGE_TIMEOUT_MS / 1000);
         rc = redis_wait(c, LOOK_MS, &s->err);
     }
     return rc < 0 ? rc : redis_receive(c, reply, &s->err);
@@ -307,11 +272,8 @@ static int try_step(struct lane_stage *s)
     return rc;
 }
 
-// What comes next may change another slot. A replica that takes over must not lack what that was
-// made from.
-static int await_replicas(struct lane_stage *s)
+int lane_stage_await_replicas(struct lane_stage *s, struct lane_node *n)
 {
-    struct lane_node *n = owner_of(s, s->step.slot);
     struct redis_reply reply;
     if (n->replicas <= 0)
         return 0;
@@ -333,21 +295,19 @@ static int carry_out(struct lane_stage *s)
         struct slice text = buf_slice(&s->refused);
         if (!text.n || !target_error_is_transient(text))
             break;
-        if (!is_moving(text) || i == AGAIN_TRIES)
+        if (!is_moving(text) || i == STAGE_AGAIN_TRIES)
             return err_set(&s->err, ERR_REPLY, "%.*s", (int)(text.n < 300 ? text.n : 300), text.p);
-        usleep(AGAIN_MS * 1000);
+        usleep(STAGE_AGAIN_MS * 1000);
     }
     if (!s->step.record)
         return 0;
     fault_point(s->step.is_command ? "stage.applied" : "stage.written");
-    return await_replicas(s);
+    return lane_stage_await_replicas(s, owner_of(s, s->step.slot));
 }
 
 static void stage_run(uv_work_t *work)
 {
     struct lane_stage *s = work->data;
-    s->rc = 0;
-    s->big = false;
     stage_next(&s->stage, NULL, &s->step);
     while (s->step.kind == STAGE_SEND && s->rc == 0) {
         s->rc = carry_out(s);
@@ -416,6 +376,25 @@ static void stage_done(uv_work_t *work, int status)
     lane_pump(l);
 }
 
+void lane_stage_start(struct lane_stage *s, uint64_t ref, uv_work_cb run)
+{
+    struct lane *l = s->lane;
+    s->ref = ref;
+    s->rc = 0;
+    s->big = false;
+    l->staging = true;
+    l->handles++;
+    must(uv_queue_work(l->o.loop, &s->work, run, stage_done) == 0);
+}
+
+bool lane_stage_result(struct lane_stage *s, uint64_t ref, enum apply_staged *verdict)
+{
+    bool finished = s->finished && s->ref == ref;
+    s->finished = false;
+    *verdict = s->verdict;
+    return finished;
+}
+
 static uint64_t read_mark(void *ctx, int slot)
 {
     return router_slot_mark(ctx, slot);
@@ -427,7 +406,6 @@ static void begin(struct lane *l, struct lane_stage *s, const struct apply_stage
     struct stage_options o = {
         .tag = s->tag, .has_expiretime = s->has_expiretime, .mark = read_mark, .ctx = l->router};
     stage_begin(&s->stage, &o, r, c->argc, c->argv, c->end);
-    s->ref = c->ref;
     s->end = c->end;
     s->db = c->db;
     s->owners = xrealloc(s->owners, (size_t)r->slots_n * sizeof(*s->owners));
@@ -435,9 +413,7 @@ static void begin(struct lane *l, struct lane_stage *s, const struct apply_stage
     for (int i = 0; i < r->slots_n; i++)
         s->owners[i] =
             (struct slot_owner){r->slots[i].slot, router_owner(l->router, r->slots[i].slot)};
-    l->staging = true;
-    l->handles++;
-    must(uv_queue_work(l->o.loop, &s->work, stage_run, stage_done) == 0);
+    lane_stage_start(s, c->ref, stage_run);
 }
 
 // What comes later in one of its slots was sent when all of it was done.
@@ -455,10 +431,9 @@ enum apply_staged lane_stage_command(void *ctx, const struct apply_stage *c)
     struct lane_stage *s = l->stage;
     if (l->staging || !s)
         return APPLY_STAGE_WAIT;
-    bool finished = s->finished && s->ref == c->ref;
-    s->finished = false;
-    if (finished)
-        return s->verdict;
+    enum apply_staged verdict;
+    if (lane_stage_result(s, c->ref, &verdict))
+        return verdict;
     if (!was_done(l, c)) {
         begin(l, s, c);
         return APPLY_STAGE_WAIT;

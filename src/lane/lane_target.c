@@ -144,11 +144,11 @@ static int reach(struct dial_job *j, struct redis_client *c)
         r->server.version = j->target_version;
     if (r->server.loading)
         return err_set(e, ERR_REPLY, "LOADING the target is loading its data");
-    int64_t own;
+    r->client_ids = xcalloc(1, sizeof(*r->client_ids));
     if (r->server.databases < 0)
         rc = redis_count_databases(c, &r->server.databases, e);
     if (rc == 0)
-        rc = dial_fence(c, j, &own, e);
+        rc = dial_fence(c, j, r->client_ids, e);
     if (rc)
         return rc;
     fault_point("lane.fenced");
@@ -191,14 +191,15 @@ static void dial_run(uv_work_t *work)
         return;
     }
     struct redis_client *c = NULL;
-    struct endpoint ep;
-    int rc = endpoint_find(&ep, &j->endpoint, &j->find_target, &j->r.err);
-    if (rc)
+    struct endpoint *ep = &j->r.endpoint;
+    int rc = endpoint_find(ep, &j->endpoint, &j->find_target, &j->r.err);
+    if (rc) {
+        *ep = (struct endpoint){0};
         return;
-    ep.db = 0;
-    endpoint_name(&ep, j->r.name, sizeof(j->r.name));
-    rc = redis_connect(&c, &ep, CONNECT_TIMEOUT_MS, &j->r.err);
-    endpoint_free(&ep);
+    }
+    ep->db = 0;
+    endpoint_name(ep, j->r.name, sizeof(j->r.name));
+    rc = redis_connect(&c, ep, CONNECT_TIMEOUT_MS, &j->r.err);
     if (rc == 0)
         rc = reach(j, c);
     if (rc == 0)
@@ -333,6 +334,8 @@ void lane_target_ready(struct lane *l, struct target_result *r)
         lane_attach_cluster(l, r);
     else
         batcher_attach(l->batcher, r->conn, 0);
+    if (l->router || l->turn)
+        lane_stage_attach(l, r);
     r->conn = NULL;
     lane_arrange(l);
     lane_pump(l);

@@ -142,6 +142,8 @@ static enum verdict data_command(struct serial *a, const struct cmd_info *info, 
     case TRANSLATE_REFUSE:
         return stream_refuse(&a->s, &a->now, a->now.translate.reason);
     }
+    if (stream_is_clear(&a->s, &a->now))
+        return stream_clear(&a->s, &a->now, batcher_sink(a->s.o.batcher));
     return send_command(a, p);
 }
 
@@ -158,7 +160,8 @@ static int take(struct stream *s, const char *p, size_t n, size_t *taken, struct
     const struct cmd_info *info = cmd_lookup(r->cmd.argc, r->cmd.argv);
     enum steer steer = stream_steer_of(s, info);
     bool drop = false;
-    enum verdict v = a->in_txn ? TAKEN : stream_check_turn(s, r, steer, info, p, n, &drop);
+    enum verdict v =
+        a->in_txn || s->clearing ? TAKEN : stream_check_turn(s, r, steer, info, p, n, &drop);
     if (v != TAKEN)
         return (int)v;
     switch (steer) {
@@ -166,7 +169,9 @@ static int take(struct stream *s, const char *p, size_t n, size_t *taken, struct
         v = reading_select_db(r) ? TAKEN : stream_refuse(s, r, "SELECT of a db that is no number");
         break;
     case STEER_MULTI:
-        a->in_txn = true;
+        // Such a command is carried out over another connection, between what is confirmed.
+        a->in_txn = !s->o.turn || !turn_clears(s->o.turn);
+        s->stats.split += !a->in_txn && s->o.transactions;
         break;
     case STEER_EXEC:
         a->in_txn = false;
@@ -229,7 +234,7 @@ static bool serial_between_units(const struct apply *base, struct batch_mark *ma
 {
     const struct serial *a = (const struct serial *)base;
     *mark = reading_mark(&a->now, a->now.pos);
-    return !a->unit_open && !a->in_txn;
+    return !a->unit_open && !a->in_txn && !a->s.clearing;
 }
 
 static const struct apply_ops ops = {

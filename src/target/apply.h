@@ -22,6 +22,13 @@ struct apply_stage {
     uint64_t ref, end; // where it begins and ends in the stream
 };
 
+// FLUSHALL or FLUSHDB of a shard of the source: the keys of its slots and no others.
+struct apply_clear {
+    const uint8_t *slots; // SLOT_COUNT bits
+    int db;               // of the source; -1: all
+    uint64_t ref, end;    // where it begins and ends in the stream
+};
+
 enum apply_staged {
     APPLY_STAGE_WAIT, // under way: it is asked for again
     APPLY_STAGE_DONE,
@@ -54,6 +61,8 @@ struct apply_options {
     // Everything before the command is confirmed; nothing behind it is sent before it is done. For
     // scatter_new.
     enum apply_staged (*stage)(void *ctx, const struct apply_stage *s);
+    // The same of a shard's FLUSHALL; for both readers, where there is a turn.
+    enum apply_staged (*clear)(void *ctx, const struct apply_clear *c);
     struct scripts *scripts; // of the source; borrowed
     struct turn *turn;       // of a lane of a source cluster (turn.h), or NULL; borrowed
     // A SET of this key is on its way to the target; end is the position behind it. Empty: none.

@@ -351,6 +351,12 @@ static enum verdict single(struct scatter *a, const struct cmd_info *info, const
             skip_to(a, reading_end(r));
         return done;
     }
+    if (plan.every && stream_is_clear(&a->s, r)) {
+        enum verdict done = stream_clear(&a->s, r, a->sink);
+        if (done == TAKEN && !torn)
+            skip_to(a, reading_end(r));
+        return done;
+    }
     if (plan.every)
         return barrier_step(a);
     if (!router_room(a->router))
@@ -468,7 +474,7 @@ static enum verdict check_turn(struct scatter *a, enum steer steer, const struct
 {
     struct reading *r = &a->now;
     *drop = false;
-    if (a->barrier)
+    if (a->barrier || a->s.clearing)
         return TAKEN;
     if (!a->singly)
         return stream_check_turn(&a->s, r, steer, info, p, n, drop);
@@ -533,7 +539,7 @@ static bool scatter_between_units(const struct apply *base, struct batch_mark *m
 {
     const struct scatter *a = (const struct scatter *)base;
     *mark = reading_mark(&a->now, a->now.pos);
-    return !a->singly && !a->barrier && !a->staging;
+    return !a->singly && !a->barrier && !a->staging && !a->s.clearing;
 }
 
 static const struct apply_ops ops = {

@@ -127,6 +127,85 @@ enum verdict stream_check_turn(struct stream *s, const struct reading *r, enum s
     return TAKEN;
 }
 
+bool stream_is_clear(const struct stream *s, const struct reading *r)
+{
+    return s->o.turn && turn_is_clear(s->o.turn, r->translate.info);
+}
+
+static enum verdict run_clear(struct stream *s, const struct reading *r, struct sink *sink)
+{
+    bool one = slice_ieq(r->cmd.argv[0], SLICE("flushdb"));
+    struct apply_clear c = {
+        .slots = turn_own(s->o.turn), .db = one ? r->db : -1, .ref = r->pos, .end = reading_end(r)};
+    switch (s->o.clear(s->o.ctx, &c)) {
+    case APPLY_STAGE_WAIT:
+        return NOT_NOW;
+    case APPLY_STAGE_STOP:
+        s->clearing = CLEARING_NOTHING;
+        return STOP;
+    case APPLY_STAGE_REFUSED:
+        s->stats.filtered++;
+        break;
+    case APPLY_STAGE_DONE:
+        s->stats.staged++;
+        break;
+    }
+    struct batch_mark mark = reading_mark(r, reading_end(r));
+    sink_skip_to(sink, &mark);
+    return TAKEN;
+}
+
+static enum verdict begin_clear(struct stream *s, const struct reading *r)
+{
+    switch (turn_clear(s->o.turn, reading_end(r))) {
+    case TURN_WAIT:
+        return NOT_NOW;
+    case TURN_REFUSE:
+        return stream_refuse(s, r, turn_reason(s->o.turn));
+    case TURN_TAKE:
+    case TURN_DROP:
+        s->clearing = CLEARING_BEFORE;
+        break;
+    }
+    return TAKEN;
+}
+
+static bool all_stored(struct sink *sink)
+{
+    sink_store_position(sink);
+    sink_flush(sink);
+    return sink_idle(sink);
+}
+
+enum verdict stream_clear(struct stream *s, const struct reading *r, struct sink *sink)
+{
+    enum verdict v;
+    switch (s->clearing) {
+    case CLEARING_NOTHING:
+        v = begin_clear(s, r);
+        if (s->clearing == CLEARING_NOTHING)
+            return v;
+        // fall through
+    case CLEARING_BEFORE:
+        if (!all_stored(sink))
+            return NOT_NOW;
+        s->clearing = CLEARING_RUNS;
+        // fall through
+    case CLEARING_RUNS:
+        v = run_clear(s, r, sink);
+        if (v != TAKEN)
+            return v;
+        s->clearing = CLEARING_AFTER;
+        // fall through
+    case CLEARING_AFTER:
+        if (!all_stored(sink))
+            return NOT_NOW;
+        s->clearing = CLEARING_NOTHING;
+        break;
+    }
+    return TAKEN;
+}
+
 void stream_replconf(struct stream *s, const struct reading *r)
 {
     if (r->cmd.argc >= 2 && slice_ieq(r->cmd.argv[1], SLICE("getack")))

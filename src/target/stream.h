@@ -21,6 +21,9 @@ enum steer {
     STEERS
 };
 
+// How far a FLUSHALL or FLUSHDB is that takes only some slots' keys.
+enum clearing { CLEARING_NOTHING, CLEARING_BEFORE, CLEARING_RUNS, CLEARING_AFTER };
+
 // What became of a command; errors are negative.
 enum verdict { TAKEN, NOT_NOW, STOP };
 
@@ -42,6 +45,7 @@ struct stream {
     struct buf text;
     uint64_t skip[STREAM_SKIPS];
     int skips;
+    enum clearing clearing;
     struct apply_stats stats;
 };
 
@@ -68,6 +72,11 @@ enum verdict stream_refuse(struct stream *s, const struct reading *r, const char
 // A unit begins: whether it is its turn. *drop: it is not to be applied.
 enum verdict stream_check_turn(struct stream *s, const struct reading *r, enum steer steer,
                                const struct cmd_info *info, const char *p, size_t n, bool *drop);
+// The translated command would clear what other shards of the source have as well.
+bool stream_is_clear(const struct stream *s, const struct reading *r);
+// Carries it out alone: everything before it is confirmed and stored before it begins, and it is
+// before anything follows. NOT_NOW: to be asked again with the same command.
+enum verdict stream_clear(struct stream *s, const struct reading *r, struct sink *sink);
 // GETACK among the REPLCONFs is answered.
 void stream_replconf(struct stream *s, const struct reading *r);
 // A SET of the probe's key is on its way to the target.

@@ -20,7 +20,8 @@ struct turn {
     uint64_t stored;
     int waits;  // slot, or -1
     bool looks; // ... for the end of an import
-    bool dropping;
+    bool dropping, clears;
+    uint8_t own[SLOT_COUNT / 8];     // of the last turn_clear
     uint8_t dropped[SLOT_COUNT / 8]; // slots of the transaction
     struct err err;
 };
@@ -72,7 +73,7 @@ void turn_reset(struct turn *t)
     turn_ahead_reset(t->ahead);
     t->told = 0;
     t->waits = -1;
-    t->looks = t->dropping = false;
+    t->looks = t->dropping = t->clears = false;
 }
 
 bool turn_waits(const struct turn *t, int *slot)
@@ -187,7 +188,7 @@ void turn_stored(struct turn *t, uint64_t position)
 static void begin(struct turn *t)
 {
     t->waits = -1;
-    t->looks = false;
+    t->looks = t->clears = false;
     if (t->dropping)
         memset(t->dropped, 0, sizeof(t->dropped));
     t->dropping = false;
@@ -232,6 +233,7 @@ enum turn_verdict turn_transaction(struct turn *t, uint64_t at, const char *p, s
         done += t->cmd.len;
         const struct cmd_info *info = t->cmd.argc ? cmd_lookup(t->cmd.argc, t->cmd.argv) : NULL;
         j.restore = info == t->asking;
+        t->clears = t->clears || turn_is_clear(t, info);
         v = judge(t, info, &t->cmd, &j);
     }
     if (t->looks)
@@ -239,6 +241,42 @@ enum turn_verdict turn_transaction(struct turn *t, uint64_t at, const char *p, s
     if (t->waits >= 0)
         turn_ahead_look(t->ahead, t->stored, at, p, n);
     return v == TURN_WAIT ? v : TURN_TAKE;
+}
+
+bool turn_is_clear(const struct turn *t, const struct cmd_info *info)
+{
+    return turn_ahead_is_clear(t->ahead, info);
+}
+
+bool turn_clears(const struct turn *t)
+{
+    return t->clears;
+}
+
+const uint8_t *turn_own(const struct turn *t)
+{
+    return t->own;
+}
+
+enum turn_verdict turn_clear(struct turn *t, uint64_t end)
+{
+    struct ownership_unit u = {.lane = t->o.lane, .end = end, .received = end};
+    t->waits = -1;
+    switch (ownership_clear(t->o.ownership, &u, t->own)) {
+    case OWNERSHIP_CLEAR:
+        return TURN_TAKE;
+    case OWNERSHIP_CLEAR_WAIT:
+        break;
+    case OWNERSHIP_CLEAR_MIXED:
+        err_set(&t->err, ERR_UNSUPPORTED,
+                "slot %d is being moved away, and which of its keys are gone is not known: a full "
+                "sync is needed",
+                u.slot);
+        return TURN_REFUSE;
+    }
+    t->waits = u.slot;
+    t->o.sign(t->o.ctx);
+    return TURN_WAIT;
 }
 
 bool turn_drops(struct turn *t, const struct cmd_info *info, const struct resp_cmd *cmd)

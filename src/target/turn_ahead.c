@@ -22,11 +22,13 @@ struct seen_key {
 struct turn_ahead {
     struct ownership *o;
     int lane;
+    const struct cmd_info *flushall, *flushdb;
     uint64_t at, since_us;
     bool looking;
     uint64_t looked;            // known up to here
     uint64_t unsettled;         // what was moving when it began
     uint64_t first[SLOT_COUNT]; // where the first unit of a slot begins
+    uint64_t first_clear;       // ... the first of all of them
     struct seen_key *keys;
     size_t keys_n, keys_cap;
     struct key_places places;
@@ -60,6 +62,9 @@ struct turn_ahead *turn_ahead_new(struct ownership *o, int lane)
     struct turn_ahead *a = xcalloc(1, sizeof(*a));
     a->o = o;
     a->lane = lane;
+    a->flushall = cmd_by_name(SLICE("flushall"));
+    a->flushdb = cmd_by_name(SLICE("flushdb"));
+    must(a->flushall && a->flushdb);
     turn_ahead_reset(a);
     return a;
 }
@@ -121,12 +126,29 @@ static uint64_t first_of(const void *ctx, uint64_t key)
 {
     const struct turn_ahead *a = ctx;
     const struct seen_key *k = a->keys_n ? find(a, key) : NULL;
-    return k && k->first ? k->first : UINT64_MAX;
+    uint64_t first = k && k->first ? k->first : UINT64_MAX;
+    return first < a->first_clear ? first : a->first_clear;
+}
+
+bool turn_ahead_is_clear(const struct turn_ahead *a, const struct cmd_info *info)
+{
+    return info && (info == a->flushall || info == a->flushdb);
+}
+
+static void note_clear(struct turn_ahead *a, uint64_t at)
+{
+    for (int s = 0; s < SLOT_COUNT; s++)
+        if (a->first[s] > at)
+            a->first[s] = at;
+    if (a->first_clear > at)
+        a->first_clear = at;
 }
 
 static void note_unit(struct turn_ahead *a, uint64_t at)
 {
     const struct cmd_info *info = a->cmd.argc ? cmd_lookup(a->cmd.argc, a->cmd.argv) : NULL;
+    if (turn_ahead_is_clear(a, info))
+        note_clear(a, at);
     int n = key_places_of(&a->places, info, &a->cmd);
     for (int i = 0; i < n; i++) {
         struct slice key = a->cmd.argv[a->places.at[i]];
@@ -145,6 +167,7 @@ static void begin(struct turn_ahead *a)
     a->looking = true;
     a->looked = a->at;
     memset(a->first, 0xff, sizeof(a->first));
+    a->first_clear = UINT64_MAX;
 }
 
 void turn_ahead_look(struct turn_ahead *a, uint64_t stored, uint64_t at, const char *p, size_t n)

@@ -24,6 +24,8 @@ struct turn_ahead;
 struct turn_ahead *turn_ahead_new(struct ownership *o, int lane);
 void turn_ahead_free(struct turn_ahead *a);
 void turn_ahead_reset(struct turn_ahead *a);
+// FLUSHALL or FLUSHDB, which is a unit of every slot and key. info may be NULL.
+bool turn_ahead_is_clear(const struct turn_ahead *a, const struct cmd_info *info);
 // The lane stands before the unit at `at`; p[0..n) has come from there on; its stored position is
 // `stored`. Looks at a piece of it at each call, once it has stood for a while and that is stored.
 void turn_ahead_look(struct turn_ahead *a, uint64_t stored, uint64_t at, const char *p, size_t n);
