@@ -40,8 +40,12 @@ static int clear_node(struct lane_stage *s, struct lane_node *n, bool asking, ui
         .scope = &s->scope, .unlink = s->unlink, .asking = asking, .cancel = &s->cancel};
     int rc = lane_stage_reach(s, n);
     n->db = -1; // whichever it stops in
-    if (rc == 0)
+    if (rc == 0) {
         rc = purge_run(n->client, &o, found, &s->err);
+        struct slice text = slice_cstr(s->err.msg);
+        if (rc == ERR_REPLY && !target_error_is_transient(text))
+            s->step = (struct stage_step){.kind = STAGE_FAILED, .reason = text};
+    }
     if (rc == 0)
         rc = lane_stage_await_replicas(s, n);
     if (rc && n->client) {
@@ -74,13 +78,12 @@ static void clear_run(uv_work_t *work)
     uint64_t found = 0;
     s->step = (struct stage_step){.kind = STAGE_DONE};
     s->rc = s->lane->router ? clear_cluster(s) : clear_node(s, &s->nodes[0], false, &found);
-    struct slice text = slice_cstr(s->err.msg);
-    if (s->rc == ERR_REPLY && !target_error_is_transient(text)) {
-        s->rc = 0;
-        s->step = (struct stage_step){.kind = STAGE_FAILED, .reason = text};
-    }
     if (s->rc == 0)
         fault_point("clear.done");
+    else if (s->step.kind == STAGE_FAILED)
+        s->rc = 0;
+    else if (s->rc == ERR_REPLY && !target_error_is_transient(slice_cstr(s->err.msg)))
+        s->err.code = ERR_CLOSED; // what is said on the way there may pass
 }
 
 // A slot with a later mark was cleared before: what came behind the command is in it. That can be

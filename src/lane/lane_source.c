@@ -54,6 +54,9 @@ int dial_ask_source(struct dial_job *j)
     struct redis_server server;
     if (rc == 0 && j->ask_source_dbs) {
         rc = redis_probe(c, &server, &ignored);
+        // "databases" is not what a cluster has.
+        if (rc == 0 && server.cluster_enabled)
+            rc = redis_count_databases(c, &server.databases, &ignored);
         if (rc == 0 && server.databases > 0)
             j->r.source_dbs = server.databases;
     }

@@ -60,7 +60,8 @@ static bool is_redirection(struct slice text)
            slice_has_prefix(text, SLICE("TRYAGAIN"));
 }
 
-static int error_of(const struct redis_reply *r, struct err *e)
+// The server's words alone.
+static int refused(const struct redis_reply *r, struct err *e)
 {
     struct slice text = r->root.text;
     return err_set(e, ERR_REPLY, "%.*s", (int)(text.n < 300 ? text.n : 300), text.p);
@@ -85,7 +86,7 @@ static int delete_page(struct purge *p, struct err *e)
         struct redis_reply r;
         rc = redis_receive(p->c, &r, e);
         if (rc == 0 && r.root.type == RESP_ERROR && !is_redirection(r.root.text))
-            rc = error_of(&r, e);
+            rc = refused(&r, e);
     }
     if (p->replies)
         fault_point("purge.page");
@@ -131,7 +132,7 @@ static int purge_db(struct purge *p, struct err *e)
         if (slice_eq(buf_slice(&p->cursor), SLICE("0")))
             break;
     }
-    return rc;
+    return rc == ERR_REPLY && r.root.type == RESP_ERROR ? refused(&r, e) : rc;
 }
 
 // The next "db<n>:" line of INFO.
@@ -160,7 +161,7 @@ int purge_run(struct redis_client *c, const struct purge_options *o, uint64_t *f
     struct redis_reply r;
     int rc = redis_call(c, &r, e, "INFO keyspace");
     if (rc)
-        return rc;
+        return rc == ERR_REPLY ? refused(&r, e) : rc;
     struct buf info = {0};
     buf_append_slice(&info, r.root.text);
     struct slice lines = buf_slice(&info);

@@ -30,7 +30,8 @@ struct purge_options {
     const atomic_bool *cancel;
 };
 // Walks one server. *found grows by the keys that were to be deleted; of those that were on their
-// way to another node, some may be left. ERR_CLOSED when it was cancelled.
+// way to another node, some may be left. ERR_CLOSED when it was cancelled; ERR_REPLY: e is in the
+// server's own words. After an error answers may be outstanding.
 int purge_run(struct redis_client *c, const struct purge_options *o, uint64_t *found,
               struct err *e) must_check;
 

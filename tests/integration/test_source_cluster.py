@@ -335,16 +335,6 @@ def test_a_cluster_that_is_down_at_the_start_is_waited_for(world):
     assert tool.get("/readyz")[0] == 200
 
 
-def test_flushall_of_one_shard_does_not_empty_the_target(world):
-    cluster, target = world.cluster(), world.target()
-    fill(cluster, 300)
-    tool = run(world, cluster, target)
-    wait_same(cluster, target)
-    cluster.masters()[0].raw().call("FLUSHALL")
-    wait_until(lambda: "error" in [s["LaneState"] for s in tool.status()], "an error")
-    assert target.client().dbsize() > 200
-
-
 def test_filters_by_slot_hold_for_all_shards(world):
     cluster, target = world.cluster(), world.target()
     fill(cluster, 600)

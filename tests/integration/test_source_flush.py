@@ -82,7 +82,8 @@ def test_the_tool_is_killed_in_the_middle(world, kind, point):
 def test_within_a_transaction(world, kind):
     cluster, tool, servers = prepared(world, kind, 300)
     shard = cluster.masters()[0]
-    a, b = spread(cluster, [f"own:{i}" for i in range(60)])[shard][:2]
+    a = spread(cluster, [f"own:{i}" for i in range(60)])[shard][0]
+    b = f"{{{a}}}:b"
     tool.act("pause")
     raw = shard.raw()
     for command in [("MULTI",), ("SET", a, 1), ("INCR", b), ("FLUSHALL",), ("INCR", b), ("EXEC",), ("INCR", b)]:

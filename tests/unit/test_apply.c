@@ -3,6 +3,7 @@
 
 #include "redis_fixture.h"
 #include "target/position.h"
+#include "target/turn.h"
 #include "target_world.h"
 
 #define REPLID "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -544,6 +545,136 @@ static void what_is_no_command_is_an_error(void **state)
     stream_free(&s);
 }
 
+// ---- a shard of a source cluster ----
+
+static struct {
+    int asked, waits; // so often it is still under way
+    int db;
+    uint64_t end, stored;
+    int own; // slots
+    enum apply_staged verdict;
+} clearing;
+
+static enum apply_staged on_clear(void *ctx, const struct apply_clear *c)
+{
+    struct stream *s = ctx;
+    assert_true(batcher_idle(s->w.b));
+    clearing.own = 0;
+    for (int i = 0; i < SLOT_COUNT; i++)
+        clearing.own += c->slots[i >> 3] >> (i & 7) & 1;
+    clearing.db = c->db;
+    clearing.end = c->end;
+    clearing.stored = s->w.stored.offset;
+    return clearing.asked++ < clearing.waits ? APPLY_STAGE_WAIT : clearing.verdict;
+}
+
+static void on_sign(void *ctx)
+{
+    (void)ctx;
+}
+
+// The lane's shard has a third of the slots.
+static void shard_init(struct stream *s, struct ownership **o)
+{
+    static int16_t owners[SLOT_COUNT];
+    for (int i = 0; i < SLOT_COUNT; i++)
+        owners[i] = i % 3 == 0 ? 0 : 1;
+    owners[slot_of(SLICE("k"))] = owners[slot_of(SLICE("n"))] = 0;
+    *o = ownership_new(2, owners);
+    memset(&clearing, 0, sizeof(clearing));
+    clearing.waits = 3;
+    clearing.verdict = APPLY_STAGE_DONE;
+    stream_init(s);
+    s->o.turn = turn_new(&(struct turn_options){.ownership = *o, .lane = 0, .sign = on_sign});
+    s->o.dbs = (struct rewrite_dbs){.shared = true, .by_slot = true};
+    s->o.clear = on_clear;
+    stream_open(s);
+}
+
+static void shard_free(struct stream *s, struct ownership *o)
+{
+    stream_free(s);
+    turn_free(s->o.turn);
+    ownership_free(o);
+}
+
+static void flushall_of_a_shard_is_given_away_when_all_before_it_is_stored(void **state)
+{
+    (void)state;
+    struct stream s;
+    struct ownership *o;
+    shard_init(&s, &o);
+    put_cmd(&s, "INCR n");
+    put_cmd(&s, "SET k 1");
+    uint64_t before = right(&s);
+    put_cmd(&s, "FLUSHALL");
+    uint64_t end = right(&s);
+    put_cmd(&s, "INCR n");
+    for (int i = 0; i < 200 && clearing.asked < 2; i++) {
+        pump(&s);
+        world_turn(&s.w);
+    }
+    assert_int_equal(clearing.asked, 2);
+    assert_int_equal(clearing.stored, before);
+    assert_int_equal(clearing.end, end);
+    assert_int_equal(clearing.db, -1);
+    assert_in_range(clearing.own, SLOT_COUNT / 3, SLOT_COUNT / 3 + 3);
+    is("$1\r\n1\r\n", "GET n");
+    struct batch_mark mark;
+    assert_false(apply_between_units(s.apply, &mark));
+    finish(&s);
+    assert_int_equal(clearing.asked, 4);
+    assert_int_equal(s.w.refusals + s.refusals, 0);
+    is("$1\r\n2\r\n", "GET n"); // the target was not cleared by us
+    is("$1\r\n1\r\n", "GET k");
+    shard_free(&s, o);
+}
+
+static void a_transaction_with_a_flushdb_is_taken_apart(void **state)
+{
+    (void)state;
+    struct stream s;
+    struct ownership *o;
+    shard_init(&s, &o);
+    put_cmd(&s, "SELECT 3");
+    put_cmd(&s, "MULTI");
+    put_cmd(&s, "INCR n");
+    put_cmd(&s, "FLUSHDB ASYNC");
+    put_cmd(&s, "INCR n");
+    put_cmd(&s, "EXEC");
+    put_cmd(&s, "MULTI");
+    put_cmd(&s, "INCR n");
+    put_cmd(&s, "EXEC");
+    finish(&s);
+    assert_int_equal(clearing.asked, 4);
+    assert_int_equal(clearing.db, 3);
+    ask("SELECT 3");
+    is("$1\r\n3\r\n", "GET n");
+    struct apply_stats st;
+    apply_get_stats(s.apply, &st);
+    assert_int_equal(st.split, 1);
+    assert_int_equal(st.staged, 1);
+    shard_free(&s, o);
+}
+
+static void a_clearing_that_fails_stops_or_is_left_out(void **state)
+{
+    (void)state;
+    struct stream s;
+    struct ownership *o;
+    shard_init(&s, &o);
+    clearing.waits = 0;
+    clearing.verdict = APPLY_STAGE_STOP;
+    put_cmd(&s, "FLUSHALL");
+    put_cmd(&s, "INCR n");
+    assert_int_equal(pump(&s), APPLY_STOPPED);
+    assert_int_equal(apply_position(s.apply), START);
+    clearing.verdict = APPLY_STAGE_REFUSED;
+    finish(&s);
+    is("$1\r\n1\r\n", "GET n");
+    shard_free(&s, o);
+}
+
 int main(void)
 {
 #define APPLY_TEST(f) cmocka_unit_test_setup(f, clean)
@@ -558,6 +689,9 @@ int main(void)
         APPLY_TEST(a_command_skipped_by_offset_is_left_out),
         APPLY_TEST(a_long_rewritten_command_is_not_copied),
         APPLY_TEST(what_is_no_command_is_an_error),
+        APPLY_TEST(flushall_of_a_shard_is_given_away_when_all_before_it_is_stored),
+        APPLY_TEST(a_transaction_with_a_flushdb_is_taken_apart),
+        APPLY_TEST(a_clearing_that_fails_stops_or_is_left_out),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -512,6 +512,104 @@ static void a_replayed_import_is_known_by_its_bytes(void **state)
     ownership_free(o);
 }
 
+// What a FLUSHALL of the lane that ends there does with slot S.
+enum cleared { TAKES, LEAVES, WAITS, MIXED };
+
+static enum cleared clears(struct ownership *o, int lane, uint64_t end)
+{
+    uint8_t own[SLOT_COUNT / 8];
+    struct ownership_unit u = {.lane = lane, .end = end};
+    enum ownership_clear v = ownership_clear(o, &u, own);
+    if (v != OWNERSHIP_CLEAR) {
+        assert_int_equal(u.slot, S);
+        return v == OWNERSHIP_CLEAR_WAIT ? WAITS : MIXED;
+    }
+    bool others = own[(S + 9) >> 3] >> ((S + 9) & 7) & 1;
+    assert_int_equal(others, lane == A);
+    return own[S >> 3] >> (S & 7) & 1 ? TAKES : LEAVES;
+}
+
+static void clearing_takes_the_slots_of_the_lane_alone(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    assert_int_equal(clears(o, A, 10), TAKES);
+    assert_int_equal(clears(o, B, 10), LEAVES);
+    ownership_free(o);
+}
+
+static void clearing_goes_with_the_slot_to_its_new_owner(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    map(o, B);
+    assert_int_equal(clears(o, B, 650), WAITS);
+    answer(o, (uint64_t[]){100, 600, 0});
+    assert_int_equal(clears(o, A, 90), TAKES);
+    assert_int_equal(clears(o, A, 110), LEAVES);
+    assert_int_equal(clears(o, C, 10), LEAVES);
+    assert_int_equal(clears(o, B, 650), WAITS);
+    ownership_applied(o, A, 100);
+    assert_int_equal(clears(o, B, 590), TAKES); // what it has brought along by then
+    assert_int_equal(clears(o, B, 650), TAKES);
+    assert_int_equal(clears(o, A, 120), LEAVES);
+    assert_true(ownership_settled(ownership_fast(o), B, S));
+    ownership_free(o);
+}
+
+static void clearing_before_an_atomic_import_leaves_what_that_brings(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    struct buf record = {0};
+    struct err e = {0};
+    move_event(o, A, OWNERSHIP_EXPORT_DONE, 70, B);
+    answer(o, (uint64_t[]){100, 450, 0});
+    ownership_applied(o, A, 70);
+    assert_int_equal(clears(o, B, 400), LEAVES);
+    assert_int_equal(clears(o, B, 500), TAKES);
+    assert_true(ownership_put(o, B, &record));
+    ownership_free(o);
+    o = world();
+    owners[S] = A;
+    assert_int_equal(ownership_restore(o, B, buf_slice(&record), &e), 0);
+    assert_int_equal(clears(o, B, 400), LEAVES);
+    assert_int_equal(clears(o, B, 500), TAKES);
+    ownership_free(o);
+    buf_free(&record);
+}
+
+static void clearing_what_is_half_moved_away_is_not_known(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
+    assert_int_equal(clears(o, A, 80), TAKES); // B's key comes behind it
+    answer(o, (uint64_t[]){100, 600, 0});
+    ownership_applied(o, A, 100);
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_APPLY);
+    assert_int_equal(clears(o, A, 120), MIXED);
+    assert_int_equal(clears(o, B, 520), WAITS); // it will have all of the slot
+    map(o, B);
+    answer(o, (uint64_t[]){150, 600, 0});
+    ownership_applied(o, A, 150);
+    assert_int_equal(clears(o, B, 520), TAKES);
+    ownership_free(o);
+}
+
+static void a_full_sync_makes_clearing_possible_again(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_WAIT);
+    answer(o, (uint64_t[]){100, 600, 0});
+    ownership_applied(o, A, 100);
+    assert_int_equal(RESTORES(B, 500), OWNERSHIP_APPLY);
+    ownership_lane_reset(o, A, 0);
+    assert_int_equal(clears(o, A, 120), TAKES);
+    ownership_free(o);
+}
+
 static void a_damaged_record_is_an_error(void **state)
 {
     (void)state;
@@ -539,6 +637,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_owner_writes_without_asking_and_nobody_else_does),
+        cmocka_unit_test(clearing_takes_the_slots_of_the_lane_alone),
+        cmocka_unit_test(clearing_goes_with_the_slot_to_its_new_owner),
+        cmocka_unit_test(clearing_before_an_atomic_import_leaves_what_that_brings),
+        cmocka_unit_test(clearing_what_is_half_moved_away_is_not_known),
+        cmocka_unit_test(a_full_sync_makes_clearing_possible_again),
         cmocka_unit_test(an_import_waits_until_the_exporter_has_applied_what_it_had_then),
         cmocka_unit_test(a_map_gives_the_slot_to_the_new_owner_for_good),
         cmocka_unit_test(a_slot_that_came_back_unseen_goes_to_the_other_lane_first),

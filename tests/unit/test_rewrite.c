@@ -400,6 +400,26 @@ static void a_shared_target_is_never_cleared_or_swapped(void **state)
     CHECK(cases, .dbs = &(struct rewrite_dbs){.shared = true});
 }
 
+static void where_sources_share_by_slot_clearing_is_left_to_the_caller(void **state)
+{
+    (void)state;
+    static const struct rewrite_case cases[] = {
+        {"FLUSHDB", "=", NULL},
+        {"FLUSHALL ASYNC", "=", NULL},
+        {"SWAPDB 0 1", "!", NULL},
+    };
+    CHECK(cases, .dbs = &(struct rewrite_dbs){.shared = true, .by_slot = true});
+    static const struct rewrite_case several_dbs[] = {
+        {"FLUSHDB", "!", NULL},
+        {"FLUSHALL", "=", NULL},
+    };
+    struct rewrite_dbs dbs = {.shared = true, .by_slot = true, .forced = true, .forced_db = 9};
+    CHECK(several_dbs, .dbs = &dbs);
+    dbs.source_dbs = 1;
+    static const struct rewrite_case one_db[] = {{"FLUSHDB", "=", NULL}};
+    CHECK(one_db, .dbs = &dbs);
+}
+
 static void a_map_of_dbs_is_followed_and_keeps_strangers_safe(void **state)
 {
     (void)state;
@@ -692,6 +712,7 @@ int main(void)
         cmocka_unit_test(without_a_mapping_dbs_are_left_alone),
         cmocka_unit_test(one_target_db_for_all_makes_moves_between_dbs_nothing),
         cmocka_unit_test(a_shared_target_is_never_cleared_or_swapped),
+        cmocka_unit_test(where_sources_share_by_slot_clearing_is_left_to_the_caller),
         cmocka_unit_test(a_map_of_dbs_is_followed_and_keeps_strangers_safe),
         cmocka_unit_test(a_db_that_another_is_mapped_onto_is_shared),
         cmocka_unit_test(commands_that_rename_keys_are_told),

@@ -216,7 +216,81 @@ static void a_lane_that_stands_says_which_slots_do_not_follow(void **state)
     assert_int_equal(ownership_unit(w.o, &u), OWNERSHIP_APPLY);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+static bool is_own(const char *key)
+{
+    int slot = slot_of(slice_cstr(key));
+    return turn_own(w.turn)[slot >> 3] >> (slot & 7) & 1;
+}
+
+static void clearing_says_which_slots_are_ours(void **state)
+{
+    (void)state;
+    assert_true(turn_is_clear(w.turn, cmd_by_name(SLICE("flushall"))));
+    assert_true(turn_is_clear(w.turn, cmd_by_name(SLICE("flushdb"))));
+    assert_false(turn_is_clear(w.turn, cmd_by_name(SLICE("swapdb"))));
+    assert_false(turn_is_clear(w.turn, NULL));
+    assert_int_equal(turn_clear(w.turn, 1010), TURN_TAKE);
+    assert_true(is_own("mine"));
+    assert_false(is_own("other"));
+}
+
+static void clearing_waits_for_a_slot_that_we_are_given(void **state)
+{
+    (void)state;
+    static int16_t owners[SLOT_COUNT];
+    for (int s = 0; s < SLOT_COUNT; s++)
+        owners[s] = A;
+    owners[slot_of(SLICE("mine"))] = owners[slot_of(SLICE("other"))] = B;
+    ownership_map(w.o, owners);
+    assert_int_equal(turn_clear(w.turn, 1010), TURN_WAIT);
+    assert_true(waits("other"));
+    assert_true(w.signs > 0);
+    struct ownership_question q;
+    while (ownership_question(w.o, &q))
+        ownership_answer(w.o, q.id, 900, true);
+    ownership_applied(w.o, A, 900);
+    assert_int_equal(turn_clear(w.turn, 1010), TURN_TAKE);
+    assert_false(waits("other"));
+    assert_true(is_own("other"));
+}
+
+static void a_transaction_that_clears_is_told(void **state)
+{
+    (void)state;
+    resp_put_cmd(&w.stream, "MULTI");
+    resp_put_cmd(&w.stream, "INCR mine");
+    resp_put_cmd(&w.stream, "FLUSHDB");
+    resp_put_cmd(&w.stream, "EXEC");
+    assert_int_equal(transaction(), TURN_TAKE);
+    assert_true(turn_clears(w.turn));
+    assert_int_equal(command("INCR mine"), TURN_TAKE);
+    assert_false(turn_clears(w.turn));
+}
+
+// As above, but that a FLUSHALL follows.
+static void a_lane_that_stands_before_a_clearing_has_all_slots_ahead(void **state)
+{
+    (void)state;
+    resp_put_cmd(&w.stream, "INCR other");
+    resp_put_cmd(&w.stream, "FLUSHALL");
+    uint64_t key = turn_key_hash(SLICE("mine"));
+    struct ownership_unit u = {.lane = A,
+                               .slot = slot_of(SLICE("mine")),
+                               .end = 10,
+                               .received = 10,
+                               .keys = &key,
+                               .keys_n = 1};
+    struct ownership_question q;
+    assert_int_equal(ownership_unit(w.o, &u), OWNERSHIP_WAIT);
+    assert_true(ownership_question(w.o, &q));
+    ownership_answer(w.o, q.id, 1000 + w.stream.n, true);
+    ownership_applied(w.o, B, 1000);
+    turn_stored(w.turn, 1000);
+    assert_int_equal(command_at(0), TURN_WAIT);
+    usleep(250 * 1000);
+    assert_int_equal(command_at(0), TURN_WAIT);
+    assert_int_equal(ownership_unit(w.o, &u), OWNERSHIP_WAIT);
+}
 
 static bool a_may_go(const char *key, struct ownership_unit *u)
 {
@@ -316,6 +390,8 @@ static void the_keys_of_a_transaction_are_all_pleaded_for(void **state)
     assert_int_equal(transaction(), TURN_TAKE);
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,6 +405,10 @@ int main(void)
         TEST(the_end_of_an_import_is_looked_for_ahead),
         TEST(a_move_that_cannot_be_read_is_refused),
         TEST(a_lane_that_stands_says_which_slots_do_not_follow),
+        TEST(clearing_says_which_slots_are_ours),
+        TEST(clearing_waits_for_a_slot_that_we_are_given),
+        TEST(a_transaction_that_clears_is_told),
+        TEST(a_lane_that_stands_before_a_clearing_has_all_slots_ahead),
         TEST(a_lane_that_stands_says_which_keys_do_not_follow),
         TEST(what_follows_is_looked_at_again_when_another_slot_begins_to_move),
         TEST(the_keys_of_a_transaction_are_all_pleaded_for),
