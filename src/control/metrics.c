@@ -293,7 +293,8 @@ static const struct row own_rows[] = {
           "slot."),
      U64(split_transactions)},
     {HELP("gunyu_staged_commands_total", COUNTER,
-          "Commands whose keys lie in several slots of the target, carried out in steps."),
+          "Commands over several slots of the target, or that clear a shard's, carried out in "
+          "steps."),
      U64(staged_commands)},
     {HELP("gunyu_dead_letters_total", COUNTER,
           "Commands and keys that the target refused for good, kept in the dead-letter file."),
