@@ -8,7 +8,7 @@ import pytest
 from harness import wait_until
 from test_faults import die_at
 from test_source_cluster import Load, fill, full_syncs, lanes, run, spread, wait_streaming
-from test_source_reshard import Writer, into, keys_of, streaming, wait_same
+from test_source_reshard import Writer, into, streaming, wait_same
 
 
 def prepared(world, kind, count=1500, config=None, **options):
@@ -141,6 +141,7 @@ def test_slots_that_have_moved_are_flushed_with_their_new_shard(world, kind, slo
         flush(heir)
         flush(giver)
         tool.act("resume", inputs=behind.address)
+    fill(cluster, 10, "after")
     wait_same(cluster, servers, tool)
     assert full_syncs(tool) == 3
 
@@ -155,7 +156,6 @@ def test_a_shard_that_is_flushed_while_a_slot_leaves_it_says_that_it_cannot_be_f
     giver.raw().call("FLUSHALL")
     wait_until(lambda: "full sync is needed" in lanes(tool)[giver.address]["Error"], "the reason")
     assert servers()[0].client().get("n:" + tag) == b"1"
-    assert keys_of(cluster, [7]) == keys
 
 
 def test_slots_of_the_target_move_meanwhile(world):
