@@ -40,11 +40,16 @@ static void title(struct report_writer *w, const char *text)
     rdb_out_printf(w->out, "\n%s\n", text);
 }
 
-static void readable(struct report_writer *w, struct slice s, uint64_t whole_n)
+static void words(struct report_writer *w, struct slice s)
 {
     buf_clear(&w->scratch);
     report_readable(s, &w->scratch);
     rdb_out_write(w->out, w->scratch.p, w->scratch.n, NULL);
+}
+
+static void readable(struct report_writer *w, struct slice s, uint64_t whole_n)
+{
+    words(w, s);
     if (whole_n > s.n)
         rdb_out_printf(w->out, "... (%llu bytes)", (unsigned long long)whole_n);
     rdb_out_write(w->out, "\n", 1, NULL);
@@ -81,9 +86,10 @@ static void summary(struct report_writer *w, const struct report *r)
                        grouped(r->commands, a));
     for (size_t i = 0; i < r->files_n; i++) {
         const struct report_file *f = &r->files[i];
-        rdb_out_printf(w->out, "  %-18s %s, %s, %sRDB version %d, %s keys", i ? "" : "files",
-                       human(f->bytes, a), *f->server ? f->server : "unknown server",
-                       f->valkey ? "Valkey " : "", f->rdb_version, grouped(f->keys, b));
+        rdb_out_printf(w->out, "  %-18s %s, ", i ? "" : "files", human(f->bytes, a));
+        words(w, slice_cstr(*f->server ? f->server : "unknown server"));
+        rdb_out_printf(w->out, ", %sRDB version %d, %s keys", f->valkey ? "Valkey " : "",
+                       f->rdb_version, grouped(f->keys, b));
         if (f->used_memory)
             rdb_out_printf(w->out, ", server used %s", human(f->used_memory, c));
         rdb_out_printf(w->out, ": ");
