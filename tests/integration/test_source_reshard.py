@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slots that move between the shards of a source cluster while they are written to, with lanes that are not equally far."""
 
+import contextlib
+import threading
 import time
 
 import pytest
@@ -101,6 +103,47 @@ def test_slots_move_key_by_key_while_one_lane_is_behind(world, kind, slow):
         time.sleep(1)
         tool.act("resume", inputs=behind.address)
         cluster.move_slots(slots[150:], giver, heir)
+    wait_same(cluster, servers, tool)
+    assert full_syncs(tool) == 3
+
+
+@contextlib.contextmanager
+def seconds_behind(tool, node):
+    """The lane of this node applies nothing for two seconds, then for half a second what has come, and so on."""
+    ending, failed = threading.Event(), []
+
+    def hold():
+        try:
+            while not ending.is_set():
+                tool.act("pause", inputs=node.address)
+                ending.wait(2)
+                tool.act("resume", inputs=node.address)
+                ending.wait(0.5)
+        except (AssertionError, OSError) as error:
+            failed.append(error)
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    wait_until(lambda: lanes(tool)[node.address]["State"] == "pause", "the lane stands")
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join(30)
+    assert not failed and not thread.is_alive(), failed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slow", ["giver", "heir"])
+@pytest.mark.parametrize("kind", ["standalone", "cluster"])
+def test_a_thousand_slots_are_resharded_while_one_lane_is_seconds_behind(world, kind, slow):
+    slots = list(range(1000))
+    cluster, keys, tool, servers = streaming(world, kind, slots)
+    giver, heir, _ = cluster.masters()
+    with Writer(cluster, keys) as load, seconds_behind(tool, giver if slow == "giver" else heir):
+        written = load.taken
+        cluster.reshard(1000, giver, heir)
+        assert load.taken - written > 500, "too few writes to tell"
+    assert cluster.view(heir)[heir.cluster_id][3][0] == (0, 999)
     wait_same(cluster, servers, tool)
     assert full_syncs(tool) == 3
 
