@@ -55,11 +55,28 @@ static bool is_replica(struct slice info)
     return field_is(info, "role", "slave") || field_is(info, "role", "replica");
 }
 
+static int64_t number(struct slice info, const char *key)
+{
+    struct slice v;
+    int64_t n;
+    return redis_info_field(info, key, &v) && slice_i64(v, &n) ? n : -1;
+}
+
+// Whether the node has what follows on what is held, so that it needs no full sync.
+static bool continues(struct slice info, const struct choose_options *o)
+{
+    int64_t next = (int64_t)o->offset + 1, first = number(info, "repl_backlog_first_byte_offset");
+    if (!o->replid[0] || first < 0 || first > next)
+        return false;
+    return field_is(info, "master_replid", o->replid) ||
+           (field_is(info, "master_replid2", o->replid) &&
+            next <= number(info, "second_repl_offset"));
+}
+
 // NULL when the node is a replica that fits; else why not.
 static const char *unfit(struct slice info, const struct choose_options *o)
 {
-    struct slice v;
-    int64_t offset;
+    int64_t offset = number(info, "master_repl_offset");
     bool same =
         field_is(info, "master_replid", o->replid) || field_is(info, "master_replid2", o->replid);
     if (!is_replica(info))
@@ -67,7 +84,7 @@ static const char *unfit(struct slice info, const struct choose_options *o)
     if (!field_is(info, "master_link_status", "up") ||
         field_is(info, "master_sync_in_progress", "1"))
         return "has lost its master";
-    if (!redis_info_field(info, "master_repl_offset", &v) || !slice_i64(v, &offset) || offset < 0)
+    if (offset < 0)
         return "does not tell its offset";
     return same && (uint64_t)offset < o->offset ? "is behind what was read already" : NULL;
 }
@@ -130,8 +147,9 @@ static int list_replicas(struct slice info, struct candidate *out)
 }
 
 // ep is the master. Every tool that reads from it is in its list too (we are), so each is asked.
+// must_continue: one that needs a full sync does not fit.
 static bool take_replica(struct endpoint *ep, struct slice master_info,
-                         const struct choose_options *o, struct buf *why)
+                         const struct choose_options *o, bool must_continue, struct buf *why)
 {
     struct candidate list[CANDIDATES];
     struct buf info = {0};
@@ -144,6 +162,8 @@ static bool take_replica(struct endpoint *ep, struct slice master_info,
         move_to(&one, list[i].host, list[i].port);
         const char *reason =
             ask(&one, CANDIDATE_TIMEOUT_MS, &info, &e) ? e.msg : unfit(buf_slice(&info), o);
+        if (!reason && must_continue && !continues(buf_slice(&info), o))
+            reason = "does not have what follows on what was read already";
         found = !reason;
         if (found)
             move_to(ep, list[i].host, list[i].port);
@@ -175,8 +195,13 @@ static int choose(struct endpoint *ep, const struct choose_options *o, struct bu
         if (rc)
             return rc;
     }
-    if (o->from == CHOOSE_MASTER || take_replica(ep, buf_slice(info), o, why) ||
+    // A master that comes back as a replica has a history that begins anew; its heir's goes on.
+    bool master_continues = continues(buf_slice(info), o);
+    if (o->from == CHOOSE_MASTER || take_replica(ep, buf_slice(info), o, master_continues, why) ||
         o->from == CHOOSE_PREFER_REPLICA)
+        return 0;
+    buf_clear(why);
+    if (master_continues && take_replica(ep, buf_slice(info), o, false, why))
         return 0;
     char name[300];
     return err_set(

@@ -23,7 +23,8 @@ struct choose_options {
 
 // Replaces the address in *ep, which is the configured node, by the chosen one; user, password and
 // TLS stay. A replica fits when its link to the master is up, the master has heard of it in the
-// last seconds, and it is as far as what is held. Of several the first by address is taken.
+// last seconds, and it is as far as what is held; where the master has what follows on that, a
+// replica that has not is the last choice. Of several the first by address is taken.
 // Blocking; run it on a pool thread.
 int choose_source(struct endpoint *ep, const struct choose_options *o, struct err *e) must_check;
 

@@ -160,6 +160,22 @@ def test_the_master_is_killed_under_load(world):
     wait_same(cluster, target)
 
 
+def test_a_master_that_comes_back_without_its_history_is_not_read_while_its_heir_continues_it(world):
+    cluster, target = world.cluster(replicas=1), world.target()
+    tool = run(world, cluster, target)
+    wait_streaming(tool, 3)
+    with Load(cluster):
+        tool.kill()
+        dead = cluster.lose_master(1)
+        dead.start()
+        cluster.wait_agreed()
+        assert dead.info("replication")["repl_backlog_first_byte_offset"] > 1
+        tool.start()
+        wait_streaming(tool, 3)
+    wait_same(cluster, target)
+    assert full_syncs(tool) == 0
+
+
 def test_a_lost_replica_is_replaced_by_the_master(world):
     cluster, target = world.cluster(replicas=1), world.target()
     tool = run(world, cluster, target)
