@@ -349,9 +349,22 @@ static uint64_t new_marks_id(void)
     return id;
 }
 
+static bool any_beyond(const uint64_t *marks, uint64_t offset)
+{
+    for (int slot = 0; slot < CLUSTER_SLOTS; slot++)
+        if (marks[slot] > offset)
+            return true;
+    return false;
+}
+
 void lane_attach_cluster(struct lane *l, struct target_result *r)
 {
     bool goes_on = r->found && r->position.marks && !l->snapshot_fresh;
+    // A unit that a mark covers is not applied again, and the position is from before the far
+    // expiry that it may have made. A master that was replaced may lack that one was set true.
+    if (goes_on &&
+        (l->target_epoch > 1 || !r->marks || any_beyond(r->marks, (uint64_t)r->position.offset)))
+        l->far_flag = true;
     l->marks_id = goes_on ? r->position.marks : new_marks_id();
     l->await_position = false;
     router_attach_masters(l->router, &r->masters, goes_on ? r->marks : NULL, l->marks_id);

@@ -297,6 +297,20 @@ def test_what_a_pause_made_far_on_every_master_is_found_after_a_crash(world):
     wait_until(lambda: target.raw().many(times) == source.raw().many(times), "true expiries again", 30)
 
 
+def test_what_a_crash_leaves_far_in_a_cluster_is_found_though_the_position_does_not_tell(world):
+    """Behind its slot's mark it is not written again, and the position is stored later."""
+    source, target = world.source(), world.cluster(name="target")
+    tool = world.gunyu(source, target, config={"output": {"replay": {"updateCheckpointTicker": "10s"}}})
+    wait_equal(source, target)
+    tool.kill()
+    source.raw().many(("SET", f"k:{i}", i, "PX", 3600_000) for i in range(50))
+    tool.start(wait=False)
+    times = [("PEXPIRETIME", f"k:{i}") for i in range(50)]
+    wait_until(lambda: min(target.raw().many(times)) > 10**13, "near expiries are far")
+    tool.restart()
+    wait_equal(source, target)
+
+
 def test_more_held_keys_than_the_table_takes(world, pair):
     source, target = pair
     source.raw().many(("SET", f"key:{i}", i, "PX", 3600000 + i) for i in range(150000))
