@@ -118,13 +118,23 @@ static int is_empty(struct dial_job *j)
 
 // ---- marks ----
 
-// The answer to a GET of a mark. 1: the key may have gone to the node that the slot is moving to.
-static int take_mark(const struct redis_reply *reply, uint64_t *mark)
+static void take_mark(const struct redis_reply *reply, uint64_t *mark)
 {
     uint64_t v;
     if (reply->root.type == RESP_BULK && slice_u64(reply->root.text, &v) && v > *mark)
         *mark = v;
-    return reply->root.type == RESP_ERROR && slice_has_prefix(reply->root.text, SLICE("ASK "));
+}
+
+static bool is_error(const struct redis_reply *reply, const char *word)
+{
+    return reply->root.type == RESP_ERROR && slice_has_prefix(reply->root.text, slice_cstr(word));
+}
+
+// A mark that is not told is not a mark that is not there: what it covers would be applied again.
+static int untold(const struct redis_reply *reply, struct err *e)
+{
+    struct slice text = reply->root.text;
+    return err_set(e, ERR_REPLY, "a slot's mark: %.*s", (int)(text.n < 200 ? text.n : 200), text.p);
 }
 
 static int ask_mark(struct dial_job *j, int slot)
@@ -136,14 +146,16 @@ static int ask_mark(struct dial_job *j, int slot)
     // It is on one of the two sides; who it is does not matter.
     for (size_t i = 0; i < r->masters.n; i++) {
         struct redis_reply reply;
-        struct err ignored;
         int rc = redis_call(r->masters.clients[i], &reply, &r->err, "ASKING");
-        if (rc && rc != ERR_REPLY)
+        if (rc)
             return rc;
-        rc = redis_call(r->masters.clients[i], &reply, &ignored, "GET %b", &key);
-        if (rc && rc != ERR_REPLY)
-            return err_set(&r->err, rc, "%s", ignored.msg);
-        (void)take_mark(&reply, mark);
+        rc = redis_call(r->masters.clients[i], &reply, &r->err, "GET %b", &key);
+        // The one that it moves from, and those that have nothing to do with it.
+        bool elsewhere =
+            rc == ERR_REPLY && (is_error(&reply, "ASK ") || is_error(&reply, "MOVED "));
+        if (rc && !elsewhere)
+            return rc;
+        take_mark(&reply, mark);
     }
     return 0;
 }
@@ -171,12 +183,15 @@ static int each_mark(struct dial_job *j, int16_t node, bool remove)
             rc = redis_receive(r->masters.clients[node], &reply, &r->err);
             if (rc)
                 break;
-            if (reply.root.type == RESP_ERROR && slice_has_prefix(reply.root.text, SLICE("MOVED")))
-                rc = err_set(&r->err, ERR_REPLY, "MOVED a slot while it was asked");
-            else if (!remove && take_mark(&reply, &r->marks[slots[i]]))
+            // The key may have gone to the node that the slot is moving to.
+            if (is_error(&reply, "ASK "))
                 asked[asked_n++] = slots[i];
+            else if (reply.root.type == RESP_ERROR)
+                rc = untold(&reply, &r->err);
+            else if (!remove)
+                take_mark(&reply, &r->marks[slots[i]]);
         }
-        for (int i = 0; i < asked_n && rc == 0; i++)
+        for (int i = 0; i < asked_n && rc == 0 && !remove; i++)
             rc = ask_mark(j, asked[i]);
         n = 0;
     }

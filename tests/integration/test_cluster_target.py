@@ -6,6 +6,8 @@ GUNYU_TEST_ROUNDS: disturbances a test (default 5). GUNYU_TEST_SEED: the random 
 
 import hashlib
 import random
+import re
+import shutil
 import threading
 import time
 
@@ -144,6 +146,34 @@ def test_a_node_joins_the_cluster(into):
         cluster.move_slots(range(0, 120), cluster.masters()[0], new)
     wait_equal(source, cluster, timeout=PATIENT, slack_ms=100)
     assert source.full_syncs() == 1
+
+
+def test_a_mark_that_a_node_does_not_tell_is_asked_for_again(world):
+    # So the first shard of the source has its slots in two of the target's, of which one has its position.
+    source, cluster = world.cluster("source", cluster_node_timeout=60000), world.cluster("target", masters=4)
+    tool = world.gunyu(source, cluster)
+    wait_equal(source, cluster)
+    counts = [f"count:{i}" for i in range(300)]
+    source.raw().many(("INCR", key) for key in counts)
+    # The floor that is stored is a second old: for now only the marks tell that these are applied.
+    wait_until(lambda: cluster.raw().many(("GET", key) for key in counts) == [b"1"] * 300, "all are there")
+    tool.kill()
+    position = "gunyu:position:" + source.masters()[0].info("replication")["master_replid"]
+    down = next(node for node in cluster.masters()[:2] if node is not cluster.node_of_slot(cluster.slot_of(position)))
+    its, slot = keys_of(cluster, [down], "count", 1)[0], cluster.view(down)[down.cluster_id][3][0][0]
+    down.raw().call("CLUSTER", "DELSLOTS", slot)
+    wait_until(lambda: str(down.raw().call("GET", its)).startswith("CLUSTERDOWN"), "it serves nothing")
+    # Nothing is applied before this shard is heard of too.
+    shutil.rmtree(tool.journal)
+    last = source.masters()[2]
+    last.freeze()
+    before = len(tool.text())
+    tool.start(wait=False)
+    asked = re.compile(r"\[(shard-\w+)\] target .*(?:Redis|CLUSTERDOWN)")
+    wait_until(lambda: len(set(asked.findall(tool.text()[before:]))) == 2, "the others have asked for the marks")
+    down.raw().call("CLUSTER", "ADDSLOTS", slot)
+    last.thaw()
+    wait_equal(source, cluster)
 
 
 def test_the_whole_cluster_restarts(world):
