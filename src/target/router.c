@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "target/router.h"
+#include "target/router_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,111 +13,21 @@ enum {
     UNITS_LIMIT = 1 << 16, // unconfirmed
     FIRST_UNITS = 1 << 10, // power of two
     FIRST_TICKETS = 1 << 10,
-    NODE_UNSENT = 1 << 20,   // bytes; what more there is for the node is held back
-    TOTAL_UNSENT = 16 << 20, // bytes; from here on nothing is taken
-    RETRY_MS = 5,            // of what the cluster asks to try again
-    SAMPLES = 64,            // of the floor
-    SAMPLE_US = 50 * 1000,
-    NONE = 0, // of a ticket's index
-};
-
-enum ticket_kind {
-    TICKET_STREAM, // may be written again
-    TICKET_SINK,   // was written once
-    TICKET_POSITION,
-};
-
-// A part of a unit, in the queue of its slot until it is confirmed.
-struct ticket {
-    uint32_t next;
-    int32_t to_db;
-    uint64_t unit;
-    enum ticket_kind kind;
-    bool wrapped;
+    NODE_UNSENT = 1 << 20, // bytes; what more there is for the node is held back
+    RETRY_MS = 5,          // of what the cluster asks to try again
+    NONE = 0,              // of a ticket's index
 };
 
 enum redirect { REDIRECT_NONE, REDIRECT_MOVED, REDIRECT_ASK, REDIRECT_AGAIN };
 
-// Tickets head .. (held) are sent, held .. tail are not. With exec_out the one request under way is
-// a MULTI, and nothing else is in the slot.
-struct slot {
-    uint64_t mark; // units up to here were applied before
-    uint32_t head, tail, held;
-    uint32_t in_flight;    // requests
-    uint32_t held_wrapped; // tickets
-    int16_t node, ask_node;
-    bool exec_out;
-    bool troubled; // something in flight is to be sent again, and all behind it
-    bool careful;  // one ticket at a time
-    bool ask;      // the next one goes to ask_node
-    bool listed;   // in `ready` or `retry`
-    int16_t next_listed;
-};
-
-struct unit {
-    struct batch_mark mark;
-    uint64_t from;
-    int64_t now_ms;
-    int db;
-    uint32_t left; // parts that are not confirmed, and 1 while it is open
-    bool torn;
-};
-
-struct sample {
-    uint64_t us;
-    struct batch_mark mark;
-};
-
-struct slot_list {
-    int16_t first, last;
-};
-
-struct router {
-    struct sink sink;
-    struct router_options o;
-    struct pipe **pipes;
-    struct router_node *nodes; // without connections
-    int nodes_n;
-    struct slot *slots;
-    uint64_t marks_id;
-    bool attached, broken;
-
-    struct ticket *tickets; // [0] is not used
-    uint32_t tickets_cap, tickets_free;
-    struct unit *units; // units[first .. end), both only grow
-    uint64_t units_cap, unit_first, unit_end;
-    bool unit_open;
-
-    // the part or sink unit that is being written
-    struct pipe *out;
-    int out_slot;
-    bool out_txn, out_empty, out_wrapped;
-
-    struct slot_list *ready; // of each node: slots that wait for its room
-    struct slot_list retry;  // slots that were told to try again
-    uv_timer_t *retry_timer;
-
-    struct batch_mark current; // everything up to here is in some unit or was skipped
-    struct batch_mark confirmed, told, stored, storing;
-    bool has_confirmed, has_told, has_stored, position_out, store_now;
-    bool store_again; // though the mark is the same
-    uint64_t stored_us, sampled_us;
-    struct sample samples[SAMPLES];
-    uint32_t samples_n;
-    struct buf scratch;
-    struct sink_stats stats; // of nodes that were let go
-};
-
-static const struct sink_ops sink_ops;
 static const struct pipe_events pipe_events;
 
-static void try_send(struct router *r, int slot);
 static void on_retry(uv_timer_t *t);
 
 struct router *router_new(const struct router_options *o)
 {
     struct router *r = xcalloc(1, sizeof(*r));
-    r->sink.ops = &sink_ops;
+    r->sink.ops = &router_sink_ops;
     r->o = *o;
     r->slots = xcalloc(SLOT_COUNT, sizeof(*r->slots));
     r->units_cap = FIRST_UNITS;
@@ -134,17 +44,7 @@ struct sink *router_sink(struct router *r)
     return &r->sink;
 }
 
-static struct router *of(struct sink *s)
-{
-    return (struct router *)s;
-}
-
-static const struct router *of_const(const struct sink *s)
-{
-    return (const struct router *)s;
-}
-
-static void router_stop(struct router *r)
+void router_stop(struct router *r)
 {
     r->broken = true;
     uv_timer_stop(r->retry_timer);
@@ -167,7 +67,7 @@ static void fail_text(struct router *r, uint64_t ref, struct slice text)
     fail(r, ref, &e);
 }
 
-static void add_stats(const struct router *r, struct sink_stats *s)
+void router_add_stats(const struct router *r, struct sink_stats *s)
 {
     for (int i = 0; i < r->nodes_n; i++) {
         s->bytes_sent += pipe_sent_bytes(r->pipes[i]);
@@ -175,9 +75,9 @@ static void add_stats(const struct router *r, struct sink_stats *s)
     }
 }
 
-static void router_detach(struct router *r)
+void router_detach(struct router *r)
 {
-    add_stats(r, &r->stats);
+    router_add_stats(r, &r->stats);
     for (int i = 0; i < r->nodes_n; i++)
         pipe_free(r->pipes[i]);
     free(r->pipes);
@@ -207,7 +107,7 @@ static void timer_closed(uv_handle_t *h)
     free(h);
 }
 
-static void router_free(struct router *r)
+void router_free(struct router *r)
 {
     router_detach(r);
     uv_close((uv_handle_t *)r->retry_timer, timer_closed);
@@ -290,33 +190,23 @@ static int list_pop(struct router *r, struct slot_list *list)
 
 // ---- units ----
 
-static struct unit *unit_at(const struct router *r, uint64_t i)
-{
-    return &r->units[i & (r->units_cap - 1)];
-}
-
-static struct unit *last_unit(const struct router *r)
-{
-    return unit_at(r, r->unit_end - 1);
-}
-
-static void unit_push(struct router *r, const struct unit *u)
+void router_push_unit(struct router *r, const struct unit *u)
 {
     if (r->unit_end - r->unit_first == r->units_cap) {
         struct unit *bigger = xmalloc(2 * r->units_cap * sizeof(*bigger));
         for (uint64_t i = r->unit_first; i < r->unit_end; i++)
-            bigger[i & (2 * r->units_cap - 1)] = *unit_at(r, i);
+            bigger[i & (2 * r->units_cap - 1)] = *router_unit_at(r, i);
         free(r->units);
         r->units = bigger;
         r->units_cap *= 2;
     }
-    *unit_at(r, r->unit_end++) = *u;
+    *router_unit_at(r, r->unit_end++) = *u;
 }
 
-static void advance(struct router *r)
+void router_advance(struct router *r)
 {
-    while (r->unit_first < r->unit_end && unit_at(r, r->unit_first)->left == 0) {
-        const struct unit *u = unit_at(r, r->unit_first++);
+    while (r->unit_first < r->unit_end && router_unit_at(r, r->unit_first)->left == 0) {
+        const struct unit *u = router_unit_at(r, r->unit_first++);
         if (!u->torn) {
             r->confirmed = u->mark;
             r->has_confirmed = true;
@@ -328,9 +218,9 @@ static void unit_part_done(struct router *r, uint64_t unit)
 {
     if (unit == UINT64_MAX)
         return;
-    unit_at(r, unit)->left--;
+    router_unit_at(r, unit)->left--;
     if (unit == r->unit_first)
-        advance(r);
+        router_advance(r);
 }
 
 bool router_room(struct router *r)
@@ -344,7 +234,7 @@ void router_unit_open(struct router *r, uint64_t from, int db, int64_t now_ms,
     must(!r->unit_open);
     struct unit u = {
         .mark = *mark, .from = from, .now_ms = now_ms, .db = db, .left = 1, .torn = torn};
-    unit_push(r, &u);
+    router_push_unit(r, &u);
     r->unit_open = true;
 }
 
@@ -352,7 +242,7 @@ void router_unit_close(struct router *r)
 {
     must(r->unit_open);
     r->unit_open = false;
-    r->current = last_unit(r)->mark;
+    r->current = router_last_unit(r)->mark;
     unit_part_done(r, r->unit_end - 1);
 }
 
@@ -389,8 +279,7 @@ static uint32_t ticket_new(struct router *r)
     return t;
 }
 
-// Puts it at the end of the slot's queue, or, as one that is sent, before those that are not.
-static void enqueue(struct router *r, int slot, const struct ticket *t, bool held)
+void router_enqueue(struct router *r, int slot, const struct ticket *t, bool held)
 {
     struct slot *s = &r->slots[slot];
     uint32_t i = ticket_new(r), before = s->tail;
@@ -425,14 +314,10 @@ static void pop_confirmed(struct router *r, int slot)
         s->tail = NONE;
     r->tickets[i].next = r->tickets_free;
     r->tickets_free = i;
-    if (t.kind == TICKET_POSITION) {
-        r->position_out = false;
-        r->stored = r->storing;
-        r->has_stored = true;
-        r->o.events->sink->acked(r->o.ctx, &r->stored, true);
-    } else {
+    if (t.kind == TICKET_POSITION)
+        router_floor_stored(r);
+    else
         unit_part_done(r, t.unit);
-    }
 }
 
 // ---- sending ----
@@ -469,8 +354,7 @@ static void ping(struct pipe *p)
     pipe_cmd(p, PIPE_OWN_REF);
 }
 
-// A request of its own: whether the node is there.
-static void ask_alive(struct pipe *p)
+void router_ask_alive(struct pipe *p)
 {
     pipe_begin(p, PIPE_BARE, false);
     ping(p);
@@ -499,7 +383,7 @@ static void request_end(struct router *r, uint32_t tickets, uint64_t mark)
 static bool write_ticket(struct router *r, int slot, const struct ticket *t)
 {
     if (t->kind == TICKET_STREAM) {
-        const struct unit *u = unit_at(r, t->unit);
+        const struct unit *u = router_unit_at(r, t->unit);
         return r->o.events->emit(r->o.ctx, u->from, u->db, u->now_ms, slot);
     }
     int db = 0;
@@ -531,7 +415,7 @@ static bool send_held(struct router *r, int slot)
         s->held = t.next;
         s->held_wrapped -= t.wrapped;
         if (t.kind == TICKET_STREAM)
-            mark = unit_at(r, t.unit)->mark.offset;
+            mark = router_unit_at(r, t.unit)->mark.offset;
         n++;
     } while (txn && !s->careful && s->held && r->tickets[s->held].kind == TICKET_STREAM &&
              r->tickets[s->held].to_db == first.to_db && pipe_cmds(p) < r->o.max_cmds &&
@@ -540,7 +424,7 @@ static bool send_held(struct router *r, int slot)
     return true;
 }
 
-static void try_send(struct router *r, int slot)
+void router_try_send(struct router *r, int slot)
 {
     struct slot *s = &r->slots[slot];
     while (s->held && !r->broken) {
@@ -569,14 +453,14 @@ enum router_part router_part(struct router *r, int slot, int to_db, bool wrapped
 {
     must(r->unit_open && !r->out);
     struct slot *s = &r->slots[slot];
-    struct unit *u = last_unit(r);
+    struct unit *u = router_last_unit(r);
     if (u->mark.offset <= s->mark)
         return ROUTER_APPLIED;
     struct ticket t = {
         .unit = r->unit_end - 1, .to_db = to_db, .kind = TICKET_STREAM, .wrapped = wrapped};
     bool hold = must_hold(r, s, wrapped);
     u->left++;
-    enqueue(r, slot, &t, hold);
+    router_enqueue(r, slot, &t, hold);
     if (hold) {
         // Nothing in flight would send it. Not at once: the caller stands in the midst of it.
         if (!s->in_flight)
@@ -600,7 +484,7 @@ void router_cmd(struct router *r, uint64_t ref)
 
 void router_part_end(struct router *r)
 {
-    request_end(r, 1, last_unit(r)->mark.offset);
+    request_end(r, 1, router_last_unit(r)->mark.offset);
 }
 
 // ---- what the nodes answer ----
@@ -712,7 +596,7 @@ static void hold_again(struct router *r, int slot)
         s->held_wrapped += r->tickets[i].wrapped;
     }
     if (s->ask) {
-        try_send(r, slot);
+        router_try_send(r, slot);
         return;
     }
     list_push(r, &r->retry, slot);
@@ -726,7 +610,7 @@ static void on_retry(uv_timer_t *t)
     struct slot_list due = r->retry;
     r->retry = (struct slot_list){-1, -1};
     for (int slot; (slot = list_pop(r, &due)) >= 0 && !r->broken;)
-        try_send(r, slot);
+        router_try_send(r, slot);
     if (!r->broken)
         r->o.events->sink->room(r->o.ctx);
 }
@@ -751,15 +635,14 @@ static void on_done(void *ctx, struct pipe *p, struct pipe_req *q)
             pop_confirmed(r, q->slot);
         s->careful = false;
         if (s->held)
-            try_send(r, q->slot);
+            router_try_send(r, q->slot);
     } else if (s->in_flight == 0) {
         hold_again(r, q->slot);
     }
 }
 
-static void on_failed(void *ctx, struct pipe *p, const struct err *why)
+void router_node_failed(struct router *r, struct pipe *p, const struct err *why)
 {
-    struct router *r = ctx;
     struct err e = *why;
     for (int i = 0; i < r->nodes_n; i++)
         if (r->pipes[i] == p)
@@ -767,13 +650,9 @@ static void on_failed(void *ctx, struct pipe *p, const struct err *why)
     fail(r, UINT64_MAX, &e);
 }
 
-static void tell(struct router *r)
+static void on_failed(void *ctx, struct pipe *p, const struct err *why)
 {
-    if (r->has_confirmed && (!r->has_told || batch_mark_after(&r->confirmed, &r->told))) {
-        r->has_told = true;
-        r->told = r->confirmed;
-        r->o.events->sink->acked(r->o.ctx, &r->told, false);
-    }
+    router_node_failed(ctx, p, why);
 }
 
 static void on_room(void *ctx, struct pipe *p)
@@ -784,12 +663,12 @@ static void on_room(void *ctx, struct pipe *p)
             continue;
         for (int slot;
              pipe_unsent(p) < NODE_UNSENT && (slot = list_pop(r, &r->ready[i])) >= 0 && !r->broken;)
-            try_send(r, slot);
+            router_try_send(r, slot);
     }
     if (!r->broken)
         pipe_flush(p);
     if (!r->broken)
-        tell(r);
+        router_tell(r);
     if (!r->broken)
         r->o.events->sink->room(r->o.ctx);
 }
@@ -800,304 +679,4 @@ static const struct pipe_events pipe_events = {
     .done = on_done,
     .failed = on_failed,
     .room = on_room,
-};
-
-// ---- the floor ----
-
-static void sample_floor(struct router *r, uint64_t now)
-{
-    if (!r->has_confirmed || now - r->sampled_us < SAMPLE_US)
-        return;
-    r->sampled_us = now;
-    // Every second one goes: a node may take long, and old ones are of use then.
-    if (r->samples_n == SAMPLES)
-        for (r->samples_n = 0; r->samples_n < SAMPLES / 2; r->samples_n++)
-            r->samples[r->samples_n] = r->samples[2 * r->samples_n];
-    r->samples[r->samples_n++] = (struct sample){now, r->confirmed};
-}
-
-// All nodes were alive at that time. One that dies unnoticed loses what was confirmed just before;
-// the floor must not go past that while nobody misses the node. Those with nothing to do are asked.
-static bool all_alive(struct router *r, uint64_t then)
-{
-    bool all = true;
-    for (int i = 0; i < r->nodes_n; i++) {
-        struct pipe *p = r->pipes[i];
-        if (pipe_alive_us(p) >= then)
-            continue;
-        all = false;
-        if (pipe_idle(p))
-            ask_alive(p);
-    }
-    return all;
-}
-
-static bool is_new(const struct router *r, const struct batch_mark *mark)
-{
-    if (!r->has_stored)
-        return true;
-    return r->store_again ? !batch_mark_after(&r->stored, mark)
-                          : batch_mark_after(mark, &r->stored);
-}
-
-static bool any_to_store(const struct router *r)
-{
-    return r->has_confirmed && is_new(r, &r->confirmed);
-}
-
-// What may be stored now; false: nothing new.
-static bool storable(struct router *r, uint64_t now, struct batch_mark *out)
-{
-    uint64_t age = r->o.floor_age_us;
-    if (r->store_now && router_drained(r) && r->has_confirmed) {
-        *out = r->confirmed;
-        return is_new(r, out);
-    }
-    uint32_t n = r->samples_n;
-    while (n && now - r->samples[n - 1].us < age)
-        n--;
-    while (n && is_new(r, &r->samples[n - 1].mark) && !all_alive(r, r->samples[n - 1].us + age))
-        n--;
-    if (n == 0 || !is_new(r, &r->samples[n - 1].mark))
-        return false;
-    *out = r->samples[n - 1].mark;
-    return true;
-}
-
-static void store_floor(struct router *r)
-{
-    uint64_t now = clock_mono_us();
-    sample_floor(r, now);
-    if (r->store_now && !r->position_out && router_drained(r) && !any_to_store(r))
-        r->store_now = r->store_again = false;
-    if (r->position_out || (!r->store_now && now - r->stored_us < r->o.position_us) ||
-        !storable(r, now, &r->storing))
-        return;
-    r->position_out = true;
-    r->stored_us = now;
-    r->store_now = r->store_now && batch_mark_after(&r->current, &r->storing);
-    r->store_again = r->store_again && r->store_now;
-    struct ticket t = {.unit = UINT64_MAX, .kind = TICKET_POSITION};
-    int slot = r->o.events->position_slot(r->o.ctx);
-    enqueue(r, slot, &t, true);
-    try_send(r, slot);
-}
-
-// ---- as a sink ----
-
-static bool as_room(struct sink *s)
-{
-    struct router *r = of(s);
-    size_t n = 0;
-    for (int i = 0; i < r->nodes_n; i++)
-        n += pipe_unsent(r->pipes[i]);
-    return router_room(r) && (r->out || n < TOTAL_UNSENT);
-}
-
-static int as_nodes(const struct sink *s)
-{
-    return of_const(s)->nodes_n;
-}
-
-static bool as_unit_begin(struct sink *sink, int slot, bool wrapped)
-{
-    struct router *r = of(sink);
-    if (!router_room(r))
-        return false;
-    struct slot *s = slot >= 0 ? &r->slots[slot] : NULL;
-    if (wrapped && s && (s->held || s->exec_out || s->troubled || s->careful))
-        return false;
-    struct unit u = {.left = 2};
-    unit_push(r, &u);
-    r->unit_open = r->out_empty = true;
-    r->out_wrapped = wrapped;
-    int node = s ? s->node : slot <= sink_to_node(0) ? sink_to_node(0) - slot : 0;
-    r->out = r->pipes[node < r->nodes_n ? node : 0];
-    r->out_slot = slot < 0 ? -1 : slot;
-    r->out_txn = false;
-    return true;
-}
-
-// The request begins with the first command: a unit may turn out to have none.
-static void sink_request(struct router *r)
-{
-    if (!r->out_empty)
-        return;
-    r->out_empty = false;
-    pipe_begin(r->out, PIPE_BARE, false);
-    struct pipe_req *q = pipe_open_req(r->out);
-    q->slot = r->out_slot;
-    q->unit = r->unit_end - 1;
-    q->tickets = 1;
-    if (r->out_slot >= 0) {
-        struct ticket t = {.unit = q->unit, .kind = TICKET_SINK};
-        r->slots[r->out_slot].in_flight++;
-        enqueue(r, r->out_slot, &t, false);
-    }
-}
-
-static void as_select(struct sink *s, int db, uint64_t ref)
-{
-    (void)ref;
-    struct router *r = of(s);
-    if (r->out_empty)
-        pipe_select(r->out, db);
-    else
-        must(pipe_db(r->out) == db);
-}
-
-static struct outq *as_out(struct sink *s)
-{
-    sink_request(of(s));
-    return pipe_out(of(s)->out);
-}
-
-static void as_cmd(struct sink *s, uint64_t ref)
-{
-    router_cmd(of(s), ref);
-}
-
-static void as_unit_end(struct sink *s, const struct batch_mark *mark)
-{
-    struct router *r = of(s);
-    struct pipe *p = r->out;
-    struct unit *u = last_unit(r);
-    // It may go beside the stream, with a mark from before what is under way.
-    if (!batch_mark_after(&r->current, mark))
-        r->current = *mark;
-    u->mark = r->current;
-    u->left -= r->out_empty ? 2 : 1;
-    r->unit_open = false;
-    r->out = NULL;
-    if (!r->out_empty)
-        pipe_end(p);
-    else if (r->out_wrapped) // the position has to say something else beside its mark
-        r->store_now = r->store_again = true;
-    advance(r);
-}
-
-static void as_skip_to(struct sink *s, const struct batch_mark *mark)
-{
-    struct router *r = of(s);
-    if (!r->attached || r->broken)
-        return;
-    r->current = *mark;
-    if (router_drained(r)) {
-        r->confirmed = *mark;
-        r->has_confirmed = true;
-    } else if (!last_unit(r)->torn) {
-        last_unit(r)->mark = *mark;
-    } else {
-        struct unit u = {.mark = *mark};
-        unit_push(r, &u);
-    }
-}
-
-// Where nothing is left to store the wish must not last: what comes later has to be old.
-static void as_store_position(struct sink *s)
-{
-    struct router *r = of(s);
-    r->store_now = r->store_now || !router_drained(r) || any_to_store(r);
-}
-
-static void ping_idle(struct router *r)
-{
-    uint64_t now = clock_mono_us();
-    for (int i = 0; i < r->nodes_n; i++) {
-        struct pipe *p = r->pipes[i];
-        if (r->o.ping_us && pipe_idle(p) && now - pipe_heard_us(p) >= r->o.ping_us)
-            ask_alive(p);
-    }
-}
-
-bool router_silent(const struct router *r, int node, uint64_t us)
-{
-    const struct pipe *p = r->pipes[node];
-    return !pipe_idle(p) && clock_mono_us() - pipe_heard_us(p) >= us;
-}
-
-// The answers of the others would hide that one hangs.
-static void give_up_silent(struct router *r)
-{
-    for (int i = 0; i < r->nodes_n && !r->broken && r->o.silence_us; i++) {
-        if (!router_silent(r, i, r->o.silence_us))
-            continue;
-        struct err e;
-        err_set(&e, ERR_TIMEOUT, "no answer for %d s", (int)(r->o.silence_us / 1000000));
-        on_failed(r, r->pipes[i], &e);
-    }
-}
-
-static void as_flush(struct sink *s)
-{
-    struct router *r = of(s);
-    if (!r->attached || r->broken || r->out)
-        return;
-    tell(r);
-    if (!r->broken)
-        give_up_silent(r);
-    if (r->broken)
-        return;
-    store_floor(r);
-    ping_idle(r);
-    for (int i = 0; i < r->nodes_n && !r->broken; i++)
-        pipe_flush(r->pipes[i]);
-}
-
-static bool as_idle(const struct sink *s)
-{
-    const struct router *r = of_const(s);
-    if (!router_drained(r) || r->position_out || r->unit_open)
-        return false;
-    if (r->store_now && any_to_store(r))
-        return false;
-    for (int i = 0; i < r->nodes_n; i++)
-        if (!pipe_idle(r->pipes[i]))
-            return false;
-    return true;
-}
-
-static bool as_attached(const struct sink *s)
-{
-    return of_const(s)->attached && !of_const(s)->broken;
-}
-
-static void as_stop(struct sink *s)
-{
-    router_stop(of(s));
-}
-
-static void as_detach(struct sink *s)
-{
-    router_detach(of(s));
-}
-
-static void as_get_stats(const struct sink *s, struct sink_stats *out)
-{
-    *out = of_const(s)->stats;
-    add_stats(of_const(s), out);
-}
-
-static void as_free(struct sink *s)
-{
-    router_free(of(s));
-}
-
-static const struct sink_ops sink_ops = {
-    .room = as_room,
-    .nodes = as_nodes,
-    .unit_begin = as_unit_begin,
-    .select = as_select,
-    .out = as_out,
-    .cmd = as_cmd,
-    .unit_end = as_unit_end,
-    .skip_to = as_skip_to,
-    .store_position = as_store_position,
-    .flush = as_flush,
-    .idle = as_idle,
-    .attached = as_attached,
-    .stop = as_stop,
-    .detach = as_detach,
-    .get_stats = as_get_stats,
-    .free = as_free,
 };
