@@ -310,10 +310,10 @@ void target_result_free(struct target_result *r)
 
 // ---- the router ----
 
-static bool on_emit(void *ctx, uint64_t from, int db, int64_t now_ms, int slot)
+static bool on_emit(void *ctx, uint64_t from, int db, int64_t now_ms, int slot, size_t as_is)
 {
     struct lane *l = ctx;
-    return l->apply && scatter_emit(l->apply, from, db, now_ms, slot);
+    return l->apply && scatter_emit(l->apply, from, db, now_ms, slot, as_is);
 }
 
 static int on_position_slot(void *ctx)

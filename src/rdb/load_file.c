@@ -406,9 +406,9 @@ static int position_slot(void *ctx)
     return slot_of(own_position_key(ctx, name));
 }
 
-static bool emit_nothing(void *ctx, uint64_t from, int db, int64_t now_ms, int slot)
+static bool emit_nothing(void *ctx, uint64_t from, int db, int64_t now_ms, int slot, size_t as_is)
 {
-    (void)ctx, (void)from, (void)db, (void)now_ms, (void)slot;
+    (void)ctx, (void)from, (void)db, (void)now_ms, (void)slot, (void)as_is;
     return false;
 }
 

@@ -144,8 +144,16 @@ void router_attach(struct router *r, const struct router_target *t)
 
 struct slice router_mark_key(uint64_t marks_id, int slot, char *dst)
 {
-    int n = snprintf(dst, 64, "gunyu:mark:%llu:{%s}", (unsigned long long)marks_id, slot_tag(slot));
-    return slice_make(dst, (size_t)n);
+    static const char prefix[] = "gunyu:mark:";
+    size_t n = sizeof(prefix) - 1;
+    memcpy(dst, prefix, n);
+    n += u64_format(dst + n, marks_id);
+    memcpy(dst + n, ":{", 2);
+    n += 2;
+    for (const char *tag = slot_tag(slot); *tag; tag++)
+        dst[n++] = *tag;
+    dst[n++] = '}';
+    return slice_make(dst, n);
 }
 
 int router_put_mark(uint64_t marks_id, int slot, uint64_t offset, int db, struct buf *out)
@@ -154,7 +162,11 @@ int router_put_mark(uint64_t marks_id, int slot, uint64_t offset, int db, struct
     struct slice key = router_mark_key(marks_id, slot, name);
     if (db)
         resp_put_cmd(out, "SELECT 0");
-    resp_put_cmd(out, "SET %b %U", &key, offset);
+    char number[20];
+    resp_put_array(out, 3);
+    resp_put_bulk(out, SLICE("SET"));
+    resp_put_bulk(out, key);
+    resp_put_bulk(out, slice_make(number, u64_format(number, offset)));
     if (db)
         resp_put_cmd(out, "SELECT %d", db);
     return db ? 3 : 1;
@@ -384,7 +396,7 @@ static bool write_ticket(struct router *r, int slot, const struct ticket *t)
 {
     if (t->kind == TICKET_STREAM) {
         const struct unit *u = router_unit_at(r, t->unit);
-        return r->o.events->emit(r->o.ctx, u->from, u->db, u->now_ms, slot);
+        return r->o.events->emit(r->o.ctx, u->from, u->db, u->now_ms, slot, t->as_is);
     }
     int db = 0;
     buf_clear(&r->scratch);
@@ -449,15 +461,18 @@ static bool must_hold(const struct router *r, const struct slot *s, bool wrapped
            pipe_unsent(pipe_of(r, s)) >= NODE_UNSENT;
 }
 
-enum router_part router_part(struct router *r, int slot, int to_db, bool wrapped)
+enum router_part router_part(struct router *r, int slot, int to_db, bool wrapped, size_t as_is)
 {
     must(r->unit_open && !r->out);
     struct slot *s = &r->slots[slot];
     struct unit *u = router_last_unit(r);
     if (u->mark.offset <= s->mark)
         return ROUTER_APPLIED;
-    struct ticket t = {
-        .unit = r->unit_end - 1, .to_db = to_db, .kind = TICKET_STREAM, .wrapped = wrapped};
+    struct ticket t = {.unit = r->unit_end - 1,
+                       .to_db = to_db,
+                       .as_is = as_is <= UINT32_MAX ? (uint32_t)as_is : 0,
+                       .kind = TICKET_STREAM,
+                       .wrapped = wrapped};
     bool hold = must_hold(r, s, wrapped);
     u->left++;
     router_enqueue(r, slot, &t, hold);

@@ -22,8 +22,9 @@
 struct router_events {
     const struct sink_events *sink;
     // Append the commands of that slot of the unit that begins after position `from` (router_out,
-    // router_cmd). false: that cannot be done; the owner has been told why and will detach.
-    bool (*emit)(void *ctx, uint64_t from, int db, int64_t now_ms, int slot);
+    // router_cmd); as_is is what router_part was given. false: that cannot be done; the owner has
+    // been told why and will detach.
+    bool (*emit)(void *ctx, uint64_t from, int db, int64_t now_ms, int slot, size_t as_is);
     // Where put_position writes.
     int (*position_slot)(void *ctx);
     // The node that has a slot has changed; what is known of the others may be outdated.
@@ -84,8 +85,9 @@ enum router_part {
     ROUTER_HELD,    // emit will be called
     ROUTER_APPLIED, // the slot's mark says that it was applied before
 };
-// to_db: the target's, of all commands of the part.
-enum router_part router_part(struct router *r, int slot, int to_db, bool wrapped);
+// to_db: the target's, of all commands of the part. as_is: the part is one command, so many bytes
+// of the stream from the unit's begin, unchanged; 0: it is more than that.
+enum router_part router_part(struct router *r, int slot, int to_db, bool wrapped, size_t as_is);
 struct outq *router_out(struct router *r);
 void router_cmd(struct router *r, uint64_t ref);
 void router_part_end(struct router *r);

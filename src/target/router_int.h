@@ -18,7 +18,8 @@ struct ticket {
     uint32_t next;
     int32_t to_db;
     uint64_t unit;
-    enum ticket_kind kind;
+    uint32_t as_is; // as emit has it
+    uint8_t kind;   // enum ticket_kind
     bool wrapped;
 };
 

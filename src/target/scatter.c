@@ -80,8 +80,7 @@ static void write_slot(struct scatter *a, struct reading *r, const char *p, int 
     struct translate *t = &r->translate;
     for (int i = 0; i < t->n; i++) {
         struct rewrite_cmd c = translate_get(t, i);
-        const struct cmd_info *info = cmd_lookup(c.argc, c.argv);
-        switch (route_command(&a->route, info, c.argc, c.argv)) {
+        switch (route_command(&a->route, translate_info(t, i), c.argc, c.argv)) {
         case ROUTE_SLOT:
             if (a->route.slot == slot)
                 write_known(a, r, t->as_is && !r->cmd.is_inline ? 0 : translate_known(t, i),
@@ -103,7 +102,7 @@ static void write_slot(struct scatter *a, struct reading *r, const char *p, int 
     stream_report_expiries(&a->s, r, slot);
 }
 
-bool scatter_emit(struct apply *base, uint64_t from, int db, int64_t now_ms, int slot)
+bool scatter_emit(struct apply *base, uint64_t from, int db, int64_t now_ms, int slot, size_t as_is)
 {
     struct scatter *a = (struct scatter *)base;
     struct reading *r = &a->again;
@@ -112,6 +111,11 @@ bool scatter_emit(struct apply *base, uint64_t from, int db, int64_t now_ms, int
     struct err e;
     if (journal_log_view(a->s.reader, from, &p, &n, &e))
         return false;
+    if (as_is && as_is <= n && !a->s.skips) {
+        outq_borrow(router_out(a->router), p, as_is);
+        router_cmd(a->router, from);
+        return true;
+    }
     r->view = slice_make(p, n);
     r->pos = from;
     r->db = db;
@@ -182,7 +186,7 @@ static void plan_command(struct scatter *a, struct reading *r, struct plan *plan
     plan->db = t->db;
     for (int i = 0; i < t->n; i++) {
         struct rewrite_cmd c = translate_get(t, i);
-        switch (route_command(&a->route, cmd_lookup(c.argc, c.argv), c.argc, c.argv)) {
+        switch (route_command(&a->route, translate_info(t, i), c.argc, c.argv)) {
         case ROUTE_SLOT:
             note_slot(a, a->route.slot);
             break;
@@ -211,12 +215,12 @@ static void send_parts(struct scatter *a, uint64_t from, uint64_t end, int db, i
     struct batch_mark mark = reading_mark(&a->now, end);
     router_unit_open(a->router, from, db, a->now_ms, &mark, torn);
     for (int i = 0; i < a->slots_n; i++) {
-        if (router_part(a->router, a->slots[i], to_db, wrapped) != ROUTER_SEND)
+        if (router_part(a->router, a->slots[i], to_db, wrapped, 0) != ROUTER_SEND)
             continue;
         if (p)
             write_slot(a, &a->now, p, a->slots[i]);
         else
-            (void)scatter_emit(&a->s.base, from, db, a->now_ms, a->slots[i]);
+            (void)scatter_emit(&a->s.base, from, db, a->now_ms, a->slots[i], 0);
         router_part_end(a->router);
     }
     router_unit_close(a->router);
@@ -229,8 +233,11 @@ static void send_one(struct scatter *a, const char *p, bool wrapped, bool torn)
     struct translate *t = &r->translate;
     struct batch_mark mark = reading_mark(&a->now, reading_end(r));
     bool as_is = t->as_is && !r->cmd.is_inline;
+    // What else is to be said of it is said when it is sent.
+    bool mute = !t->rewrite.expiries && !t->rewrite.moves_keys && !r->cmd.lead;
+    size_t bytes = as_is && mute ? r->cmd.len : 0;
     router_unit_open(a->router, r->pos, r->db, a->now_ms, &mark, torn);
-    if (router_part(a->router, a->route.slot, t->db, wrapped) == ROUTER_SEND) {
+    if (router_part(a->router, a->route.slot, t->db, wrapped, bytes) == ROUTER_SEND) {
         write_known(a, r, as_is ? 0 : translate_known(t, 0), as_is ? p : NULL);
         stream_report_expiries(&a->s, r, a->route.slot);
         router_part_end(a->router);

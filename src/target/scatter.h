@@ -12,6 +12,6 @@
 
 struct apply *scatter_new(const struct apply_options *o, uint64_t from, int db);
 // For router_events.emit.
-bool scatter_emit(struct apply *a, uint64_t from, int db, int64_t now_ms, int slot);
+bool scatter_emit(struct apply *a, uint64_t from, int db, int64_t now_ms, int slot, size_t as_is);
 
 #endif

@@ -50,6 +50,12 @@ struct rewrite_cmd translate_get(const struct translate *t, int i)
     return i == 0 ? (struct rewrite_cmd){t->rewrite.argc, t->rewrite.argv} : t->rewrite.then[i - 1];
 }
 
+const struct cmd_info *translate_info(const struct translate *t, int i)
+{
+    struct rewrite_cmd c = translate_get(t, i);
+    return t->rewritten ? cmd_lookup(c.argc, c.argv) : t->info;
+}
+
 static int make_known(struct translate *t, const struct cmd_info *info, struct rewrite_cmd c)
 {
     t->same = c;
@@ -83,7 +89,7 @@ int translate_known(struct translate *t, int i)
     if (t->known != i) {
         struct rewrite_cmd c = translate_get(t, i);
         t->known = i;
-        t->known_n = make_known(t, t->rewritten ? cmd_lookup(c.argc, c.argv) : t->info, c);
+        t->known_n = make_known(t, translate_info(t, i), c);
     }
     return t->known_n;
 }

@@ -69,6 +69,7 @@ enum translate_verdict translate_command(struct translate *t, int db, const stru
                                          int argc, const struct slice *argv);
 // The rewritten command i: what it does, in whatever words.
 struct rewrite_cmd translate_get(const struct translate *t, int i);
+const struct cmd_info *translate_info(const struct translate *t, int i);
 
 // Rewritten command i in commands that the target knows: how many there are, to be had from
 // translate_known_get until the next call of either.

@@ -225,10 +225,10 @@ static void on_nothing(void *ctx)
     (void)ctx;
 }
 
-static bool on_emit(void *ctx, uint64_t from, int db, int64_t now_ms, int slot)
+static bool on_emit(void *ctx, uint64_t from, int db, int64_t now_ms, int slot, size_t as_is)
 {
     (void)ctx;
-    return scatter_emit(m->apply, from, db, now_ms, slot);
+    return scatter_emit(m->apply, from, db, now_ms, slot, as_is);
 }
 
 static void on_again(void *ctx, uint64_t until)

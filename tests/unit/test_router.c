@@ -81,9 +81,9 @@ static void write_unit(int i)
     router_cmd(b->router, START + (uint64_t)i * UNIT);
 }
 
-static bool on_emit(void *ctx, uint64_t from, int db, int64_t now_ms, int slot)
+static bool on_emit(void *ctx, uint64_t from, int db, int64_t now_ms, int slot, size_t as_is)
 {
-    (void)ctx, (void)db, (void)now_ms;
+    (void)ctx, (void)db, (void)now_ms, (void)as_is;
     int i = (int)((from - START) / UNIT);
     assert_true(i < b->units_n);
     assert_int_equal(slot, fake_slot(b->units[i].slot));
@@ -169,7 +169,7 @@ static enum router_part unit(bool wrapped, int slot, const char *fmt, ...)
     resp_put_vcmd(&b->units[i].text, fmt, ap);
     va_end(ap);
     router_unit_open(b->router, from, b->db, 0, &mark, false);
-    enum router_part part = router_part(b->router, fake_slot(slot), b->db, wrapped);
+    enum router_part part = router_part(b->router, fake_slot(slot), b->db, wrapped, 0);
     if (part == ROUTER_SEND) {
         write_unit(i);
         router_part_end(b->router);
