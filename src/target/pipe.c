@@ -112,12 +112,11 @@ void pipe_begin(struct pipe *p, enum pipe_kind kind, bool asking)
     p->open = true;
     *req_at(p, p->req_end++) = (struct pipe_req){.slot = -1,
                                                  .unit = UINT64_MAX,
-                                                 .kind = kind,
+                                                 .kind = (uint8_t)kind,
                                                  .asking = asking,
                                                  .phase = asking             ? PHASE_ASKING
                                                           : kind == PIPE_TXN ? PHASE_MULTI
                                                                              : PHASE_BODY,
-                                                 .first_ref = p->ref_end,
                                                  .from = p->wire.out.total,
                                                  .begun_us = uv_now(p->loop) * 1000};
     p->txns += kind == PIPE_TXN;
@@ -194,6 +193,11 @@ bool pipe_is_txn(const struct pipe_req *q)
     return q->kind == PIPE_TXN;
 }
 
+const struct pipe_req *pipe_ahead(const struct pipe *p, uint64_t n)
+{
+    return p->req_first + n < p->req_end ? req_at(p, p->req_first + n) : NULL;
+}
+
 bool pipe_idle(const struct pipe *p)
 {
     return p->req_first == p->req_end && p->wire.out.bytes == 0;
@@ -231,15 +235,16 @@ uint64_t pipe_answered(const struct pipe *p)
 
 // ---- replies ----
 
-static uint64_t ref_of(const struct pipe *p, const struct pipe_req *q, uint32_t i)
+// Of the oldest request.
+static uint64_t ref_of(const struct pipe *p, uint32_t i)
 {
-    return p->refs[(q->first_ref + i) & (p->ref_cap - 1)];
+    return p->refs[(p->ref_first + i) & (p->ref_cap - 1)];
 }
 
 static void finish(struct pipe *p, struct pipe_req *q)
 {
     struct pipe_req done = *q;
-    p->ref_first = q->first_ref + q->cmds;
+    p->ref_first += q->cmds;
     p->req_first++;
     p->txns -= done.kind == PIPE_TXN;
     p->alive_us = done.begun_us;
@@ -254,7 +259,7 @@ static bool is_empty(const struct reply *r)
 // A reply to a command of the body, or its result.
 static void take_one(struct pipe *p, struct pipe_req *q, const struct reply *r)
 {
-    uint64_t ref = ref_of(p, q, q->answered);
+    uint64_t ref = ref_of(p, q->answered);
     if (r->kind == REPLY_ERROR)
         p->events->error(p->ctx, p, q, ref, r->text, q->phase == PHASE_RESULTS);
     else if (is_empty(r) && ref != UINT64_MAX)

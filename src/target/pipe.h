@@ -27,11 +27,10 @@ struct pipe_req {
     uint64_t unit;
     bool troubled;
     // private
-    enum pipe_kind kind;
-    bool asking; // ASKING goes before it
+    bool asking;  // ASKING goes before it
+    uint8_t kind; // enum pipe_kind
     uint8_t phase;
     uint32_t cmds, answered;
-    uint64_t first_ref;
     uint64_t from; // bytes put into the queue before it
     uint64_t begun_us;
 };
@@ -70,6 +69,8 @@ void pipe_end(struct pipe *p);
 
 void pipe_flush(struct pipe *p);
 bool pipe_is_txn(const struct pipe_req *q);
+// The request that many behind the oldest that is not answered; NULL: there is none.
+const struct pipe_req *pipe_ahead(const struct pipe *p, uint64_t n);
 bool pipe_idle(const struct pipe *p); // nothing open, unsent or unanswered
 size_t pipe_unsent(const struct pipe *p);
 uint32_t pipe_unanswered(const struct pipe *p); // requests

@@ -30,6 +30,7 @@ struct router *router_new(const struct router_options *o)
     r->sink.ops = &router_sink_ops;
     r->o = *o;
     r->slots = xcalloc(SLOT_COUNT, sizeof(*r->slots));
+    r->marks = xcalloc(SLOT_COUNT, sizeof(*r->marks));
     r->units_cap = FIRST_UNITS;
     r->units = xmalloc(r->units_cap * sizeof(*r->units));
     r->retry_timer = xmalloc(sizeof(*r->retry_timer));
@@ -113,6 +114,7 @@ void router_free(struct router *r)
     uv_close((uv_handle_t *)r->retry_timer, timer_closed);
     buf_free(&r->scratch);
     free(r->slots);
+    free(r->marks);
     free(r->units);
     free(r);
 }
@@ -131,9 +133,13 @@ void router_attach(struct router *r, const struct router_target *t)
         r->ready[i] = (struct slot_list){-1, -1};
     }
     r->retry = (struct slot_list){-1, -1};
-    for (int s = 0; s < SLOT_COUNT; s++)
-        r->slots[s] =
-            (struct slot){.node = t->owner[s], .ask_node = -1, .mark = t->marks ? t->marks[s] : 0};
+    r->marks_until = 0;
+    for (int s = 0; s < SLOT_COUNT; s++) {
+        r->slots[s] = (struct slot){.node = t->owner[s], .ask_node = -1};
+        r->marks[s] = t->marks ? t->marks[s] : 0;
+        if (r->marks[s] > r->marks_until)
+            r->marks_until = r->marks[s];
+    }
     r->marks_id = t->marks_id;
     r->attached = true;
     r->broken = false;
@@ -265,7 +271,7 @@ bool router_drained(const struct router *r)
 
 uint64_t router_slot_mark(const struct router *r, int slot)
 {
-    return r->slots[slot].mark;
+    return r->marks[slot];
 }
 
 int router_owner(const struct router *r, int slot)
@@ -345,13 +351,14 @@ static struct pipe *pipe_of(const struct router *r, const struct slot *s)
     return r->pipes[node_of(s)];
 }
 
-static void request_begin(struct router *r, int slot, int to_db, bool txn)
+static void request_begin(struct router *r, int slot, uint64_t unit, int to_db, bool txn)
 {
     struct slot *s = &r->slots[slot];
     struct pipe *p = pipe_of(r, s);
     pipe_select(p, to_db);
     pipe_begin(p, txn ? PIPE_TXN : PIPE_BARE, s->ask);
     pipe_open_req(p)->slot = slot;
+    pipe_open_req(p)->unit = unit;
     s->ask = false;
     s->in_flight++;
     s->exec_out = txn;
@@ -415,7 +422,7 @@ static bool send_held(struct router *r, int slot)
     bool txn = s->held_wrapped > 0 && first.kind == TICKET_STREAM;
     uint32_t n = 0;
     uint64_t mark = 0, begin = 0;
-    request_begin(r, slot, first.to_db, txn);
+    request_begin(r, slot, first.unit, first.to_db, txn);
     struct pipe *p = r->out;
     begin = pipe_out(p)->total;
     do {
@@ -466,7 +473,7 @@ enum router_part router_part(struct router *r, int slot, int to_db, bool wrapped
     must(r->unit_open && !r->out);
     struct slot *s = &r->slots[slot];
     struct unit *u = router_last_unit(r);
-    if (u->mark.offset <= s->mark)
+    if (u->mark.offset <= r->marks_until && u->mark.offset <= r->marks[slot])
         return ROUTER_APPLIED;
     struct ticket t = {.unit = r->unit_end - 1,
                        .to_db = to_db,
@@ -482,7 +489,7 @@ enum router_part router_part(struct router *r, int slot, int to_db, bool wrapped
             list_push(r, &r->ready[node_of(s)], slot);
         return ROUTER_HELD;
     }
-    request_begin(r, slot, to_db, wrapped);
+    request_begin(r, slot, t.unit, to_db, wrapped);
     return ROUTER_SEND;
 }
 
@@ -630,10 +637,23 @@ static void on_retry(uv_timer_t *t)
         r->o.events->sink->room(r->o.ctx);
 }
 
+// With a full window none of what a reply is about is in the cache any more, and each hangs on the
+// one before: that of the replies to come is asked for in time.
+static void look_ahead(const struct router *r, const struct pipe *p)
+{
+    enum { FAR = 8, NEAR = 4 };
+    const struct pipe_req *far = pipe_ahead(p, FAR), *near = pipe_ahead(p, NEAR);
+    if (!far || far->slot < 0 || near->slot < 0)
+        return;
+    __builtin_prefetch(&r->slots[far->slot], 1);
+    __builtin_prefetch(&router_unit_at(r, far->unit)->left, 1);
+    __builtin_prefetch(&r->tickets[r->slots[near->slot].head], 1);
+}
+
 static void on_done(void *ctx, struct pipe *p, struct pipe_req *q)
 {
-    (void)p;
     struct router *r = ctx;
+    look_ahead(r, p);
     if (pipe_is_txn(q))
         r->stats.wrapped_ok += !q->troubled;
     else

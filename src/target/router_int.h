@@ -26,7 +26,6 @@ struct ticket {
 // Tickets head .. (held) are sent, held .. tail are not. With exec_out the one request under way is
 // a MULTI, and nothing else is in the slot.
 struct slot {
-    uint64_t mark; // units up to here were applied before
     uint32_t head, tail, held;
     uint32_t in_flight;    // requests
     uint32_t held_wrapped; // tickets
@@ -64,6 +63,8 @@ struct router {
     struct router_node *nodes; // without connections
     int nodes_n;
     struct slot *slots;
+    uint64_t *marks;      // of each slot: units up to here were applied before
+    uint64_t marks_until; // the highest
     uint64_t marks_id;
     bool attached, broken;
 
