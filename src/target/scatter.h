@@ -2,8 +2,8 @@
 // Applies the replication stream to a cluster: units go to the router in parts, one a slot.
 //
 // A unit that is held back is not kept: it is a place in the journal, and is read from there again
-// when its slot lets it go. So whatever decides how a command looks at the target must say the same
-// again later; what depends on the clock is given back by the router.
+// when its slot lets it go, or sent as it lies there. So whatever decides how a command looks at
+// the target must say the same again later; what depends on the clock is given back by the router.
 #ifndef GUNYU_TARGET_SCATTER_H
 #define GUNYU_TARGET_SCATTER_H
 

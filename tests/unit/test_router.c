@@ -83,7 +83,8 @@ static void write_unit(int i)
 
 static bool on_emit(void *ctx, uint64_t from, int db, int64_t now_ms, int slot, size_t as_is)
 {
-    (void)ctx, (void)db, (void)now_ms, (void)as_is;
+    (void)ctx, (void)db, (void)now_ms;
+    assert_int_equal(as_is, UNIT);
     int i = (int)((from - START) / UNIT);
     assert_true(i < b->units_n);
     assert_int_equal(slot, fake_slot(b->units[i].slot));
@@ -169,7 +170,7 @@ static enum router_part unit(bool wrapped, int slot, const char *fmt, ...)
     resp_put_vcmd(&b->units[i].text, fmt, ap);
     va_end(ap);
     router_unit_open(b->router, from, b->db, 0, &mark, false);
-    enum router_part part = router_part(b->router, fake_slot(slot), b->db, wrapped, 0);
+    enum router_part part = router_part(b->router, fake_slot(slot), b->db, wrapped, UNIT);
     if (part == ROUTER_SEND) {
         write_unit(i);
         router_part_end(b->router);
