@@ -399,7 +399,7 @@ def test_a_dump_that_is_cut_leaves_no_file_and_says_how_far_it_came(world, tmp_p
 
 def test_an_interrupted_dump_leaves_no_file(world, tmp_path):
     source = world.source()
-    source.client().set("a", random.Random(1).randbytes(3_000_000))
+    source.client().set("a", random.Random(1).randbytes(20_000_000))
     proxy = world.proxy(source)
     proxy.rate = 1_000_000
     out = tmp_path / "dir"
