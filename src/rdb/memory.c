@@ -513,6 +513,10 @@ struct memory_result memory_end(struct memory_meter *m, uint64_t serialized)
         pel_close(m);
         consumer_close(m);
         r.encoding = MEMORY_STREAM;
+        // The length stands apart from the entries; a damaged file may claim any, but each
+        // entry has a byte at least.
+        if (m->elements > m->blobs)
+            m->elements = m->blobs;
         r.bytes = STREAM + memory_rax_end(&m->nodes) + m->blobs + m->strings;
         break;
     default:
