@@ -291,8 +291,15 @@ void lane_arrange(struct lane *l)
     // The link waited for the target's position.
     if (same_ids(l) && l->link_state == LINK_IDLE && l->state == LANE_PAUSE)
         lane_start_link(l);
-    if (!may_apply(l) || l->apply || l->load || !same_ids(l))
+    if (!may_apply(l) || l->apply || l->load)
         return;
+    if (!same_ids(l)) {
+        // The source has named itself with other ids since the target was asked.
+        drop_target_now(l);
+        l->retry_ms = 0;
+        lane_dial_target(l);
+        return;
+    }
     struct journal_info ji;
     journal_get_info(l->journal, &ji);
     if (l->snapshot_fresh) {

@@ -220,6 +220,8 @@ static void dial_done(uv_work_t *work, int status)
         if (l->freed && l->handles == 0)
             lane_free(l); // else the tick tries again
     } else {
+        memcpy(l->position_ids[0], j->id1, sizeof(j->id1));
+        memcpy(l->position_ids[1], j->id2, sizeof(j->id2));
         lane_target_ready(l, &j->r);
         target_result_free(&j->r);
     }
@@ -317,8 +319,6 @@ void lane_target_ready(struct lane *l, struct target_result *r)
     l->position_known = true;
     l->position_found = r->found;
     l->target_empty = r->empty;
-    memcpy(l->position_ids[0], l->id1, sizeof(l->id1));
-    memcpy(l->position_ids[1], l->id2, sizeof(l->id2));
     if (r->found)
         l->position = r->position;
     lane_turns_target(l, buf_slice(&r->turns));

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Redis Cluster as the source: a lane for each shard, whatever becomes of shards and masters."""
 
+import re
+import shutil
 import time
 
 import pytest
@@ -101,6 +103,41 @@ def test_all_shards_reach_one_standalone_target(world, version):
     assert len([k for k in target.client().keys("gunyu:position:*")]) == 3
     assert full_syncs(tool) == 3
     assert tool.get("/readyz")[0] == 200
+
+
+def test_a_replica_that_knows_no_earlier_id_is_read_while_the_lanes_wait_for_each_other(world):
+    """The position was asked for under the ids that the journal knew; the source names itself with others before the
+    lane may begin."""
+    cluster, target = world.cluster(replicas=1), world.target()
+    tool = run(world, cluster, target, config={"input": {"syncFrom": "master"}})
+    wait_streaming(tool, 3)
+    master = cluster.failover(0)
+    wait_until(lambda: str(master.info("replication")["master_replid2"]).strip("0"), "a second id")
+    replica = cluster.replicas(0)[0]
+    replica.kill()
+    replica.start()
+    cluster.wait_agreed()
+    assert not str(replica.info("replication")["master_replid2"]).strip("0")
+    fill(cluster)
+    wait_same(cluster, target)
+    tool.kill()
+    before = len(tool.text())
+    replid = master.info("replication")["master_replid"].encode()
+    for journal in (tool.dir / "journal").glob("shard-*"):
+        if journal.is_dir() and not any(replid in f.read_bytes() for f in journal.iterdir() if f.stat().st_size < 1 << 16):
+            shutil.rmtree(journal)  # so that the lane must ask its source before it asks the target
+    slow = cluster.replicas(1)[0]
+    slow.freeze()
+    replica.freeze()
+    tool.config["input"]["syncFrom"] = "slave"
+    tool.start()
+    wait_until(lambda: re.search(r"target .*: (Redis|Valkey)", tool.text()[before:]), "the target has answered")
+    replica.thaw()
+    wait_until(lambda: "the source continues" in tool.text()[before:], "the source has named itself")
+    slow.thaw()
+    wait_streaming(tool, 3)
+    fill(cluster, 100, prefix="later")
+    wait_same(cluster, target, timeout=20)
 
 
 def test_one_address_is_enough_to_find_the_cluster(world):
