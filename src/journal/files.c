@@ -137,6 +137,11 @@ void files_snapshot_name(char out[FILES_NAME_MAX], uint64_t offset, bool complet
              complete ? "" : ".part");
 }
 
+void files_aside_name(char out[FILES_NAME_MAX], uint64_t number)
+{
+    snprintf(out, FILES_NAME_MAX, "aside-%020llu.rdb", (unsigned long long)number);
+}
+
 // The 20 digits after a prefix, and what follows them.
 static bool numbered(const char *name, const char *prefix, uint64_t *v, const char **rest)
 {
@@ -162,6 +167,12 @@ bool files_is_snapshot(const char *name, uint64_t *offset, bool *complete)
         return false;
     *complete = strcmp(rest, ".rdb") == 0;
     return *complete || strcmp(rest, ".rdb.part") == 0;
+}
+
+bool files_is_aside(const char *name, uint64_t *number)
+{
+    const char *rest;
+    return numbered(name, "aside-", number, &rest) && strcmp(rest, ".rdb") == 0;
 }
 
 int files_open_file(const struct files *f, const char *name, int flags, struct err *e)

@@ -35,9 +35,11 @@ int files_check(const struct files *f, struct err *e) must_check;
 
 void files_segment_name(char out[FILES_NAME_MAX], uint64_t left);
 void files_snapshot_name(char out[FILES_NAME_MAX], uint64_t offset, bool complete);
+void files_aside_name(char out[FILES_NAME_MAX], uint64_t number);
 // True when name is exactly what the functions above make.
 bool files_is_segment(const char *name, uint64_t *left);
 bool files_is_snapshot(const char *name, uint64_t *offset, bool *complete);
+bool files_is_aside(const char *name, uint64_t *number);
 
 // A regular file, symbolic links refused. Returns a descriptor or -errno.
 int files_open_file(const struct files *f, const char *name, int flags, struct err *e) must_check;

@@ -25,7 +25,8 @@ static bool is_ours(const char *name)
     bool complete;
     return strcmp(name, FILES_META) == 0 || strcmp(name, FILES_LOCK) == 0 ||
            strncmp(name, FILES_TEMP_PREFIX, strlen(FILES_TEMP_PREFIX)) == 0 ||
-           files_is_segment(name, &v) || files_is_snapshot(name, &v, &complete);
+           files_is_segment(name, &v) || files_is_snapshot(name, &v, &complete) ||
+           files_is_aside(name, &v);
 }
 
 static int look_at(void *ctx, const char *name)

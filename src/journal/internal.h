@@ -20,7 +20,8 @@ struct snapshot {
     bool known; // one was begun in this epoch
     bool held;  // its bytes, from head on, are here
     bool complete;
-    bool synced; // on the disk
+    bool synced;  // on the disk
+    bool loading; // the target may hold a part of it
     uint64_t offset;
     uint64_t size;  // JOURNAL_SIZE_UNKNOWN until known
     uint64_t have;  // bytes received
@@ -56,6 +57,7 @@ struct log {
 struct epoch {
     struct journal *j;
     bool dead;
+    bool aside; // only a view of what is kept aside; goes with its reader
     struct journal_reader *readers;
     struct snapshot snap;
     struct log log;
@@ -102,6 +104,13 @@ struct journal {
     int spare_fd;
     uint64_t spare_capacity;
 
+    // Snapshots that the target may hold a part of and will not get whole. number: in the name.
+    struct aside {
+        uint64_t number, size;
+    } * asides;
+    size_t asides_n;
+    bool asides_done; // taken back: they may go when room is needed
+
     char *landing; // received bytes that are not committed yet
 
     bool flush_running, flush_pending;
@@ -118,6 +127,7 @@ bool journal_drop_oldest(struct journal *j, bool now);
 uint64_t journal_used(const struct journal *j);
 // Makes room for n more bytes within max_size. ERR_FULL.
 int journal_reserve(struct journal *j, uint64_t n, struct err *e) must_check;
+struct epoch *epoch_new(struct journal *j);
 void epoch_free(struct epoch *ep);
 void epoch_update_floors(struct epoch *ep);
 
@@ -159,6 +169,15 @@ void snapshot_release(struct epoch *ep);
 void snapshot_drop(struct journal *j, bool now);
 bool snapshot_shed(struct journal *j); // gives back what was consumed; it cannot be read again
 uint64_t snapshot_used(const struct epoch *ep);
+
+// aside.c
+// A file of that name and size was found.
+void aside_found(struct journal *j, const char *name, uint64_t number);
+// Puts a snapshot aside that is to be forgotten. have: its bytes; NO_POSITION: what the file seems
+// to hold, and with `torn` some of its pages may never have been written. False: it is not kept,
+// and the file is where it was.
+bool aside_keep(struct journal *j, const char *name, uint64_t have, bool torn);
+uint64_t aside_used(const struct journal *j);
 
 // flush.c
 void flush_init(struct journal *j);

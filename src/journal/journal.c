@@ -19,7 +19,7 @@
 #define META_EVERY_MS 5000
 #define MARK_EVERY_MS 1000
 
-static struct epoch *epoch_new(struct journal *j)
+struct epoch *epoch_new(struct journal *j)
 {
     struct epoch *ep = xcalloc(1, sizeof(*ep));
     ep->j = j;
@@ -62,7 +62,7 @@ void journal_fail(struct journal *j, const struct err *e)
 
 uint64_t journal_used(const struct journal *j)
 {
-    uint64_t n = snapshot_used(j->cur) + log_used(j->cur);
+    uint64_t n = snapshot_used(j->cur) + log_used(j->cur) + aside_used(j);
     for (const struct epoch *ep = j->dead; ep && j->memory; ep = ep->next)
         n += snapshot_used(ep) + log_used(ep);
     if (j->spare == SPARE_RUNNING || j->spare == SPARE_READY)
@@ -79,6 +79,10 @@ bool journal_drop_oldest(struct journal *j, bool now)
 {
     if (j->memory)
         return false;
+    if (j->asides_done && j->asides_n) {
+        journal_drop_asides(j);
+        return true;
+    }
     if (snapshot_unneeded(j->cur)) {
         snapshot_drop(j, now);
         return true;
@@ -148,6 +152,7 @@ static void journal_free(struct journal *j)
     files_close(&j->files);
     bio_free(&j->bio);
     uv_mutex_destroy(&j->meta_lock);
+    free(j->asides);
     free(j->landing);
     free(j->dir);
     free(j->tag);
@@ -215,6 +220,7 @@ void journal_get_info(const struct journal *j, struct journal_info *info)
     info->snapshot_have = s->have;
     info->bytes = (int64_t)(s->held ? s->have - s->head : 0);
     info->bytes += (int64_t)(l->present ? l->right - l->left : 0);
+    info->bytes += (int64_t)aside_used(j);
     info->max_size = j->o.max_size;
 }
 
@@ -236,6 +242,23 @@ static void drop_files(struct epoch *ep, bool now)
     if (n)
         store_drop(j, names, n, now);
     free(names);
+}
+
+// What the target has got of the old snapshot must be found again.
+static void put_aside(struct epoch *ep)
+{
+    struct snapshot *s = &ep->snap;
+    char name[FILES_NAME_MAX];
+    if (!s->held || !s->loading || s->have == 0 || ep->j->memory)
+        return;
+    files_snapshot_name(name, s->offset, s->complete);
+    if (s->head > 0)
+        log_warn(ep->j->tag,
+                 "journal %s: of a snapshot that was loaded in part the beginning was given back "
+                 "(maxSize): its keys cannot be taken back from the target",
+                 ep->j->dir);
+    else
+        aside_keep(ep->j, name, s->have, false);
 }
 
 static void retire(struct epoch *ep)
@@ -268,6 +291,8 @@ static int begin(struct journal *j, const char *replid, struct epoch *ep, struct
         return rc;
     }
     fault_point("journal.begun");
+    if (!full)
+        put_aside(old);
     drop_files(old, full);
     retire(old);
     // On a full disk the old data has to make room for the record that it is gone.

@@ -138,4 +138,20 @@ int journal_snapshot_view(struct journal_reader *r, uint64_t from, const char **
 void journal_log_release(struct journal_reader *r, uint64_t position);
 void journal_snapshot_release(struct journal_reader *r, uint64_t index);
 
+// A snapshot that the target holds a part of is kept aside by the begin that forgets it, and by the
+// recovery that drops it, so that its keys can be taken back; within max_size, by the storer only.
+//
+// The target gets keys of the snapshot from now on; on record when this returns.
+int journal_load_begun(struct journal *j, struct err *e) must_check;
+// The target has all of the snapshot, or is beyond it: nothing is to be taken back any more.
+void journal_load_finished(struct journal *j);
+// How many are kept aside.
+size_t journal_asides(const struct journal *j);
+// A reader of the i-th that takes journal_snapshot_view, journal_snapshot_release and
+// journal_reader_close. Its end may be missing. NULL: e says why.
+struct journal_reader *journal_aside_open(struct journal *j, size_t i, struct err *e);
+// They are taken back; they go when room is needed.
+void journal_asides_done(struct journal *j);
+void journal_drop_asides(struct journal *j);
+
 #endif

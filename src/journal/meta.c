@@ -140,6 +140,7 @@ char *meta_encode(const struct meta *m, size_t *n)
         put_uint(s, "offset", m->snapshot_offset);
         json_object_set_new(s, "complete", json_boolean(m->snapshot_complete));
         json_object_set_new(s, "synced", json_boolean(m->snapshot_synced));
+        json_object_set_new(s, "loading", json_boolean(m->snapshot_loading));
         put_uint(s, "size", m->snapshot_complete ? m->snapshot_size : 0);
         put_uint(s, "head", m->snapshot_head);
         json_object_set_new(o, "snapshot", s);
@@ -211,6 +212,10 @@ static bool decode_snapshot(struct meta *m, const json_t *root)
     if (!s)
         return true;
     m->has_snapshot = true;
+    if (!json_object_get(s, "loading"))
+        m->snapshot_loading = true; // not known: the safe side
+    else if (!get_bool(s, "loading", &m->snapshot_loading))
+        return false;
     return get_uint(s, "offset", &m->snapshot_offset) &&
            get_bool(s, "complete", &m->snapshot_complete) &&
            get_bool(s, "synced", &m->snapshot_synced) && get_uint(s, "size", &m->snapshot_size) &&

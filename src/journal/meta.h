@@ -33,7 +33,8 @@ struct meta {
     uint64_t log_base; // position at which the log began
     bool has_snapshot;
     bool snapshot_complete;
-    bool snapshot_synced; // it is on the disk
+    bool snapshot_synced;  // it is on the disk
+    bool snapshot_loading; // the target may hold a part of it
     uint64_t snapshot_offset;
     uint64_t snapshot_size;             // of a complete one
     uint64_t snapshot_head;             // bytes below this index were given back

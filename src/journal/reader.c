@@ -42,6 +42,8 @@ void journal_reader_close(struct journal_reader *r)
         epoch_update_floors(ep);
         log_release(ep);
         snapshot_release(ep);
+    } else if (ep->aside) {
+        epoch_free(ep);
     } else if (ep->dead) {
         struct epoch **p = &ep->j->dead;
         while (*p != ep)

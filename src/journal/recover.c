@@ -6,6 +6,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,6 +21,8 @@ struct found {
     bool trusted; // the page cache was not lost since the files were written
     struct segment *segs;
     size_t n, cap;
+    char (*halves)[FILES_NAME_MAX]; // snapshots that the target may hold a part of
+    size_t halves_n;
 };
 
 static void remove_ours(struct journal *j, const char *name)
@@ -70,6 +73,20 @@ static bool snapshot_is_ours(struct journal *j, const char *name)
                       memcmp(head, "VALKEY", 6) == 0);
 }
 
+// To be renamed when the directory has been read.
+static void found_half(struct found *f, const char *name)
+{
+    f->halves = xrealloc(f->halves, (f->halves_n + 1) * sizeof(*f->halves));
+    snprintf(f->halves[f->halves_n++], FILES_NAME_MAX, "%.*s", FILES_NAME_MAX - 1, name);
+}
+
+static void keep_halves(struct found *f)
+{
+    for (size_t i = 0; i < f->halves_n; i++)
+        if (!aside_keep(f->j, f->halves[i], NO_POSITION, !f->trusted))
+            remove_ours(f->j, f->halves[i]);
+}
+
 static int found_file(void *ctx, const char *name)
 {
     struct found *f = ctx;
@@ -84,8 +101,13 @@ static int found_file(void *ctx, const char *name)
         bool recorded = f->meta_valid && m->has_snapshot && m->snapshot_offset == at;
         if (recorded && complete && m->snapshot_complete)
             return 0;
-        if (recorded || snapshot_is_ours(f->j, name))
+        // One that is not on record was about to be dropped, or to be kept aside.
+        if (recorded ? m->snapshot_loading : snapshot_is_ours(f->j, name))
+            found_half(f, name);
+        else if (recorded)
             remove_ours(f->j, name);
+    } else if (files_is_aside(name, &at)) {
+        aside_found(f->j, name, at);
     }
     return 0;
 }
@@ -176,7 +198,10 @@ static bool snapshot_usable(struct found *f, uint64_t left, uint64_t right, bool
     if (!why)
         return true;
     log_warn(j->tag, "journal %s: %s is dropped: %s", j->dir, name, why);
-    remove_ours(j, name);
+    if (m->snapshot_loading && m->snapshot_head == 0)
+        found_half(f, name);
+    else
+        remove_ours(j, name);
     return false;
 }
 
@@ -193,6 +218,7 @@ static void adopt(struct found *f, size_t first)
     if (m->has_snapshot && snapshot_usable(f, left, right, has_segs)) {
         s->known = s->held = s->complete = true;
         s->synced = m->snapshot_synced;
+        s->loading = m->snapshot_loading;
         s->offset = m->snapshot_offset;
         s->size = s->have = m->snapshot_size;
         s->alloc = (s->have + VMAP_BLOCK - 1) / VMAP_BLOCK * VMAP_BLOCK;
@@ -238,6 +264,7 @@ int recover(struct journal *j, struct err *e)
         for (size_t i = 0; i < f.n && !f.trusted; i++)
             verify_segment(&f, &f.segs[i]);
         adopt(&f, newest_run(&f));
+        keep_halves(&f);
         struct log *l = &j->cur->log;
         if (!l->present) {
             uint64_t gen = m->gen;
@@ -256,5 +283,6 @@ int recover(struct journal *j, struct err *e)
                      (unsigned long long)l->right);
     }
     free(f.segs);
+    free(f.halves);
     return rc;
 }

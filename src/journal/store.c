@@ -60,6 +60,7 @@ int store_meta(struct journal *j, bool wait, struct err *e)
     m->has_snapshot = s->held;
     m->snapshot_complete = s->complete;
     m->snapshot_synced = s->synced;
+    m->snapshot_loading = s->loading;
     m->snapshot_offset = s->offset;
     m->snapshot_size = s->have;
     m->snapshot_head = s->head;

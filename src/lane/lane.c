@@ -58,6 +58,7 @@ void lane_end_apply(struct lane *l)
             l->sent_until = s.index;
         load_free(l->load);
         l->load = NULL;
+        lane_takeback_end(l);
     }
     if (l->apply) {
         struct apply_stats s;
@@ -286,6 +287,17 @@ static int source_db(const struct lane *l, int db)
     return db;
 }
 
+static void load_all(struct lane *l)
+{
+    // Whatever position the target holds is void from the first key on.
+    lane_load_start(l, 0, 0, 0, 0);
+    struct batch_mark mark = {.loading = true};
+    sink_skip_to(l->sink, &mark);
+    sink_store_position(l->sink);
+    sink_flush(l->sink); // so the record goes out before the first key
+    l->await_position = l->router;
+}
+
 void lane_arrange(struct lane *l)
 {
     // The link waited for the target's position.
@@ -303,15 +315,8 @@ void lane_arrange(struct lane *l)
     struct journal_info ji;
     journal_get_info(l->journal, &ji);
     if (l->snapshot_fresh) {
-        if (ji.has_snapshot && lane_turns_may_load(l)) {
-            // Whatever position the target holds is void from the first key on.
-            lane_load_start(l, 0, 0, 0, 0);
-            struct batch_mark mark = {.loading = true};
-            sink_skip_to(l->sink, &mark);
-            sink_store_position(l->sink);
-            sink_flush(l->sink); // so the record goes out before the first key
-            l->await_position = l->router;
-        }
+        if (ji.has_snapshot && lane_turns_may_load(l))
+            load_all(l);
         return;
     }
     struct resume_decision d;
@@ -328,6 +333,10 @@ void lane_arrange(struct lane *l)
     case RESUME_SNAPSHOT:
         if (!lane_turns_may_load(l))
             break;
+        if (journal_asides(l->journal)) {
+            load_all(l); // taking back takes from what is loaded as well
+            break;
+        }
         lane_load_start(l, d.rdb_index, d.rdb_db,
                         l->position_found && l->position.loading ? l->position.rdb_version : 0,
                         l->sent_until);
@@ -388,6 +397,8 @@ void lane_pump(struct lane *l)
     int rc = 0;
     if (l->staging || (l->await_position && !sink_idle(l->sink))) {
         rc = LOAD_WAIT;
+    } else if (l->takeback) {
+        rc = (int)lane_takeback_pump(l, TURN_BYTES);
     } else if (l->load) {
         rc = load_pump(l->load, TURN_BYTES, &e);
         if (rc == LOAD_FINISHED)

@@ -152,6 +152,8 @@ static void on_acked(void *ctx, const struct batch_mark *mark, bool stored)
         lane_drop_stale_position(l);
     if (stored)
         l->stale_replid[0] = 0;
+    if (stored)
+        lane_takeback_stored(l, mark);
     if (stored && !mark->loading)
         lane_turns_stored(l, mark->offset);
     // In a cluster what lies behind the position that is stored may be needed again.
@@ -206,7 +208,10 @@ static void on_cmd_failed(void *ctx, uint64_t ref, struct slice text, bool in_ex
             on_failed(l, UINT64_MAX, &e);
             return;
         }
-        if (load_cmd_failed(l->load, ref, text, &e) == 0)
+        if (l->takeback)
+            err_set(&e, ERR_REPLY, "taking back a key: the target answered %.*s",
+                    (int)(text.n < 300 ? text.n : 300), text.p);
+        else if (load_cmd_failed(l->load, ref, text, &e) == 0)
             return;
         l->counters.cmds_failed++;
         lane_latch_error(l, ref, &e);
@@ -248,7 +253,7 @@ static void on_cmd_empty(void *ctx, uint64_t ref)
 {
     struct lane *l = ctx;
     struct err e;
-    if (!l->load || load_cmd_empty(l->load, ref, &e) == 0)
+    if (!l->load || l->takeback || load_cmd_empty(l->load, ref, &e) == 0)
         return;
     lane_latch_error(l, ref, &e);
     lane_drop_target(l);
@@ -376,6 +381,7 @@ void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, ui
     };
     lane_end_apply(l);
     l->load = load_new(&o, rdb_index, db, version, again_until);
+    lane_takeback_start(l);
     l->snapshot_fresh = false;
     log_info(l->o.tag, "loading the snapshot from byte %llu", (unsigned long long)rdb_index);
 }

@@ -13,6 +13,7 @@
 #include "target/resume.h"
 #include "target/router.h"
 #include "target/scripts.h"
+#include "target/takeback.h"
 #include "target/turn.h"
 
 enum {
@@ -72,6 +73,7 @@ struct lane {
     bool await_position; // nothing is sent before the position is stored
     struct apply *apply; // at most one of apply and load
     struct load *load;
+    struct takeback *takeback; // goes before the load; else NULL
     struct deadletter *dead;
     uint64_t dead_letters_kept;
     struct expiry *expiry;
@@ -215,9 +217,18 @@ void lane_turns_stored(struct lane *l, uint64_t offset);     // the position is 
 int lane_turns_put(struct lane *l, struct buf *out); // before the position; how many commands
 void lane_turns_pumped(struct lane *l);              // after each turn of the lane
 void lane_turns_tick(struct lane *l);
-bool lane_turns_wait(const struct lane *l); // for another lane
+bool lane_turns_wait(const struct lane *l);                  // for another lane
+bool lane_turns_has(const struct lane *l, struct slice key); // no other lane may have written it
 // What the lane waits for; false: nothing.
 bool lane_turns_say(const struct lane *l, char *out, size_t cap);
+
+// lane_takeback.c. The load begins, maybe from the first byte: `takeback` is there if something is
+// to be taken back before.
+void lane_takeback_start(struct lane *l);
+enum load_result lane_takeback_pump(struct lane *l, size_t budget); // the load follows
+void lane_takeback_end(struct lane *l);
+void lane_takeback_stored(struct lane *l, const struct batch_mark *mark); // as the position
+void lane_takeback_flushed(struct lane *l, const char *flush_command);    // the target was
 
 // lane_probe.c: the delay probe. Each is a no-op without one.
 void lane_probe_tick(struct lane *l, int64_t now);

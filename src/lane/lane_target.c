@@ -326,6 +326,8 @@ void lane_target_ready(struct lane *l, struct target_result *r)
         l->epoch = r->found && !r->position.foreign ? r->position.epoch + 1 : 1;
     if (r->found && r->position.far_expiries)
         l->far_flag = true;
+    if (l->flush_command)
+        lane_takeback_flushed(l, l->flush_command);
     free(l->flush_command);
     l->flush_command = NULL;
     if (!l->error_latched)

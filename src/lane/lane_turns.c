@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "codec/slot.h"
 #include "lane/lane_int.h"
 
 enum { LOOK_MS = 5 }; // while it waits: whether anything has changed
@@ -59,6 +60,12 @@ bool lane_turns_open(const struct lane *l)
 bool lane_turns_may_load(const struct lane *l)
 {
     return !arbiter(l) || ownership_may_load(arbiter(l), l->o.turns.lane);
+}
+
+bool lane_turns_has(const struct lane *l, struct slice key)
+{
+    return !arbiter(l) ||
+           ownership_settled(ownership_fast(arbiter(l)), l->o.turns.lane, slot_of(key));
 }
 
 void lane_turns_target(struct lane *l, struct slice record)
