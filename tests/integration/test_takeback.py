@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Of a snapshot that was loaded in part only, what the source no longer has goes from the target again."""
 
+import os
 import shutil
 
 import pytest
@@ -123,6 +124,22 @@ def test_a_snapshot_that_has_arrived_and_is_not_loaded_whole_is_taken_back(world
     wait_until(lambda: source.full_syncs() == 2, "another full sync")
     back.rate = 0
     wait_equal(source, target, timeout=PATIENT)
+
+
+def test_what_is_kept_may_fill_the_journal(world, pair):
+    """The next snapshot has room only when that is taken back."""
+    source, target = pair
+    source.raw().many(("SET", f"a:{i}", os.urandom(500)) for i in range(20000))
+    back = world.proxy(target)
+    back.rate = 100_000
+    tool = world.gunyu(source, back, config={"channel": {"storer": {"maxSize": 4194304, "logSize": 262144}}})
+    wait_until(lambda: tool.status()[0]["JournalFull"] and of_part(target, "a"), "a full journal, a part of it loaded")
+    tool.kill()
+    delete_some(source, target, "a")
+    back.rate = 0
+    tool.start()
+    wait_equal(source, target, timeout=PATIENT)
+    assert not list(tool.journal.rglob("aside-*"))
 
 
 def test_a_snapshot_that_was_loaded_whole_is_not_taken_back(world, pair):

@@ -25,25 +25,6 @@ static uint64_t rnd(uint64_t n)
     return seed % n;
 }
 
-// The machine went down: another boot id, no clean end.
-static void pretend_machine_crash(const char *dir)
-{
-    char path[4096], text[65536];
-    path_of(path, dir, "meta.json");
-    FILE *f = fopen(path, "r");
-    size_t n = fread(text, 1, sizeof(text) - 1, f);
-    fclose(f);
-    text[n] = 0;
-    char *id = strstr(text, "\"boot_id\": \""), *clean = strstr(text, "\"clean\": true");
-    assert_non_null(id);
-    id[12] = id[12] == 'x' ? 'y' : 'x';
-    if (clean)
-        memcpy(clean, "\"clean\":false", 13);
-    f = fopen(path, "w");
-    fwrite(text, 1, n, f);
-    fclose(f);
-}
-
 static void poke(const char *path, uint64_t at, char x)
 {
     int fd = open(path, O_RDWR);
