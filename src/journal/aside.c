@@ -156,6 +156,7 @@ size_t journal_asides(const struct journal *j)
 struct journal_reader *journal_aside_open(struct journal *j, size_t i, struct err *e)
 {
     must(i < j->asides_n);
+    j->asides_done = false; // they are needed again
     char name[FILES_NAME_MAX];
     files_aside_name(name, j->asides[i].number);
     int fd = files_open_file(&j->files, name, O_RDONLY, e);

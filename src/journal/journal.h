@@ -148,7 +148,7 @@ void journal_load_finished(struct journal *j);
 // How many are kept aside.
 size_t journal_asides(const struct journal *j);
 // A reader of the i-th that takes journal_snapshot_view, journal_snapshot_release and
-// journal_reader_close. Its end may be missing. NULL: e says why.
+// journal_reader_close. Its end may be missing. What was done counts as not done. NULL: e says why.
 struct journal_reader *journal_aside_open(struct journal *j, size_t i, struct err *e);
 // They are taken back; they go when room is needed.
 void journal_asides_done(struct journal *j);

@@ -58,6 +58,8 @@ void lane_end_apply(struct lane *l)
             l->sent_until = s.index;
         load_free(l->load);
         l->load = NULL;
+        // The load has not begun, and the rest of its snapshot may have no room before it has.
+        l->snapshot_fresh = l->snapshot_fresh || l->takeback;
         lane_takeback_end(l);
     }
     if (l->apply) {

@@ -22,8 +22,13 @@ def fill(source, part, db=0):
     raw.close()
 
 
+def masters_of(source):
+    return source.masters() if hasattr(source, "masters") else [source]
+
+
 def slow_down(source, yes=True):
-    source.client().config_set("rdb-key-save-delay", SLOW if yes else 0)
+    for node in masters_of(source):
+        node.client().config_set("rdb-key-save-delay", SLOW if yes else 0)
 
 
 def of_part(server, part, db=0):
@@ -33,7 +38,7 @@ def of_part(server, part, db=0):
 def wait_half_loaded(source, target, part, db=0):
     """Some keys of that part are at the target while others are still to come."""
     wait_until(lambda: len(of_part(target, part, db)) >= 50, "a part of the snapshot at the target")
-    assert source.info("persistence")["rdb_bgsave_in_progress"], "the whole snapshot has arrived already"
+    assert all(node.info("persistence")["rdb_bgsave_in_progress"] for node in masters_of(source)), "all has arrived already"
 
 
 def delete_some(source, target, part, db=0):
@@ -126,8 +131,22 @@ def test_a_snapshot_that_has_arrived_and_is_not_loaded_whole_is_taken_back(world
     wait_equal(source, target, timeout=PATIENT)
 
 
-def test_what_is_kept_may_fill_the_journal(world, pair):
-    """The next snapshot has room only when that is taken back."""
+def test_each_shard_of_a_source_takes_back_what_it_brought(world):
+    source, target = world.cluster("source", masters=3), world.target()
+    fill(source, "a")
+    slow_down(source)
+    tool = world.gunyu(source, target, wait=False)
+    wait_half_loaded(source, target, "a")
+    tool.kill()
+    delete_some(source, target, "a")
+    slow_down(source, False)
+    tool.start()
+    wait_equal(source, target, timeout=PATIENT)
+
+
+@pytest.mark.parametrize("cut", (False, True))
+def test_what_is_kept_may_fill_the_journal(world, pair, cut):
+    """The next snapshot has room only when that is taken back, and gets whole only then."""
     source, target = pair
     source.raw().many(("SET", f"a:{i}", os.urandom(500)) for i in range(20000))
     back = world.proxy(target)
@@ -136,9 +155,13 @@ def test_what_is_kept_may_fill_the_journal(world, pair):
     wait_until(lambda: tool.status()[0]["JournalFull"] and of_part(target, "a"), "a full journal, a part of it loaded")
     tool.kill()
     delete_some(source, target, "a")
-    back.rate = 0
+    back.rate = 30_000 if cut else 0
     tool.start()
-    wait_equal(source, target, timeout=PATIENT)
+    if cut:
+        wait_until(lambda: "taking back" in tool.text(), "the taking back")
+        assert back.cut() and "keys are taken back\n" not in tool.text()
+    back.rate = 0
+    wait_equal(source, target)  # long before the source gives up on us
     assert not list(tool.journal.rglob("aside-*"))
 
 
