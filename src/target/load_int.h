@@ -96,7 +96,7 @@ struct load {
     int stream_db;
     uint64_t acked;
     bool unit_open;
-    int unit_keys, unit_slot;
+    int unit_keys, unit_slot, unit_db;
     struct gather gather;
     struct aside aside;
     bool one_by_one; // the target has refused an MSET

@@ -13,9 +13,15 @@ enum {
     UNIT_KEYS = 32,
 };
 
+static int db_of(const struct load *l, const struct pass *p)
+{
+    return p->stage == STAGE_ASIDE ? l->aside.db : p->db;
+}
+
 bool load_unit_ready(struct load *l, const struct pass *p)
 {
-    if (l->unit_open && l->unit_slot != p->slot)
+    // In a cluster a unit selects its db once; a slot may have keys of several.
+    if (l->unit_open && (l->unit_slot != p->slot || (l->o.cluster && l->unit_db != db_of(l, p))))
         load_unit_close(l);
     return sink_room(l->o.sink);
 }
@@ -26,6 +32,7 @@ void load_unit_begin(struct load *l, const struct pass *p)
         must(sink_unit_begin(l->o.sink, p->slot, false));
     l->unit_open = true;
     l->unit_slot = p->slot;
+    l->unit_db = db_of(l, p);
 }
 
 // Everything before the main pass's item has been sent; a second look at a key proves nothing more.

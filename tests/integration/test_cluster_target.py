@@ -291,6 +291,15 @@ class SpreadLoadInDbs(SpreadLoad):
     dbs = DBS
 
 
+def test_a_snapshot_whose_dbs_have_keys_of_one_slot(world):
+    """Valkey 9 on. They follow each other in the file."""
+    source, cluster = world.source(version="valkey-9"), world.cluster("target", version="valkey-9", cluster_databases=16)
+    for db in DBS:
+        source.raw(db).many(("RPUSH", f"{{tag}}:{i}", db, i) for i in range(10))
+    world.gunyu(source, cluster)
+    wait_equal(source, cluster)
+
+
 def test_kill_of_the_tool_with_numbered_dbs(world):
     """Valkey 9 on. One slot has keys of several dbs."""
     source, cluster = world.source(version="valkey-9"), world.cluster("target", version="valkey-9", cluster_databases=16)
