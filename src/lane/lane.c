@@ -102,6 +102,14 @@ static void drop_target_now(struct lane *l)
     l->position_known = false;
 }
 
+// The position is looked for anew.
+static void dial_again(struct lane *l)
+{
+    drop_target_now(l);
+    l->retry_ms = 0;
+    lane_dial_target(l);
+}
+
 static bool may_apply(const struct lane *l)
 {
     return l->target_state == TARGET_READY && !l->drop_wanted && sink_attached(l->sink) &&
@@ -184,9 +192,7 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
         l->id1[0] = l->id2[0] = 0;
         l->ids_known = true;
     }
-    drop_target_now(l);
-    l->retry_ms = 0;
-    lane_dial_target(l);
+    dial_again(l);
 }
 
 void lane_note_stale_position(struct lane *l)
@@ -309,9 +315,7 @@ void lane_arrange(struct lane *l)
         return;
     if (!same_ids(l)) {
         // The source has named itself with other ids since the target was asked.
-        drop_target_now(l);
-        l->retry_ms = 0;
-        lane_dial_target(l);
+        dial_again(l);
         return;
     }
     struct journal_info ji;
