@@ -219,15 +219,19 @@ class Cluster:
         the end of each slot."""
         for slot in slots:
             self.begin_move(slot, source, target)
-            while keys := source.raw().call("CLUSTER", "GETKEYSINSLOT", slot, 100):
-                for key in keys:
-                    if pause:
-                        pause(slot, key)
-                    self.move_key(key, source, target)
-            if pause:
-                pause(slot, None)
-            self.end_move(slot, source, target)
+            self.finish_move(slot, source, target, pause)
         self.wait_agreed()
+
+    def finish_move(self, slot, source, target, pause=None):
+        """What is left of it in the source, and the slot itself."""
+        while keys := source.raw().call("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            for key in keys:
+                if pause:
+                    pause(slot, key)
+                self.move_key(key, source, target)
+        if pause:
+            pause(slot, None)
+        self.end_move(slot, source, target)
 
     def reshard(self, count, source, target):
         """As people do it: redis-cli moves the first so many slots, several keys at a time."""

@@ -284,11 +284,8 @@ def test_slots_move_both_ways_at_the_same_time_while_both_lanes_are_behind(world
             for slot, source, target in (here, other):
                 for key in source.raw().call("CLUSTER", "GETKEYSINSLOT", slot, 2):
                     cluster.move_key(key, source, target)
-        for slot, source, target in ways:
-            while keys := source.raw().call("CLUSTER", "GETKEYSINSLOT", slot, 100):
-                for key in keys:
-                    cluster.move_key(key, source, target)
-            cluster.end_move(slot, source, target)
+        for way in ways:
+            cluster.finish_move(*way)
         cluster.wait_agreed()
         tool.act("resume")
     wait_same(cluster, servers, tool)
