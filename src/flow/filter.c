@@ -41,8 +41,8 @@ struct filter {
     size_t unknown_black_n, unknown_white_n;
     bool command_rules, command_white;
     struct prefix_set black, white;
-    bool key_rules;  // beyond the built-in ones
-    uint64_t *slots; // bit set of those that go on; NULL: all do
+    bool key_rules; // beyond the built-in ones
+    uint8_t *slots; // the set of those that go on; NULL: all do
     const struct cmd_info *del, *move, *copy, *swapdb, *publish;
 };
 
@@ -230,11 +230,12 @@ static int compile_commands(struct filter *f, const struct filter_rules *r, stru
     return rc;
 }
 
-static void set_slots(uint64_t *bits, const struct filter_slots *ranges, bool value)
+static void each_slot(uint8_t *set, const struct filter_slots *ranges,
+                      void (*change)(uint8_t *set, int slot))
 {
     for (size_t i = 0; i < ranges->n; i++)
         for (unsigned s = ranges->v[i].from; s <= ranges->v[i].to; s++)
-            bits[s / 64] = (bits[s / 64] & ~(UINT64_C(1) << s % 64)) | (uint64_t)value << s % 64;
+            change(set, (int)s);
 }
 
 static int compile_slots(struct filter *f, const struct filter_rules *r, struct err *e)
@@ -247,11 +248,11 @@ static int compile_slots(struct filter *f, const struct filter_rules *r, struct 
                                lists[l]->v[i].from, lists[l]->v[i].to, SLOT_COUNT - 1);
     if (r->slot_whitelist.n + r->slot_blacklist.n == 0)
         return 0;
-    f->slots = xcalloc(SLOT_COUNT / 64, sizeof(*f->slots));
+    f->slots = xcalloc(SLOT_SET_BYTES, 1);
     if (r->slot_whitelist.n == 0)
-        memset(f->slots, 0xff, SLOT_COUNT / 8);
-    set_slots(f->slots, &r->slot_whitelist, true);
-    set_slots(f->slots, &r->slot_blacklist, false);
+        memset(f->slots, 0xff, SLOT_SET_BYTES);
+    each_slot(f->slots, &r->slot_whitelist, slot_set_add);
+    each_slot(f->slots, &r->slot_blacklist, slot_set_remove);
     return 0;
 }
 
@@ -347,11 +348,8 @@ static enum filter_reason judge_key(const struct filter *f, struct slice key)
         return FILTER_BY_KEY;
     if (f->white.n > 0 && !prefix_set_has(&f->white, key))
         return FILTER_BY_KEY;
-    if (f->slots) {
-        int slot = slot_of(key);
-        if (!(f->slots[slot / 64] >> slot % 64 & 1))
-            return FILTER_BY_SLOT;
-    }
+    if (f->slots && !slot_set_has(f->slots, slot_of(key)))
+        return FILTER_BY_SLOT;
     return FILTER_BY_NONE;
 }
 

@@ -394,6 +394,16 @@ static enum ownership_verdict decide(struct ownership *o, const struct ownership
     return o->turn[u.slot] == u.lane ? holders_unit(o, &u) : others_unit(o, &u);
 }
 
+static void unblock(struct ownership *o, int slot, int lane)
+{
+    struct place *p = place_find(o->slot[slot], lane);
+    if (!p || !p->blocked)
+        return;
+    p->blocked = p->returned = false;
+    ownership_changed(o);
+    ownership_advance(o, slot);
+}
+
 static void plead(struct ownership *o, const struct ownership_unit *u)
 {
     struct plea *p = &o->lane[u->lane].plea;
@@ -419,13 +429,8 @@ enum ownership_verdict ownership_unit(struct ownership *o, const struct ownershi
     o->stats.dropped += v == OWNERSHIP_DROP;
     if (v == OWNERSHIP_WAIT)
         plead(o, u);
-    struct place *p = place_find(o->slot[u->slot], u->lane);
-    if (p && (v == OWNERSHIP_APPLY || v == OWNERSHIP_DROP)) {
-        if (p->blocked)
-            ownership_changed(o);
-        p->blocked = p->returned = false;
-        ownership_advance(o, u->slot);
-    }
+    if (v == OWNERSHIP_APPLY || v == OWNERSHIP_DROP)
+        unblock(o, u->slot, u->lane);
     pthread_mutex_unlock(&o->lock);
     return v;
 }
@@ -460,21 +465,11 @@ static enum ownership_clear clear_slot(struct ownership *o, const struct ownersh
     return guest == OWNERSHIP_NOBODY ? OWNERSHIP_CLEAR : OWNERSHIP_CLEAR_MIXED;
 }
 
-static void unblock(struct ownership *o, int slot, int lane)
-{
-    struct place *p = place_find(o->slot[slot], lane);
-    if (!p || !p->blocked)
-        return;
-    p->blocked = p->returned = false;
-    ownership_changed(o);
-    ownership_advance(o, slot);
-}
-
 enum ownership_clear ownership_clear(struct ownership *o, struct ownership_unit *u,
-                                     uint8_t own[SLOT_COUNT / 8])
+                                     uint8_t own[SLOT_SET_BYTES])
 {
     enum ownership_clear v = OWNERSHIP_CLEAR;
-    memset(own, 0, SLOT_COUNT / 8);
+    memset(own, 0, SLOT_SET_BYTES);
     pthread_mutex_lock(&o->lock);
     for (u->slot = 0; u->slot < SLOT_COUNT; u->slot++) {
         bool is_own;
@@ -486,7 +481,7 @@ enum ownership_clear ownership_clear(struct ownership *o, struct ownership_unit 
             break;
         unblock(o, u->slot, u->lane);
         if (is_own)
-            own[u->slot >> 3] |= (uint8_t)(1 << (u->slot & 7));
+            slot_set_add(own, u->slot);
     }
     pthread_mutex_unlock(&o->lock);
     return v;

@@ -64,15 +64,15 @@ struct ownership_unit {
 };
 enum ownership_verdict ownership_unit(struct ownership *o, const struct ownership_unit *u);
 
-// FLUSHALL or FLUSHDB, a unit of all slots: sets the bits of those (slot s is bit s & 7 of byte
-// s >> 3) that are the lane's at this place of its stream.
+// FLUSHALL or FLUSHDB, a unit of all slots: *own becomes the set of those that are the lane's at
+// this place of its stream.
 enum ownership_clear {
     OWNERSHIP_CLEAR,
     OWNERSHIP_CLEAR_WAIT,  // ask again after a change; u->slot is one that is not known yet
     OWNERSHIP_CLEAR_MIXED, // u->slot is being moved away: which of its keys are gone is not known
 };
 enum ownership_clear ownership_clear(struct ownership *o, struct ownership_unit *u,
-                                     uint8_t own[SLOT_COUNT / 8]);
+                                     uint8_t own[SLOT_SET_BYTES]);
 
 // The lane's position in the target, that is where it would begin again after a crash.
 void ownership_applied(struct ownership *o, int lane, uint64_t position);

@@ -46,7 +46,7 @@ struct move {
     bool replayed, open, failed;
     uint64_t begin, end;
     char id[64];
-    uint8_t slots[SLOT_COUNT / 8];
+    uint8_t slots[SLOT_SET_BYTES];
 };
 
 // Every unit of lane L up to `upto` comes after all of lane M's of the same key up to `cut` and

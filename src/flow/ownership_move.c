@@ -4,16 +4,12 @@
 
 #include "flow/ownership_impl.h"
 
-static bool slots_has(const struct move *v, int slot)
-{
-    return v->slots[slot >> 3] >> (slot & 7) & 1;
-}
-
 struct move *ownership_move_at(struct ownership *o, int lane, int slot, uint64_t end)
 {
     for (int i = 0; i < o->moves_n; i++) {
         struct move *v = &o->moves[i];
-        if (v->lane == lane && end > v->begin && (v->open || end <= v->end) && slots_has(v, slot))
+        if (v->lane == lane && end > v->begin && (v->open || end <= v->end) &&
+            slot_set_has(v->slots, slot))
             return v;
     }
     return NULL;
@@ -22,7 +18,7 @@ struct move *ownership_move_at(struct ownership *o, int lane, int slot, uint64_t
 bool ownership_moves_with(const struct ownership *o, int slot)
 {
     for (int i = 0; i < o->moves_n; i++)
-        if (slots_has(&o->moves[i], slot))
+        if (slot_set_has(o->moves[i].slots, slot))
             return true;
     return false;
 }
@@ -32,7 +28,7 @@ static bool is_past(const struct ownership *o, const struct move *v)
     if (v->open || atomic_load(&o->lane[v->lane].applied) < v->end)
         return false;
     for (int s = 0; s < SLOT_COUNT; s++)
-        if (slots_has(v, s) && ownership_progress(o, v->lane, s) < v->end)
+        if (slot_set_has(v->slots, s) && ownership_progress(o, v->lane, s) < v->end)
             return false;
     return true;
 }
@@ -47,7 +43,7 @@ void ownership_forget_moves(struct ownership *o, int lane)
         atomic_fetch_sub(&o->moves_open, 1);
         o->lane[lane].changed = true;
         for (int s = 0; s < SLOT_COUNT; s++)
-            if (slots_has(&v, s))
+            if (slot_set_has(v.slots, s))
                 ownership_advance(o, s);
     }
 }
@@ -179,7 +175,7 @@ static struct move *add_move(struct ownership *o, int lane, struct slice id)
 static void add_range(struct ownership *o, struct move *v, struct ownership_range r)
 {
     for (int s = r.first; s <= r.last; s++) {
-        v->slots[s >> 3] |= (uint8_t)(1 << (s & 7));
+        slot_set_add(v->slots, s);
         ownership_unsettle(o, s);
     }
 }
@@ -229,7 +225,7 @@ static void end_import(struct ownership *o, int lane, const struct ownership_mov
     v->failed = m->phase == OWNERSHIP_IMPORT_FAILED;
     o->lane[lane].changed = true;
     for (int s = 0; s < SLOT_COUNT && !v->failed; s++) {
-        if (!slots_has(v, s) || knows_tenure(o, s, lane, end))
+        if (!slot_set_has(v->slots, s) || knows_tenure(o, s, lane, end))
             continue;
         if (ownership_last(o, s) == lane)
             push_between(o, v, s);
@@ -308,10 +304,10 @@ bool ownership_replays(struct ownership *o, int lane, uint64_t end)
 static void put_slots(const struct move *v, struct buf *out)
 {
     for (int s = 0; s < SLOT_COUNT; s++) {
-        if (!slots_has(v, s))
+        if (!slot_set_has(v->slots, s))
             continue;
         int last = s;
-        while (last + 1 < SLOT_COUNT && slots_has(v, last + 1))
+        while (last + 1 < SLOT_COUNT && slot_set_has(v->slots, last + 1))
             last++;
         buf_printf(out, ",%d-%d", s, last);
         s = last;

@@ -92,7 +92,7 @@ static void leave_out_done(const struct lane *l, struct purge_scope *s, uint64_t
 {
     for (int slot = 0; l->router && slot < SLOT_COUNT; slot++)
         if (router_slot_mark(l->router, slot) > end)
-            s->slots[slot >> 3] &= (uint8_t) ~(1 << (slot & 7));
+            slot_set_remove(s->slots, slot);
 }
 
 enum apply_staged lane_clear_slots(void *ctx, const struct apply_clear *c)

@@ -34,7 +34,7 @@ bool purge_has_db(const struct purge_scope *s, int target_db)
 bool purge_has_key(const struct purge_scope *s, int target_db, struct slice key)
 {
     int slot = slot_of(key);
-    if (!(s->slots[slot >> 3] >> (slot & 7) & 1) || slice_has_prefix(key, SLICE("gunyu:")))
+    if (!slot_set_has(s->slots, slot) || slice_has_prefix(key, SLICE("gunyu:")))
         return false;
     for (int db = 0; (db = source_db(s, target_db, db)) >= 0; db++)
         if (!s->filter || filter_key(s->filter, db, key))

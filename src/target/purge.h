@@ -13,7 +13,7 @@
 #include "redis/client.h"
 
 struct purge_scope {
-    uint8_t slots[SLOT_COUNT / 8]; // bit s & 7 of byte s >> 3
+    uint8_t slots[SLOT_SET_BYTES]; // a set
     int db;                        // of the source; -1: all
     struct rewrite_dbs dbs;        // its map is borrowed
     const struct filter *filter;   // borrowed; NULL: everything goes on

@@ -21,8 +21,8 @@ struct turn {
     int waits;  // slot, or -1
     bool looks; // ... for the end of an import
     bool dropping, clears;
-    uint8_t own[SLOT_COUNT / 8];     // of the last turn_clear
-    uint8_t dropped[SLOT_COUNT / 8]; // slots of the transaction
+    uint8_t own[SLOT_SET_BYTES];     // of the last turn_clear
+    uint8_t dropped[SLOT_SET_BYTES]; // slots of the transaction
     struct err err;
 };
 
@@ -118,7 +118,7 @@ static enum turn_verdict ask(struct turn *t, int slot, const struct judged *j)
         return TURN_TAKE;
     case OWNERSHIP_DROP:
         t->dropping = true;
-        t->dropped[slot >> 3] |= (uint8_t)(1 << (slot & 7));
+        slot_set_add(t->dropped, slot);
         return TURN_DROP;
     case OWNERSHIP_LOOK:
         t->looks = true;
@@ -284,5 +284,5 @@ bool turn_drops(struct turn *t, const struct cmd_info *info, const struct resp_c
     if (!t->dropping || key_places_of(&t->places, info, cmd) == 0)
         return false;
     int slot = slot_of(cmd->argv[t->places.at[0]]);
-    return t->dropped[slot >> 3] >> (slot & 7) & 1;
+    return slot_set_has(t->dropped, slot);
 }

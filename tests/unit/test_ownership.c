@@ -517,7 +517,7 @@ enum cleared { TAKES, LEAVES, WAITS, MIXED };
 
 static enum cleared clears(struct ownership *o, int lane, uint64_t end)
 {
-    uint8_t own[SLOT_COUNT / 8];
+    uint8_t own[SLOT_SET_BYTES];
     struct ownership_unit u = {.lane = lane, .end = end};
     enum ownership_clear v = ownership_clear(o, &u, own);
     if (v != OWNERSHIP_CLEAR) {
