@@ -83,7 +83,7 @@ struct journal {
     bool memory;
     uint64_t max_size; // NO_POSITION: unlimited
     uint64_t log_size; // whole blocks
-    uint64_t extent;   // memory: bytes come and go in this unit
+    uint64_t extent;   // bytes that were read are given back, and memory is taken, in this unit
     struct files files;
     struct bio bio;
     struct epoch *cur; // never NULL

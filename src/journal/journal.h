@@ -134,7 +134,7 @@ int journal_snapshot_view(struct journal_reader *r, uint64_t from, const char **
                           struct err *e) must_check;
 // Nothing at or before this log position, or below this snapshot index, is needed any more.
 // (The storer keeps files for others and for resumption as retention allows; the memory type
-// frees them.) Releasing log beyond the snapshot's offset releases the snapshot as well.
+// frees them.) Releasing log from the snapshot's offset on releases the snapshot as well.
 void journal_log_release(struct journal_reader *r, uint64_t position);
 void journal_snapshot_release(struct journal_reader *r, uint64_t index);
 

@@ -60,8 +60,8 @@ void journal_log_release(struct journal_reader *r, uint64_t position)
         return;
     if (position > ep->log.right)
         position = ep->log.right;
-    // Whoever took something of the log is past the snapshot that it follows.
-    bool passed = ep->snap.known && !r->snap_done && position > ep->snap.offset;
+    // Whoever is at the log's beginning has all of the snapshot that it follows.
+    bool passed = ep->snap.known && !r->snap_done && position >= ep->snap.offset;
     if (position <= r->log_release && !passed)
         return;
     if (position > r->log_release)

@@ -14,7 +14,6 @@
 
 #define STEP ((uint64_t)64 << 20) // the file grows by this
 #define COOL ((uint64_t)32 << 20)
-#define SHED ((uint64_t)1 << 20) // consumed bytes are given back in this unit
 
 static uint64_t round_up(uint64_t n, uint64_t unit)
 {
@@ -84,10 +83,10 @@ static int extend(struct epoch *ep, struct err *e)
         step = round_up(s->size - s->alloc, VMAP_BLOCK);
     // A smaller step before anything is given up for a larger one.
     uint64_t used = journal_used(j), rest = used < j->max_size ? j->max_size - used : 0;
-    if (step > rest && rest >= SHED && !j->memory)
+    if (step > rest && rest >= j->extent && !j->memory)
         step = rest / VMAP_BLOCK * VMAP_BLOCK;
     int rc;
-    while ((rc = journal_reserve(j, step, e)) == ERR_FULL && step > SHED)
+    while ((rc = journal_reserve(j, step, e)) == ERR_FULL && step > j->extent)
         step = round_up(step / 2, VMAP_BLOCK);
     if (rc < 0)
         return rc;
@@ -182,7 +181,7 @@ bool snapshot_shed(struct journal *j)
     struct snapshot *s = &ep->snap;
     if (!s->held || j->memory || s->fd < 0)
         return false;
-    uint64_t from = s->head, to = (s->floor < s->have ? s->floor : s->have) / SHED * SHED;
+    uint64_t from = s->head, to = (s->floor < s->have ? s->floor : s->have) / j->extent * j->extent;
     if (to <= from)
         return false;
     // On record before the bytes go, so that no later process takes the hole for data.

@@ -79,6 +79,16 @@ def test_flags_of_redisgunyu(world, pair):
     wait_equal(source, target)
 
 
+@pytest.mark.parametrize("channel", ("storer", "memory"))
+def test_the_smallest_journal_passes_a_bigger_snapshot_on(world, pair, channel):
+    source, target = pair
+    source.raw().many(("SET", f"big:{i}", os.urandom(20000)) for i in range(500))
+    world.gunyu(source, target, config={"channel": {"type": channel, "storer": None, channel: {"maxSize": 1 << 20}}})
+    wait_equal(source, target)
+    mutate(source, seed=32, n=3000)
+    wait_equal(source, target)
+
+
 def test_memory_channel(world, pair):
     source, target = pair
     load_everything(source)

@@ -144,7 +144,6 @@ def test_each_shard_of_a_source_takes_back_what_it_brought(world):
     wait_equal(source, target, timeout=PATIENT)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cut", (False, True))
 def test_what_is_kept_may_fill_the_journal(world, pair, cut):
     """The next snapshot has room only when that is taken back, and gets whole only then."""
