@@ -162,16 +162,16 @@ size_t supervisor_snapshots(struct supervisor *s, struct lane_snapshot **out)
     size_t n = (size_t)s->lanes_n;
     *out = xcalloc(n, sizeof(**out));
     for (size_t i = 0; i < n; i++)
-        lane_get_snapshot(s->lanes[i]->lane, &(*out)[i]);
+        sup_lane_snapshot(s->lanes[i], &(*out)[i]);
     uv_rwlock_rdunlock(&s->lock);
     return n;
 }
 
 // By the address that is shown, by the name in the log, or by any node of the shard.
-static bool lane_is_called(const struct sup_lane *sl, struct slice name)
+static bool lane_is_called(struct sup_lane *sl, struct slice name)
 {
     struct lane_snapshot now;
-    lane_get_snapshot(sl->lane, &now);
+    sup_lane_snapshot(sl, &now);
     return slice_eq(name, slice_cstr(now.input)) || slice_eq(name, slice_cstr(sl->name)) ||
            (sl->shard && shard_has_address(sl->shard, name));
 }
@@ -189,7 +189,7 @@ static int unknown_input(const struct supervisor *s, struct slice name, struct e
     struct buf known = {0};
     for (int i = 0; i < s->lanes_n; i++) {
         struct lane_snapshot now;
-        lane_get_snapshot(s->lanes[i]->lane, &now);
+        sup_lane_snapshot(s->lanes[i], &now);
         buf_printf(&known, "%s%s", i ? ", " : "", now.input);
     }
     int rc = name.n ? err_set(e, ERR_CONFIG, "unknown input \"%.*s\"; known: %s",
@@ -330,7 +330,7 @@ int supervisor_gc(struct supervisor *s, struct err *e)
     struct gc_lane *lanes = xcalloc(n, sizeof(*lanes));
     for (size_t i = 0; i < n; i++) {
         struct lane_snapshot now;
-        lane_get_snapshot(s->lanes[i]->lane, &now);
+        sup_lane_snapshot(s->lanes[i], &now);
         memcpy(lanes[i].replid, now.replid, sizeof(lanes[i].replid));
         lanes[i].name = s->lanes[i]->name; // outlives the lane
     }

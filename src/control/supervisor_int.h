@@ -8,6 +8,7 @@
 #include "control/shards.h"
 #include "control/supervisor.h"
 #include "flow/filter.h"
+#include "lane/follower.h"
 #include "lane/lane.h"
 #include "lane/worker.h"
 #include "redis/sentinel.h"
@@ -15,9 +16,13 @@
 // A lane whose shard has left the cluster applies what it has received, and ends.
 enum leaving { LEAVING_NOT, LEAVING_DRAINS, LEAVING_STOPS };
 
+// Of lane and follower at most one is there; neither: it has ended.
 struct sup_lane {
-    struct lane *lane; // NULL: it has ended
+    struct lane *lane;
+    struct follower *follower; // in a group, while another node leads or nobody does
+    struct lane_options options; // of the lane
     struct worker *worker;
+    size_t unit; // sup_roles; what it is led with
     char name[300];          // of the source, for ever; what the journal is called after
     struct endpoint source;  // see lane_options
     struct shard *shard;     // NULL: not of a cluster
@@ -35,6 +40,7 @@ struct sup_sentinel {
 };
 
 struct sup_turns;
+struct sup_roles;
 
 struct supervisor {
     const struct config *cfg;
@@ -54,6 +60,7 @@ struct supervisor {
     struct sup_lane **ended; // their names may still be in use; freed with the supervisor
     int ended_n;
 
+    struct sup_roles *roles; // NULL: no group
     atomic_bool ending;
     struct sup_sentinel source_sentinel, target_sentinel;
     struct shards *shards;   // NULL: the source is no cluster
@@ -73,7 +80,12 @@ int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, st
                    size_t lanes, struct err *e) must_check;
 void sup_lane_list(struct supervisor *s, struct sup_lane *sl); // puts it into the list
 void sup_lane_free(struct sup_lane *sl);                       // of a lane that has ended
-// For worker_call with a struct sup_lane.
+// Under the lock. In a group the other node's name is in it, but not where that reads from.
+void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out);
+// Under the writer's lock. leader: the other node's replication server; NULL: nobody leads.
+void sup_lane_lead(struct sup_lane *sl);
+void sup_lane_follow(struct sup_lane *sl, const struct endpoint *leader, const char *name);
+// For worker_call with a struct sup_lane. Of a follower there is nothing to stop.
 void sup_lane_stop(void *arg);
 void sup_lane_stop_now(void *arg);
 void sup_lane_end(void *arg); // frees the lane in it

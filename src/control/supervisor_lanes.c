@@ -148,43 +148,108 @@ static int choose_worker(struct supervisor *s, struct worker **out, struct err *
 
 struct new_lane {
     struct sup_lane *sl;
-    struct lane_options o;
+    const struct endpoint *leader;
+    const char *leader_name;
+    bool follows;
     struct err *e;
     int rc;
 };
 
+// What has the journal open gives it back.
+static struct journal *take_journal(struct sup_lane *sl)
+{
+    struct journal *j = NULL;
+    if (sl->lane) {
+        lane_stop_now(sl->lane);
+        j = lane_free_but_journal(sl->lane);
+    } else if (sl->follower) {
+        j = follower_free(sl->follower);
+    }
+    sl->lane = NULL;
+    sl->follower = NULL;
+    return j;
+}
+
+static void follow(struct new_lane *n, struct journal *j)
+{
+    struct sup_lane *sl = n->sl;
+    struct follower_options o = {.loop = sl->options.loop,
+                                 .tag = sl->name,
+                                 .leader_name = n->leader_name,
+                                 .listening_port = sl->options.listening_port};
+    if (n->leader)
+        o.leader = *n->leader;
+    sl->follower = follower_new(&o, j);
+}
+
+// On the worker: makes it what it is to be, whatever it was.
 static void create_lane(void *arg)
 {
     struct new_lane *n = arg;
-    n->rc = lane_new(&n->sl->lane, &n->o, n->e);
-    if (n->rc == 0)
-        lane_start(n->sl->lane);
+    struct sup_lane *sl = n->sl;
+    struct journal *j = take_journal(sl);
+    struct journal_options jo = sl->options.journal;
+    jo.loop = sl->options.loop;
+    jo.tag = sl->name;
+    n->rc = j ? 0 : journal_open(&j, &jo, n->e);
+    if (n->rc == 0 && n->follows) {
+        follow(n, j);
+    } else if (n->rc == 0) {
+        struct lane_options o = sl->options;
+        o.open_journal = j;
+        n->rc = lane_new(&sl->lane, &o, n->e);
+        lane_start(sl->lane);
+    }
+}
+
+void sup_lane_lead(struct sup_lane *sl)
+{
+    struct err e;
+    struct new_lane n = {.sl = sl, .e = &e};
+    worker_call(sl->worker, create_lane, &n);
+}
+
+void sup_lane_follow(struct sup_lane *sl, const struct endpoint *leader, const char *name)
+{
+    struct err e;
+    struct new_lane n = {
+        .sl = sl, .leader = leader, .leader_name = name, .follows = true, .e = &e};
+    worker_call(sl->worker, create_lane, &n);
+}
+
+void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out)
+{
+    if (sl->follower)
+        follower_get_snapshot(sl->follower, out);
+    else
+        lane_get_snapshot(sl->lane, out);
 }
 
 int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, struct shard *shard,
                    size_t lanes, struct err *e)
 {
     struct sup_lane *sl = xcalloc(1, sizeof(*sl));
-    struct new_lane n = {.sl = sl, .e = e};
+    struct lane_options *o = &sl->options;
+    struct new_lane n = {.sl = sl, .follows = s->roles != NULL, .e = e};
     sl->shard = shard;
-    lane_config_options(&n.o, s->cfg, lanes);
-    set_source(s, sl, &n.o, place);
-    set_target(s, &n.o, place);
+    lane_config_options(o, s->cfg, lanes);
+    set_source(s, sl, o, place);
+    set_target(s, o, place);
     const struct replay_config *r = &s->cfg->output.replay;
-    n.o.filter = s->filter;
-    n.o.gate = &s->gate;
-    n.o.dbs = (struct rewrite_dbs){.forced = r->target_db >= 0,
+    o->filter = s->filter;
+    o->gate = &s->gate;
+    o->dbs = (struct rewrite_dbs){.forced = r->target_db >= 0,
                                    .forced_db = r->target_db,
                                    .map = s->db_map,
                                    .map_n = s->db_map_n,
                                    .shared = target_is_shared(s->cfg, place)};
-    int rc = set_files(s, sl, &n.o, e);
+    int rc = set_files(s, sl, o, e);
     if (rc == 0 && shard)
-        rc = sup_turns_begin(s, shard, &n.o.turns, e);
+        rc = sup_turns_begin(s, shard, &o->turns, e);
     if (rc == 0)
         rc = choose_worker(s, &sl->worker, e);
     if (rc == 0) {
-        n.o.loop = worker_loop(sl->worker);
+        o->loop = worker_loop(sl->worker);
         worker_call(sl->worker, create_lane, &n);
         rc = n.rc;
     }
@@ -203,7 +268,7 @@ void sup_lane_list(struct supervisor *s, struct sup_lane *sl)
 
 void sup_lane_free(struct sup_lane *sl)
 {
-    must(!sl->lane);
+    must(!sl->lane && !sl->follower);
     endpoint_free(&sl->source);
     free(sl->dir);
     free(sl->dead_letter);
@@ -221,14 +286,16 @@ static void on_stopped(void *ctx)
 void sup_lane_stop(void *arg)
 {
     struct sup_lane *sl = arg;
-    sl->stopped = false;
-    lane_stop(sl->lane, on_stopped, sl);
+    sl->stopped = !sl->lane;
+    if (sl->lane)
+        lane_stop(sl->lane, on_stopped, sl);
 }
 
 void sup_lane_stop_now(void *arg)
 {
     struct sup_lane *sl = arg;
-    lane_stop_now(sl->lane);
+    if (sl->lane)
+        lane_stop_now(sl->lane);
     sl->stopped = true;
 }
 
@@ -253,6 +320,5 @@ bool sup_lane_has_stopped(struct sup_lane *sl)
 void sup_lane_end(void *arg)
 {
     struct sup_lane *sl = arg;
-    lane_free(sl->lane);
-    sl->lane = NULL;
+    journal_close(take_journal(sl));
 }

@@ -23,13 +23,15 @@ struct moved_call {
 static void source_moved(void *arg)
 {
     struct moved_call *c = arg;
-    lane_source_moved(c->sl->lane, c->address);
+    if (c->sl->lane)
+        lane_source_moved(c->sl->lane, c->address);
 }
 
 static void target_moved(void *arg)
 {
     struct moved_call *c = arg;
-    lane_target_moved(c->sl->lane, c->address);
+    if (c->sl->lane)
+        lane_target_moved(c->sl->lane, c->address);
 }
 
 // ---- sentinels ----
@@ -132,7 +134,8 @@ static void begin_lane(struct supervisor *s, struct shard *shard, size_t lanes)
 static void end_source(void *arg)
 {
     struct sup_lane *sl = arg;
-    lane_end_source(sl->lane);
+    if (sl->lane)
+        lane_end_source(sl->lane);
 }
 
 struct drain_check {
@@ -143,7 +146,7 @@ struct drain_check {
 static void check_drained(void *arg)
 {
     struct drain_check *c = arg;
-    c->drained = lane_is_drained(c->sl->lane);
+    c->drained = !c->sl->lane || lane_is_drained(c->sl->lane);
 }
 
 static void remove_lane(struct supervisor *s, struct sup_lane *sl)
@@ -212,17 +215,19 @@ static int match_lanes(struct supervisor *s)
 static bool tell_masters(struct supervisor *s)
 {
     bool down = false;
+    uv_rwlock_rdlock(&s->lock);
     for (int i = 0; i < s->lanes_n && !atomic_load(&s->ending); i++) {
         char address[300];
         struct lane_snapshot now;
         struct sup_lane *sl = s->lanes[i];
         struct moved_call c = {sl, address};
-        lane_get_snapshot(sl->lane, &now);
+        sup_lane_snapshot(sl, &now);
         down = down || now.phase == LANE_PHASE_CONNECTING;
         shard_master(sl->shard, address, sizeof(address));
         if (!sl->leaving)
             worker_call(sl->worker, source_moved, &c);
     }
+    uv_rwlock_rdunlock(&s->lock);
     return down;
 }
 

@@ -222,6 +222,7 @@ void journal_get_info(const struct journal *j, struct journal_info *info)
     info->bytes += (int64_t)(l->present ? l->right - l->left : 0);
     info->bytes += (int64_t)aside_used(j);
     info->max_size = j->o.max_size;
+    info->in_memory = j->memory;
 }
 
 // Takes the current epoch's files out of the directory, oldest data first, so that what an

@@ -63,6 +63,7 @@ struct journal_info {
     uint64_t snapshot_have;   // bytes received
     int64_t bytes;            // held on disk or in memory, preallocation not counted
     int64_t max_size;
+    bool in_memory;
 };
 
 struct journal;

@@ -538,7 +538,8 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
         endpoint_name(&o->target, l->target_name, sizeof(l->target_name));
     l->o.journal.loop = o->loop;
     l->o.journal.tag = o->tag;
-    int rc = journal_open(&l->journal, &l->o.journal, e);
+    l->journal = o->open_journal;
+    int rc = l->journal ? 0 : journal_open(&l->journal, &l->o.journal, e);
     if (rc) {
         free(l);
         return rc;
@@ -721,29 +722,34 @@ static void on_handle_closed(uv_handle_t *handle)
         lane_free(l);
 }
 
+struct journal *lane_free_but_journal(struct lane *l)
+{
+    struct journal *j = l->journal;
+    l->freed = true;
+    lane_sweep_cancel(l);
+    drop_target_now(l);
+    link_free(l->link);
+    sink_free(l->sink);
+    expiry_free(l->expiry);
+    scripts_close(l->scripts);
+    lane_probe_free(l);
+    lane_turns_free(l);
+    if (l->dead)
+        deadletter_close(l->dead);
+    l->journal = NULL;
+    uv_close((uv_handle_t *)&l->tick, on_handle_closed);
+    uv_close((uv_handle_t *)&l->again, on_handle_closed);
+    uv_close((uv_handle_t *)&l->turn_timer, on_handle_closed);
+    return j;
+}
+
 void lane_free(struct lane *l)
 {
     if (!l->freed) {
-        l->freed = true;
-        lane_sweep_cancel(l);
-        drop_target_now(l);
-        link_free(l->link);
-        sink_free(l->sink);
-        expiry_free(l->expiry);
-        scripts_close(l->scripts);
-        lane_probe_free(l);
-        lane_turns_free(l);
-        if (l->dead)
-            deadletter_close(l->dead);
-        journal_close(l->journal);
-        uv_close((uv_handle_t *)&l->tick, on_handle_closed);
-        uv_close((uv_handle_t *)&l->again, on_handle_closed);
-        uv_close((uv_handle_t *)&l->turn_timer, on_handle_closed);
-        return;
+        journal_close(lane_free_but_journal(l));
+    } else if (l->handles == 0) {
+        free(l->flush_command);
+        uv_mutex_destroy(&l->lock);
+        free(l);
     }
-    if (l->handles)
-        return;
-    free(l->flush_command);
-    uv_mutex_destroy(&l->lock);
-    free(l);
 }

@@ -40,6 +40,7 @@ struct lane_options {
     const struct endpoint *target_seeds;
     size_t target_seeds_n;
     struct journal_options journal; // loop and tag are filled in by the lane
+    struct journal *open_journal;   // taken by lane_new, unless it is NULL: then it is opened
     const struct filter *filter;
     struct rewrite_dbs dbs; // mapping of source dbs to target dbs
     const char *psync_command, *announce_ip;
@@ -92,6 +93,8 @@ void lane_end_source(struct lane *l);
 bool lane_is_drained(const struct lane *l);
 // After lane_stop or lane_stop_now; memory goes when the loop has closed its handles.
 void lane_free(struct lane *l);
+// The same, but the journal is given back open.
+struct journal *lane_free_but_journal(struct lane *l);
 
 // Any thread.
 void lane_get_snapshot(struct lane *l, struct lane_snapshot *out);

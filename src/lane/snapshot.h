@@ -63,7 +63,8 @@ const char *lane_phase_name(enum lane_phase p); // "idle", "connecting", "wait_r
 struct lane_snapshot {
     char input[300];  // source address
     char output[300]; // target address
-    char role[16];    // "leader"
+    char role[16];    // "leader", "follower"
+    char leader[300]; // the node that a follower follows; "": none is known
     bool transaction;
     enum lane_state state;
     enum lane_phase phase;

@@ -63,6 +63,11 @@ struct redis_server {
     bool loading;
     char replid[41], replid2[41];
     int64_t repl_offset, second_repl_offset;
+    int64_t backlog_first; // position of the first byte it could send, counted from 1; 0 unknown
+    // Of a gunyu that serves a journal: the position from which its target needs the log, -1 for
+    // another server; and whether the target needs the snapshot before that as well.
+    int64_t needed_offset;
+    bool needed_snapshot;
     int64_t maxmemory; // 0 none; -1 unknown
     int64_t used_memory;
     char maxmemory_policy[32];

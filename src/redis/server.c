@@ -77,6 +77,7 @@ void redis_server_init(struct redis_server *s)
 {
     *s = (struct redis_server){.repl_offset = -1,
                                .second_repl_offset = -1,
+                               .needed_offset = -1,
                                .maxmemory = -1,
                                .used_memory = -1,
                                .databases = -1};
@@ -110,6 +111,9 @@ void redis_server_parse(struct redis_server *s, struct slice info)
         copy_text(s->maxmemory_policy, sizeof(s->maxmemory_policy), v);
     field_i64(info, "master_repl_offset", &s->repl_offset);
     field_i64(info, "second_repl_offset", &s->second_repl_offset);
+    field_i64(info, "repl_backlog_first_byte_offset", &s->backlog_first);
+    field_i64(info, "gunyu_needed_offset", &s->needed_offset);
+    s->needed_snapshot = field_is(info, "gunyu_needed_snapshot", "1");
     field_i64(info, "maxmemory", &s->maxmemory);
     field_i64(info, "used_memory", &s->used_memory);
 }
