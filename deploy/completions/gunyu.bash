@@ -10,7 +10,7 @@ _gunyu()
     COMPREPLY=()
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
-        sync | rdb | config | journal | deadletter | settle | version | help)
+        sync | rdb | config | journal | deadletter | settle | status | version | help)
             command=$word
             break
             ;;
@@ -28,13 +28,14 @@ _gunyu()
         ;;
     esac
     case $command/$prev in
-    /*) mapfile -t COMPREPLY < <(compgen -W "sync rdb config journal deadletter settle version help" -- "$cur") ;;
+    /*) mapfile -t COMPREPLY < <(compgen -W "sync rdb config journal deadletter settle status version help" -- "$cur") ;;
     config/config) mapfile -t COMPREPLY < <(compgen -W "check show docs" -- "$cur") ;;
     config/docs) mapfile -t COMPREPLY < <(compgen -W "metrics" -- "$cur") ;;
     config/*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     journal/journal) mapfile -t COMPREPLY < <(compgen -W "list verify print" -- "$cur") ;;
     journal/*) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
     deadletter/deadletter) mapfile -t COMPREPLY < <(compgen -W "list retry drop" -- "$cur") ;;
+    status/*) mapfile -t COMPREPLY < <(compgen -W "-conf --url --watch" -- "$cur") ;;
     settle/*) mapfile -t COMPREPLY < <(compgen -W "-conf --to" -- "$cur") ;;
     deadletter/*) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     rdb/rdb)

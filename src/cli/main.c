@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/rdb.h"
+#include "cli/status.h"
 #include "cli/sync.h"
 #include "cli/target.h"
 #include "control/config.h"
@@ -153,6 +154,7 @@ static int (*const commands[])(const struct cli_args *) = {
     [CLI_JOURNAL] = cli_journal,
     [CLI_DEADLETTER] = cli_deadletter,
     [CLI_SETTLE] = cli_settle_target,
+    [CLI_STATUS] = cli_status,
     [CLI_VERSION] = cli_version,
     [CLI_HELP] = cli_help,
 };

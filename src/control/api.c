@@ -154,6 +154,13 @@ static void handle_status(const struct call *c, struct api_reply *r)
     free(lanes);
 }
 
+static void handle_group(const struct call *c, struct api_reply *r)
+{
+    reply_ok(r);
+    r->content_type = "application/json";
+    supervisor_group_json(c->o->sup, &r->body);
+}
+
 static void handle_metrics(const struct call *c, struct api_reply *r)
 {
     enum metrics_set set = (enum metrics_set)c->arg;
@@ -345,6 +352,11 @@ static const struct route routes[] = {
      .access = ACCESS_READ,
      .handler = handle_status,
      .help = "The lanes as a JSON array, see below."},
+    {.path = "/syncer/group",
+     .methods = M_GET,
+     .access = ACCESS_READ,
+     .handler = handle_group,
+     .help = "The group that this node belongs to, see below."},
     {.path = "/syncer/config",
      .methods = M_GET,
      .access = ACCESS_READ,

@@ -16,8 +16,8 @@ static const struct {
     {"sync", CLI_SYNC, true},        {"rdb", CLI_RDB, true},
     {"aof", CLI_AOF, true},          {"config", CLI_CONFIG, false},
     {"journal", CLI_JOURNAL, false}, {"deadletter", CLI_DEADLETTER, false},
-    {"settle", CLI_SETTLE, false},   {"version", CLI_VERSION, false},
-    {"help", CLI_HELP, false},
+    {"settle", CLI_SETTLE, false},   {"status", CLI_STATUS, false},
+    {"version", CLI_VERSION, false}, {"help", CLI_HELP, false},
 };
 #define COMMANDS_N (sizeof(commands) / sizeof(commands[0]))
 
@@ -26,6 +26,8 @@ enum flag_id {
     FLAG_CONF,
     FLAG_FROM,
     FLAG_TO,
+    FLAG_URL,
+    FLAG_WATCH,
     FLAG_AOF_ACTION,
     FLAG_AOF_PATH,
     FLAG_AOF_OFFSET,
@@ -47,6 +49,8 @@ static const struct {
      "Configuration file. --sync.* and --rdb.* flags win over it."},
     {"from", FLAG_FROM, false, true, "Source, for the command sync."},
     {"to", FLAG_TO, false, true, "Target, for the commands sync, deadletter retry and settle."},
+    {"url", FLAG_URL, false, true, "API of a running gunyu, for the command status."},
+    {"watch", FLAG_WATCH, true, true, "Again each second (status)."},
     {"aof.action", FLAG_AOF_ACTION, false, false, "parse (default), verify, cmd."},
     {"aof.path", FLAG_AOF_PATH, false, false, "A segment of redisGunYu's store."},
     {"aof.offset", FLAG_AOF_OFFSET, false, false, "Where to begin; 0: at the left edge."},
@@ -110,6 +114,12 @@ static int set_flag(struct cli_args *a, size_t i, const char *v, struct err *e)
         return 0;
     case FLAG_TO:
         a->to = v;
+        return 0;
+    case FLAG_URL:
+        a->url = v;
+        return 0;
+    case FLAG_WATCH:
+        a->watch = is_true(v);
         return 0;
     case FLAG_AOF_ACTION:
         if (strcmp(v, "parse") != 0 && strcmp(v, "verify") != 0 && strcmp(v, "cmd") != 0)
@@ -189,6 +199,8 @@ static int check(struct cli_args *a, struct err *e)
     if (a->to && c != CLI_SYNC && c != CLI_DEADLETTER && c != CLI_SETTLE)
         return err_set(e, ERR_CONFIG,
                        "--to belongs to the commands sync, deadletter retry and settle");
+    if ((a->url || a->watch) && c != CLI_STATUS)
+        return err_set(e, ERR_CONFIG, "--url and --watch belong to the command status");
     if (a->rdb_scope && a->command != CLI_CONFIG && a->command != CLI_RDB)
         return err_set(e, ERR_CONFIG, "--rdb belongs to config check and config show");
     a->rdb_scope = a->rdb_scope || a->command == CLI_RDB;
@@ -260,6 +272,7 @@ void cli_usage(FILE *f)
         "  gunyu config docs                  every key and flag, as Markdown\n"
         "  gunyu journal list|verify|print DIR\n"
         "  gunyu deadletter list|retry|drop FILE\n"
+        "  gunyu status [--url URL] [--watch] what a running gunyu does, or its whole group\n"
         "  gunyu settle --to URI              after gunyu was stopped for good: true expiries\n"
         "  gunyu version\n"
         "\n"

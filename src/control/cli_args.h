@@ -22,6 +22,7 @@ enum cli_command {
     CLI_JOURNAL,    // list|verify|print DIR
     CLI_DEADLETTER, // list|retry|drop FILE
     CLI_SETTLE,
+    CLI_STATUS,
     CLI_VERSION,
     CLI_HELP,
 };
@@ -31,7 +32,9 @@ struct cli_args {
     enum cli_command command;
     const char *conf;      // NULL: none
     const char *from, *to; // URIs; NULL: none
-    char **flags;          // owns the array: --sync.* and --rdb.* with their values, in order
+    const char *url;       // of an API; NULL: none
+    bool watch;
+    char **flags; // owns the array: --sync.* and --rdb.* with their values, in order
     int flags_n;
     char **rest; // owns the array: words after the command; all of them, options too, after `rdb`
     int rest_n;

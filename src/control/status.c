@@ -91,6 +91,9 @@ static void json_lane(struct buf *b, const struct lane_snapshot *l)
     json_i64(b, "SnapshotBytes", (int64_t)l->snapshot_size);
     json_i64(b, "SnapshotLoadedBytes", (int64_t)l->snapshot_loaded);
     json_string(b, "ReplId", l->replid);
+    json_string(b, "Leader", l->leader);
+    json_i64(b, "Epoch", (int64_t)l->epoch);
+    json_i64(b, "JournalLeft", l->journal_left);
     json_i64(b, "JournalBytes", l->journal_bytes);
     json_i64(b, "JournalMaxBytes", l->journal_max);
     json_bool(b, "JournalFull", l->journal_full);

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "control/config.h"
 #include "lane/snapshot.h"
@@ -20,6 +21,9 @@ void supervisor_free(struct supervisor *s);
 
 // Copies the state of every lane. Returns how many; *out is new, free it.
 size_t supervisor_snapshots(struct supervisor *s, struct lane_snapshot **out);
+
+// The group as a JSON object; its "Group" is empty where there is none.
+void supervisor_group_json(struct supervisor *s, struct buf *out);
 
 enum supervisor_action { SUP_PAUSE, SUP_RESUME, SUP_HANDOVER, SUP_STOP, SUP_RESTART };
 // inputs: "all" or a comma list of source addresses; an empty or unknown one is ERR_CONFIG with the

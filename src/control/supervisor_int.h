@@ -19,10 +19,10 @@ enum leaving { LEAVING_NOT, LEAVING_DRAINS, LEAVING_STOPS };
 // Of lane and follower at most one is there; neither: it has ended.
 struct sup_lane {
     struct lane *lane;
-    struct follower *follower; // in a group, while another node leads or nobody does
+    struct follower *follower;   // in a group, while another node leads or nobody does
     struct lane_options options; // of the lane
     struct worker *worker;
-    size_t unit; // sup_roles; what it is led with
+    size_t unit;             // sup_roles; what it is led with
     char name[300];          // of the source, for ever; what the journal is called after
     struct endpoint source;  // see lane_options
     struct shard *shard;     // NULL: not of a cluster

@@ -212,8 +212,7 @@ void sup_lane_lead(struct sup_lane *sl)
 void sup_lane_follow(struct sup_lane *sl, const struct endpoint *leader, const char *name)
 {
     struct err e;
-    struct new_lane n = {
-        .sl = sl, .leader = leader, .leader_name = name, .follows = true, .e = &e};
+    struct new_lane n = {.sl = sl, .leader = leader, .leader_name = name, .follows = true, .e = &e};
     worker_call(sl->worker, create_lane, &n);
 }
 
@@ -239,10 +238,10 @@ int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, st
     o->filter = s->filter;
     o->gate = &s->gate;
     o->dbs = (struct rewrite_dbs){.forced = r->target_db >= 0,
-                                   .forced_db = r->target_db,
-                                   .map = s->db_map,
-                                   .map_n = s->db_map_n,
-                                   .shared = target_is_shared(s->cfg, place)};
+                                  .forced_db = r->target_db,
+                                  .map = s->db_map,
+                                  .map_n = s->db_map_n,
+                                  .shared = target_is_shared(s->cfg, place)};
     int rc = set_files(s, sl, o, e);
     if (rc == 0 && shard)
         rc = sup_turns_begin(s, shard, &o->turns, e);

@@ -50,6 +50,7 @@ static void publish(struct follower *f)
     snprintf(s.error, sizeof(s.error), "%s", e->code ? e->msg : "");
     s.received_offset = ji.has_log ? (int64_t)ji.right : -1;
     s.applied_offset = s.sent_offset = -1;
+    s.journal_left = ji.has_log ? (int64_t)ji.left : -1;
     s.journal_bytes = ji.bytes;
     s.journal_max = ji.max_size;
     s.journal_full = f->link_state == LINK_BLOCKED;

@@ -52,6 +52,7 @@ static void put_positions(const struct lane *l, struct lane_snapshot *s, int64_t
             break;
         }
     }
+    s->journal_left = ji.has_log ? (int64_t)ji.left : -1;
     s->journal_bytes = ji.bytes;
     s->journal_max = ji.max_size;
     s->journal_full = l->link_state == LINK_BLOCKED;
@@ -105,6 +106,7 @@ void lane_publish(struct lane *l)
     snprintf(s.input, sizeof(s.input), "%s", found[0] ? found : l->source_name);
     snprintf(s.output, sizeof(s.output), "%s", l->target_name);
     snprintf(s.role, sizeof(s.role), "leader");
+    s.epoch = l->epoch;
     // A transaction of a cluster has one slot, and stays whole whoever has that at the target.
     s.transaction = l->o.transactions && (!l->router || l->source_is_cluster);
     s.state = l->state;

@@ -82,7 +82,9 @@ struct lane_snapshot {
     double full_sync_percent; // 0..100
     uint64_t snapshot_size;   // bytes; 0 unknown
     uint64_t snapshot_loaded; // bytes
+    int64_t journal_left;     // left edge of the journal; -1 none
     int64_t journal_bytes, journal_max;
+    uint64_t epoch; // of the fence at the target; 0 unknown
     bool journal_full;
     int64_t sync_delay_ns; // from syncDelayTestKey; -1 unknown
     uint64_t expiries_pending;
