@@ -21,7 +21,8 @@
     X(ERR_RESOLVE, -1010, "name resolution failed")                                                \
     X(ERR_REPLY, -1011, "the server answered with an error")                                       \
     X(ERR_TRUNCATED, -1012, "input ends early")                                                    \
-    X(ERR_FULL, -1013, "no room")
+    X(ERR_FULL, -1013, "no room")                                                                  \
+    X(ERR_LEASE, -1014, "the lease has passed")
 
 enum err_code {
 #define X(name, value, text) name = value,

@@ -206,6 +206,7 @@ static const struct row own_rows[] = {
     {.labels = "state=\"pause\"", FN(state_is, LANE_PAUSE)},
     {.labels = "state=\"stop\"", FN(state_is, LANE_STOP)},
     {.labels = "state=\"error\"", FN(state_is, LANE_ERROR)},
+    {.labels = "state=\"lease_lost\"", FN(state_is, LANE_LEASE_LOST)},
     {HELP("gunyu_lane_phase", GAUGE, "1 for the phase that the lane is in, else 0."),
      .labels = "phase=\"idle\"", FN(phase_is, LANE_PHASE_IDLE)},
     {.labels = "phase=\"connecting\"", FN(phase_is, LANE_PHASE_CONNECTING)},

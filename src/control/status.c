@@ -6,7 +6,7 @@
 
 enum lane_state status_compat_state(enum lane_state s)
 {
-    return s == LANE_ERROR ? LANE_STOP : s;
+    return s == LANE_ERROR ? LANE_STOP : s == LANE_LEASE_LOST ? LANE_READY_RUN : s;
 }
 
 unsigned status_full_sync_hundredths(const struct lane_snapshot *l)
@@ -77,6 +77,8 @@ static void json_lane(struct buf *b, const struct lane_snapshot *l)
     json_string(b, "Phase", lane_phase_name(l->phase));
     json_string(b, "Link", l->link);
     json_string(b, "Output", l->output);
+    json_string(b, "Fence", lane_fence_name(l->fence));
+    json_string(b, "FenceReason", l->fence_reason);
     json_string(b, "Error", l->error);
     json_i64(b, "LagBytes", l->lag_bytes);
     json_i64(b, "LagMs", l->lag_ms);

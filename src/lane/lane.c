@@ -19,8 +19,14 @@ enum {
 
 const char *lane_state_name(enum lane_state s)
 {
-    static const char *const names[] = {"ready_run", "run", "pause", "stop", "error"};
+    static const char *const names[] = {"ready_run", "run", "pause", "stop", "error", "lease_lost"};
     return names[s];
+}
+
+const char *lane_fence_name(enum lane_fence f)
+{
+    static const char *const names[] = {"unknown", "kill", "check", "lease"};
+    return names[f];
 }
 
 const char *lane_phase_name(enum lane_phase p)
@@ -100,6 +106,27 @@ static void drop_target_now(struct lane *l)
     sink_detach(l->sink);
     lane_end_apply(l);
     l->position_known = false;
+}
+
+bool lane_lease_passed(const struct lane *l)
+{
+    return l->o.lease && clock_boot_ms() >= atomic_load(l->o.lease);
+}
+
+// Without it somebody else may write there by now, so nothing is sent and nothing is believed.
+static void watch_lease(struct lane *l)
+{
+    bool lost = lane_lease_passed(l);
+    if (lost && l->target_state != TARGET_OFF)
+        drop_target_now(l);
+    if (lost && !l->lease_lost)
+        log_warn(l->o.tag, "the lease has passed: nothing is sent to the target until it is "
+                           "renewed");
+    if (!lost && l->lease_lost) {
+        log_info(l->o.tag, "the lease is renewed");
+        l->retry_ms = 0;
+    }
+    l->lease_lost = lost;
 }
 
 // The position is looked for anew.
@@ -197,8 +224,8 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
 
 void lane_note_stale_position(struct lane *l)
 {
-    if (l->position_found && !l->position.foreign && strcmp(l->position.replid, l->id1) != 0)
-        memcpy(l->stale_replid, l->position.replid, sizeof(l->stale_replid));
+    if (l->record_id[0] && strcmp(l->record_id, l->id1) != 0)
+        memcpy(l->stale_replid, l->record_id, sizeof(l->stale_replid));
 }
 
 static void on_continued(void *ctx, const char *new_replid)
@@ -505,6 +532,7 @@ static void on_tick(uv_timer_t *handle)
         lane_drop_target(l);
     }
     sample_lag(l, now);
+    watch_lease(l);
     if (l->state == LANE_RUN || l->state == LANE_READY_RUN || l->state == LANE_PAUSE)
         lane_dial_target(l);
     watch_target(l, now);
@@ -538,9 +566,17 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
         endpoint_name(&o->target, l->target_name, sizeof(l->target_name));
     l->o.journal.loop = o->loop;
     l->o.journal.tag = o->tag;
+    l->o.target.send_until = o->lease;
+    l->seeds = xcalloc(o->target_seeds_n, sizeof(*l->seeds));
+    for (size_t i = 0; i < o->target_seeds_n; i++) {
+        endpoint_copy(&l->seeds[i], &o->target_seeds[i]);
+        l->seeds[i].send_until = o->lease;
+    }
+    l->o.target_seeds = l->seeds;
     l->journal = o->open_journal;
     int rc = l->journal ? 0 : journal_open(&l->journal, &l->o.journal, e);
     if (rc) {
+        endpoints_free(l->seeds, l->o.target_seeds_n);
         free(l);
         return rc;
     }
@@ -634,6 +670,9 @@ void lane_resume(struct lane *l, bool skip)
     l->error_latched = false;
     l->error_ref = UINT64_MAX;
     l->error = (struct err){0};
+    if (l->fenced_off)
+        l->epoch = 0; // it takes over
+    l->fenced_off = false;
     l->state = LANE_RUN;
     lane_defuse_end(l);
     l->retry_ms = 0;
@@ -749,6 +788,7 @@ void lane_free(struct lane *l)
         journal_close(lane_free_but_journal(l));
     } else if (l->handles == 0) {
         free(l->flush_command);
+        endpoints_free(l->seeds, l->o.target_seeds_n);
         uv_mutex_destroy(&l->lock);
         free(l);
     }

@@ -66,6 +66,9 @@ struct lane_options {
     const char *delay_test_key; // or NULL
     struct lane_turns turns;
     int64_t stats_ms; // statistics in the log this often; 0: never
+    // clock_boot_ms from which on nothing may be sent to the target; NULL: no limit. When it has
+    // passed the target is let go, until it lies ahead again.
+    const _Atomic int64_t *lease;
 };
 
 struct lane;
@@ -75,7 +78,8 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e) mus
 void lane_start(struct lane *l);
 // The source is drained into the journal, nothing more is applied.
 void lane_pause(struct lane *l);
-// From pause, stop or error. skip: the command that stopped the lane goes to the dead letters.
+// From pause, stop or error; a lane that was replaced takes the target back. skip: the command that
+// stopped the lane goes to the dead letters.
 void lane_resume(struct lane *l, bool skip);
 // Finishes what is in flight and ends both connections. done(ctx) follows when that is so.
 void lane_stop(struct lane *l, void (*done)(void *ctx), void *ctx);

@@ -19,30 +19,6 @@ enum {
 
 // ---- dialling ----
 
-static int fence_node(struct dial_job *j, size_t i)
-{
-    struct redis_client *c = j->r.masters.clients[i];
-    // Named before the fence: of two processes that dial at once, neither may read what the other
-    // is about to change without being seen by it.
-    int rc = dial_set_name(c, j, &j->r.err);
-    return rc ? rc : dial_fence(c, j, &j->r.client_ids[i], &j->r.err);
-}
-
-static int fence_nodes(struct dial_job *j)
-{
-    struct target_result *r = &j->r;
-    r->client_ids = xcalloc(r->masters.n, sizeof(*r->client_ids));
-    for (size_t i = 0; i < r->masters.n; i++) {
-        int rc = fence_node(j, i);
-        if (rc) {
-            masters_wrap(&r->masters, i, &r->err);
-            return rc;
-        }
-    }
-    fault_point("lane.fenced");
-    return 0;
-}
-
 static int read_position_of(struct dial_job *j, const char *id)
 {
     struct target_result *r = &j->r;
@@ -87,32 +63,37 @@ static int read_position(struct dial_job *j)
 {
     struct target_result *r = &j->r;
     int rc = 0;
-    char name[128];
     if (j->resume)
         rc = read_own_position(j);
     if (rc == 0 && j->resume && !r->found)
         rc = read_foreign_position(j);
     if (rc == 0 && r->found && !r->position.loading && !r->position.marks)
         r->position.marks = marks_id_of(&r->position);
-    if (rc == 0 && j->turns_wanted && r->found)
-        rc = position_read_turns(
-            masters_owner(&r->masters, position_turns_key(r->position.replid, name)),
-            r->position.replid, &r->turns, &r->err);
     return rc;
+}
+
+static int read_turns(struct dial_job *j)
+{
+    struct target_result *r = &j->r;
+    char name[128];
+    if (!j->turns_wanted || !r->found)
+        return 0;
+    return position_read_turns(
+        masters_owner(&r->masters, position_turns_key(r->position.replid, name)),
+        r->position.replid, &r->turns, &r->err);
 }
 
 static int is_empty(struct dial_job *j)
 {
     struct target_result *r = &j->r;
-    r->empty = true;
+    int64_t keys = 0;
     for (size_t i = 0; i < r->masters.n; i++) {
-        struct redis_reply reply;
-        int rc = redis_call(r->masters.clients[i], &reply, &r->err, "INFO keyspace");
-        if (rc && rc != ERR_REPLY)
-            return rc;
-        if (rc || memmem(reply.root.text.p, reply.root.text.n, "db", 2))
-            r->empty = false;
+        int64_t n = dial_count_keys(r->masters.clients[i], &r->err);
+        if (n < 0)
+            return (int)n;
+        keys += n;
     }
+    r->empty = keys == r->recorded;
     return 0;
 }
 
@@ -216,29 +197,6 @@ static int read_marks(struct dial_job *j)
 
 // ---- all of it ----
 
-// The position goes first, and with the first node the way to redisGunYu's: neither may outlive
-// what it speaks of.
-static int flush_nodes(struct dial_job *j)
-{
-    struct target_result *r = &j->r;
-    struct redis_reply reply;
-    int rc = 0;
-    const char *ids[] = {j->id1, j->id2};
-    for (size_t i = 0; i < 2 && rc == 0; i++) {
-        char name[64];
-        struct slice key = position_key(ids[i], name);
-        if (*ids[i])
-            rc = redis_call(masters_owner(&r->masters, key), &reply, &r->err, "DEL %b", &key);
-    }
-    if (rc == 0)
-        rc = redis_call(masters_owner(&r->masters, SLICE(POSITION_FOREIGN_INDEX)), &reply, &r->err,
-                        j->flush_command);
-    for (size_t i = 0; i < r->masters.n && rc == 0; i++)
-        rc = redis_call(r->masters.clients[i], &reply, &r->err, j->flush_command);
-    fault_point("lane.flushed");
-    return rc;
-}
-
 // A key that one master may expire has to be held, whatever the others do.
 static int import_nodes(struct dial_job *j)
 {
@@ -264,11 +222,9 @@ static int reach_cluster(struct dial_job *j)
 {
     struct target_result *r = &j->r;
     r->server = r->masters.server;
-    int rc = fence_nodes(j);
+    int rc = dial_claim(j, read_position);
     if (rc == 0)
-        rc = read_position(j);
-    if (rc == 0)
-        rc = dial_check_epoch(j);
+        rc = read_turns(j);
     if (rc == 0 && !r->found)
         rc = is_empty(j);
     if (rc == 0)
@@ -282,7 +238,7 @@ static int reach_cluster(struct dial_job *j)
     if (rc == 0)
         rc = dial_ask_source(j);
     if (rc == 0 && j->flush_command)
-        rc = flush_nodes(j);
+        rc = dial_flush(j);
     return rc;
 }
 
@@ -303,7 +259,6 @@ void target_result_free(struct target_result *r)
         conn_close(r->conn);
     endpoint_free(&r->endpoint);
     masters_close(&r->masters);
-    free(r->client_ids);
     free(r->marks);
     buf_free(&r->turns);
 }

@@ -20,7 +20,11 @@ struct dial_job {
     size_t known_n;
     char source[24]; // ":<hash of the source's name>:"
     bool resume;
-    uint64_t epoch; // ours; 0: this process has none yet
+    uint64_t epoch;              // ours; 0: this process has none yet
+    uint64_t want;               // ours, or the one that we are about to raise
+    uint64_t seen;               // the highest one of those that are connected
+    bool no_kill, no_watch;      // not permitted
+    struct redis_client *client; // of a target that is no cluster
     char *flush_command;
     struct endpoint source_endpoint; // borrowed
     bool ask_source_dbs;
@@ -34,16 +38,18 @@ struct dial_job {
     struct target_result r;
 };
 
-// Kills older connections of this sync; not being allowed to is no error. *own: the id of this one,
-// or -1 where the server does not tell.
-int dial_fence(struct redis_client *c, const struct dial_job *j, int64_t *own,
-               struct err *e) must_check;
-// The position that was found is not of a newer process.
-int dial_check_epoch(struct dial_job *j) must_check;
+// lane_fence.c: raises the epoch in the target, kills older connections of this sync on every node,
+// and only then takes the position as `read` finds it (r.position and r.found, which it may be
+// called for several times). fenced_off: another process has a higher epoch. What is not permitted
+// makes the fence a weaker one (r.fence).
+int dial_claim(struct dial_job *j, int (*read)(struct dial_job *j)) must_check;
+// Empties all nodes; of what is ours the epoch stays.
+int dial_flush(struct dial_job *j) must_check;
+// In all dbs; more than any number of ours where the server does not tell.
+int64_t dial_count_keys(struct redis_client *c, struct err *e) must_check;
 // lane_source.c: how many dbs the source has, if that is wanted, and before a load: that those
 // which hold keys have a place at the target. A source that does not answer is no error.
 int dial_ask_source(struct dial_job *j) must_check;
-int dial_set_name(struct redis_client *c, const struct dial_job *j, struct err *e) must_check;
 // Whether the scripts of expiries are allowed; key: one that this server may be asked about.
 int dial_probe_expiry(struct redis_client *c, struct target_result *r, struct slice key) must_check;
 // Makes the connection one of Valkey's import mode. *on: the server is in it, and takes that.

@@ -44,7 +44,7 @@ struct lane_sweep {
     const struct endpoint *seeds; // of a cluster; else NULL
     size_t seeds_n;
     struct endpoint_finder find_target;
-    char name[CONNECTION_NAME];
+    struct lane_pass pass;
     struct sweep_options o;
     struct sweep_result r;
     int64_t began_ms;
@@ -174,7 +174,10 @@ void lane_expiry_target(struct lane *l)
 static void sweep_job(uv_work_t *work)
 {
     struct lane_sweep *j = work->data;
-    const struct sweep_dial how = {.name = j->name, .timeout_ms = SWEEP_TIMEOUT_MS};
+    const struct sweep_dial how = {.name = j->pass.name,
+                                   .timeout_ms = SWEEP_TIMEOUT_MS,
+                                   .admit = lane_pass_check,
+                                   .ctx = &j->pass};
     struct endpoint node;
     j->rc = endpoint_find(&node, &j->node, &j->find_target, &j->err);
     if (j->rc)
@@ -248,7 +251,7 @@ static void sweep_start(struct lane *l, bool defuse)
     j->seeds = l->router ? l->o.target_seeds : NULL;
     j->seeds_n = l->o.target_seeds_n;
     j->began_ms = clock_unix_ms();
-    lane_connection_name(l, j->name);
+    lane_pass_make(l, &j->pass);
     j->o = (struct sweep_options){.version = l->server.version,
                                   .is_valkey = l->server.is_valkey,
                                   .defuse = defuse,

@@ -32,7 +32,6 @@ struct lag_sample {
 // A master of the target.
 struct lane_node {
     struct endpoint endpoint;    // owns
-    int64_t client_id;           // of the router's connection to it; -1 unknown
     struct redis_client *client; // of lane_stage.c; NULL: none yet
     int db;                      // that it has selected
     int64_t replicas;            // that are waited for
@@ -43,19 +42,23 @@ struct target_result {
     struct conn *conn;        // NULL: failed, or a cluster
     struct endpoint endpoint; // owns; where conn goes
     struct masters masters;   // of a cluster; n 0: failed
-    int64_t *client_ids;      // owns, as the next one; of conn or those to them; -1 unknown
-    uint64_t *marks;          // or NULL
+    uint64_t *marks;          // owns; or NULL
     struct redis_server server;
     struct position position;
     bool found;
-    bool empty;       // holds no keys
-    bool fenced_off;  // a newer process writes here
-    bool refused;     // a db of the source has no place here
-    bool scripts;     // EVAL is allowed
-    bool imports;     // Valkey's import mode is on at all masters, and these connections have it
-    int source_dbs;   // how many the source has, if asked; 0 unknown
-    char name[300];   // the address that was dialled
-    struct buf turns; // owns; the record of slots that move, if it was asked for
+    bool empty;                     // holds no keys
+    bool fenced_off;                // a newer process writes here
+    uint64_t epoch;                 // ours by now; 0: none
+    char record_id[REPLID_LEN + 1]; // under which the record is that bears it; "": none
+    bool recorded;                  // it does
+    enum lane_fence fence;
+    char fence_why[200]; // it is not LANE_FENCE_KILL
+    bool refused;        // a db of the source has no place here
+    bool scripts;        // EVAL is allowed
+    bool imports;        // Valkey's import mode is on at all masters, and these connections have it
+    int source_dbs;      // how many the source has, if asked; 0 unknown
+    char name[300];      // the address that was dialled
+    struct buf turns;    // owns; the record of slots that move, if it was asked for
     struct err err;
 };
 
@@ -112,7 +115,13 @@ struct lane {
     bool target_empty;                    // when it was looked for
     char position_ids[2][REPLID_LEN + 1]; // the ids it was looked for under
     char stale_replid[REPLID_LEN + 1];    // record to delete with the next write
-    uint64_t epoch;
+    char record_id[REPLID_LEN + 1];       // of the record in the target; "": there is none
+    uint64_t epoch;                       // 0: none yet
+    bool fenced_off;                      // the error is that another process has taken over
+    enum lane_fence fence;
+    char fence_why[200];
+    bool lease_lost;
+    struct endpoint *seeds;     // owns; o.target_seeds
     char *flush_command;        // to run before the load begins
     int64_t retry_ms;           // when to dial again
     bool dialling;              // an attempt runs, maybe an outdated one
@@ -251,6 +260,22 @@ void lane_target_ready(struct lane *l, struct target_result *r);
 
 // The name that connections to the target bear; dst has CONNECTION_NAME bytes.
 void lane_connection_name(const struct lane *l, char *dst);
+
+// lane_fence.c. What a connection beside those of the sink needs before it writes: it bears the
+// name, and then a look at the record shows that nobody has taken over. Whoever takes over later
+// finds the name.
+struct lane_pass {
+    char name[CONNECTION_NAME];
+    char ids[3][REPLID_LEN + 1]; // under which the record may be
+    uint64_t epoch;
+    const struct endpoint *seeds; // of a cluster; borrowed
+    size_t seeds_n;
+};
+void lane_pass_make(const struct lane *l, struct lane_pass *p);
+// On the pool, c is named. Any error is ERR_CLOSED: the target is to be dialled again.
+int lane_pass_check(void *pass, struct redis_client *c, struct err *e) must_check;
+// Nothing may be sent to the target now.
+bool lane_lease_passed(const struct lane *l);
 
 // lane_stage.c: commands over several slots, in steps, on a thread of the pool.
 // The target was attached; takes its endpoints.

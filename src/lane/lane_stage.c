@@ -38,13 +38,11 @@ void lane_stage_attach(struct lane *l, struct target_result *r)
     s->nodes = xcalloc((size_t)s->nodes_n, sizeof(*s->nodes));
     for (int i = 0; i < s->nodes_n; i++) {
         s->nodes[i].endpoint = endpoints[i];
-        s->nodes[i].client_id = r->client_ids[i];
         endpoints[i] = (struct endpoint){0};
     }
     s->marks_id = l->marks_id;
     s->has_expiretime = l->server.is_valkey || l->server.version >= 70000;
     s->imports = l->target_imports;
-    lane_connection_name(l, s->name);
     // Temporary keys must be found again by a later process.
     snprintf(s->tag, sizeof(s->tag), "%llu", (unsigned long long)s->marks_id);
     translate_init(&s->words, &(struct translate_options){.databases = l->server.databases,
@@ -78,26 +76,6 @@ void lane_stage_let_go(struct lane *l)
 
 // ---- on the pool: connections ----
 
-// The fence kills connections by their name. One that came before ours had it left nothing of the
-// router's either.
-static int check_fence(const struct lane_node *n, struct redis_client *c, struct err *e)
-{
-    struct redis_reply reply;
-    int rc = n->client_id < 0 ? ERR_REPLY : redis_call(c, &reply, e, "CLIENT LIST");
-    if (rc)
-        return rc == ERR_REPLY ? 0 : rc;
-    char id[32];
-    int len = snprintf(id, sizeof(id), "id=%lld ", (long long)n->client_id);
-    const char *p = reply.root.text.p, *end = p + reply.root.text.n;
-    while (p && end - p > len) {
-        if (memcmp(p, id, (size_t)len) == 0)
-            return 0;
-        p = memchr(p, '\n', (size_t)(end - p));
-        p = p ? p + 1 : NULL;
-    }
-    return err_set(e, ERR_CLOSED, "the other connection to this node is gone");
-}
-
 static int count_replicas(struct lane_node *n, struct redis_client *c, struct err *e)
 {
     struct redis_reply reply;
@@ -109,15 +87,15 @@ static int count_replicas(struct lane_node *n, struct redis_client *c, struct er
     return rc == ERR_REPLY ? 0 : rc;
 }
 
-static int reach(const struct lane_stage *s, struct lane_node *n, struct err *e)
+static int reach(struct lane_stage *s, struct lane_node *n, struct err *e)
 {
     struct redis_client *c;
     int rc = redis_connect(&c, &n->endpoint, STAGE_TIMEOUT_MS, e);
     if (rc)
         return rc;
-    rc = redis_call(c, NULL, e, "CLIENT SETNAME %s", s->name);
+    rc = redis_call(c, NULL, e, "CLIENT SETNAME %s", s->pass.name);
     if (rc == 0 || rc == ERR_REPLY)
-        rc = check_fence(n, c, e);
+        rc = lane_pass_check(&s->pass, c, e);
     if (rc == 0)
         rc = count_replicas(n, c, e);
     if (rc == 0 && s->imports)
@@ -379,6 +357,7 @@ static void stage_done(uv_work_t *work, int status)
 void lane_stage_start(struct lane_stage *s, uint64_t ref, uv_work_cb run)
 {
     struct lane *l = s->lane;
+    lane_pass_make(l, &s->pass);
     s->ref = ref;
     s->rc = 0;
     s->big = false;

@@ -29,7 +29,8 @@ struct lane_stage {
     atomic_bool cancel;
     struct lane_node *nodes; // owns
     int nodes_n;
-    char name[CONNECTION_NAME], tag[24];
+    struct lane_pass pass; // as the command begins
+    char tag[24];
     uint64_t marks_id;
     bool has_expiretime, imports;
 

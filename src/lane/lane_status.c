@@ -109,7 +109,11 @@ void lane_publish(struct lane *l)
     s.epoch = l->epoch;
     // A transaction of a cluster has one slot, and stays whole whoever has that at the target.
     s.transaction = l->o.transactions && (!l->router || l->source_is_cluster);
-    s.state = l->state;
+    s.state = l->lease_lost && (l->state == LANE_RUN || l->state == LANE_READY_RUN)
+                  ? LANE_LEASE_LOST
+                  : l->state;
+    s.fence = l->fence;
+    snprintf(s.fence_reason, sizeof(s.fence_reason), "%s", l->fence_why);
     s.phase = phase_of(l);
     snprintf(s.link, sizeof(s.link), "%s", link_state_name(l->link_state));
     const struct err *e = l->error.code ? &l->error : &l->link_error;

@@ -13,103 +13,6 @@
 
 enum { BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000 };
 
-// Connections are named gunyu:<replid>:<source>:<epoch>. One of the two holds whenever a sync is
-// the same: after a full sync under a new id, and when the source is reached by another address.
-static bool client_line_id(struct slice line, const struct dial_job *j, int64_t *id)
-{
-    const char *name = memmem(line.p, line.n, " name=gunyu:", 12);
-    if (!name)
-        return false;
-    struct slice rest = slice_make(name + 12, line.n - (size_t)(name + 12 - line.p));
-    bool ours = (*j->id1 && slice_has_prefix(rest, slice_cstr(j->id1))) ||
-                (*j->id2 && slice_has_prefix(rest, slice_cstr(j->id2))) ||
-                memmem(rest.p, rest.n, j->source, strlen(j->source));
-    if (!ours || line.n < 4 || memcmp(line.p, "id=", 3) != 0)
-        return false;
-    const char *space = memchr(line.p, ' ', line.n);
-    return space && slice_i64(slice_make(line.p + 3, (size_t)(space - line.p - 3)), id);
-}
-
-// What an earlier connection of this sync has sent may still wait in the target's socket. It must
-// not be carried out after the position was read, so those connections are killed first.
-static int kill_older(struct redis_client *c, const struct dial_job *j, int64_t *own, struct err *e)
-{
-    struct redis_reply reply;
-    int rc = redis_call(c, &reply, e, "CLIENT ID");
-    *own = rc == 0 && reply.root.type == RESP_INTEGER ? reply.root.num : -1;
-    // Without it we would kill ourselves.
-    if (rc == 0 && *own < 0)
-        rc = err_set(e, ERR_REPLY, "CLIENT ID was answered with something else");
-    if (rc == 0)
-        rc = redis_call(c, &reply, e, "CLIENT LIST");
-    if (rc)
-        return rc;
-    struct buf list = {0};
-    buf_append_slice(&list, reply.root.text);
-    const char *p = list.p, *end = list.p + list.n;
-    while (rc == 0 && p < end) {
-        const char *nl = memchr(p, '\n', (size_t)(end - p));
-        struct slice line = slice_make(p, (size_t)((nl ? nl : end) - p));
-        p += line.n + 1;
-        int64_t id;
-        if (!client_line_id(line, j, &id) || id == *own)
-            continue;
-        rc = redis_call(c, &reply, e, "CLIENT KILL ID %L", id);
-        if (rc == ERR_REPLY && strstr(e->msg, "No such client"))
-            rc = 0;
-    }
-    buf_free(&list);
-    return rc;
-}
-
-int dial_fence(struct redis_client *c, const struct dial_job *j, int64_t *own, struct err *e)
-{
-    int rc = kill_older(c, j, own, e);
-    if (rc == ERR_REPLY) {
-        log_warn(NULL,
-                 "the target does not allow CLIENT LIST or CLIENT KILL (%s): commands of a lost "
-                 "connection that it has not read yet cannot be fenced off",
-                 e->msg);
-        rc = 0;
-    }
-    return rc;
-}
-
-int dial_check_epoch(struct dial_job *j)
-{
-    struct target_result *r = &j->r;
-    fault_point("lane.position_read");
-    if (!j->epoch || !r->found || r->position.foreign || r->position.epoch <= j->epoch)
-        return 0;
-    r->fenced_off = true;
-    return err_set(&r->err, ERR_LOCKED,
-                   "another gunyu has taken over this target (epoch %llu, ours %llu)",
-                   (unsigned long long)r->position.epoch, (unsigned long long)j->epoch);
-}
-
-int dial_set_name(struct redis_client *c, const struct dial_job *j, struct err *e)
-{
-    struct redis_reply reply;
-    int rc = redis_call(c, &reply, e, "CLIENT SETNAME gunyu:%s%s%U", j->id1, j->source,
-                        j->epoch ? j->epoch : 1);
-    return rc == ERR_REPLY ? 0 : rc;
-}
-
-// The position goes first: it must not outlive what it speaks of.
-static int flush_target(struct redis_client *c, const struct dial_job *j, struct err *e)
-{
-    struct redis_reply reply;
-    int rc = 0;
-    if (*j->id1)
-        rc = redis_call(c, &reply, e, "DEL " POSITION_PREFIX "%s", j->id1);
-    if (rc == 0 && *j->id2)
-        rc = redis_call(c, &reply, e, "DEL " POSITION_PREFIX "%s", j->id2);
-    if (rc == 0)
-        rc = redis_call(c, &reply, e, j->flush_command);
-    fault_point("lane.flushed");
-    return rc;
-}
-
 int dial_probe_expiry(struct redis_client *c, struct target_result *r, struct slice key)
 {
     struct redis_reply reply;
@@ -132,11 +35,41 @@ int dial_import_source(struct redis_client *c, struct target_result *r, bool *on
     return rc == ERR_REPLY ? 0 : rc;
 }
 
-static int reach(struct dial_job *j, struct redis_client *c)
+static int read_position(struct dial_job *j)
 {
     struct target_result *r = &j->r;
-    struct err *e = &r->err;
+    int rc = 0;
+    if (j->resume)
+        rc = position_read(j->client, j->id1, j->id2, &r->position, &r->found, &r->err);
+    // The journal may know the way from an id that the source has forgotten.
+    for (size_t i = 0; rc == 0 && j->resume && !r->found && i < j->known_n; i++)
+        rc = position_read(j->client, j->known[i].replid, "", &r->position, &r->found, &r->err);
+    return rc;
+}
+
+int64_t dial_count_keys(struct redis_client *c, struct err *e)
+{
     struct redis_reply reply;
+    int rc = redis_call(c, &reply, e, "INFO keyspace");
+    if (rc)
+        return rc == ERR_REPLY ? INT32_MAX : rc; // not allowed: then it does not count as empty
+    int64_t n = 0;
+    const char *p = reply.root.text.p, *end = p + reply.root.text.n;
+    while (p && (p = memmem(p, (size_t)(end - p), ":keys=", 6))) {
+        p += 6;
+        int64_t v = 0;
+        while (p < end && *p >= '0' && *p <= '9' && v < INT32_MAX)
+            v = v * 10 + (*p++ - '0');
+        n += v;
+    }
+    return n;
+}
+
+static int reach(struct dial_job *j)
+{
+    struct target_result *r = &j->r;
+    struct redis_client *c = j->client;
+    struct err *e = &r->err;
     int rc = redis_probe(c, &r->server, e);
     if (rc)
         return rc;
@@ -144,42 +77,27 @@ static int reach(struct dial_job *j, struct redis_client *c)
         r->server.version = j->target_version;
     if (r->server.loading)
         return err_set(e, ERR_REPLY, "LOADING the target is loading its data");
-    r->client_ids = xcalloc(1, sizeof(*r->client_ids));
     if (r->server.databases < 0)
         rc = redis_count_databases(c, &r->server.databases, e);
     if (rc == 0)
-        rc = dial_fence(c, j, r->client_ids, e);
-    if (rc)
-        return rc;
-    fault_point("lane.fenced");
-    if (j->resume)
-        rc = position_read(c, j->id1, j->id2, &r->position, &r->found, e);
-    // The journal may know the way from an id that the source has forgotten.
-    for (size_t i = 0; rc == 0 && j->resume && !r->found && i < j->known_n; i++)
-        rc = position_read(c, j->known[i].replid, "", &r->position, &r->found, e);
+        rc = dial_claim(j, read_position);
     if (rc == 0 && j->turns_wanted && r->found)
         rc = position_read_turns(c, r->position.replid, &r->turns, e);
     if (rc == 0 && !r->found) {
-        rc = redis_call(c, &reply, e, "INFO keyspace");
-        r->empty = rc == 0 && !memmem(reply.root.text.p, reply.root.text.n, "db", 2);
-        if (rc == ERR_REPLY)
-            rc = 0; // not allowed: then it does not count as empty
+        int64_t keys = dial_count_keys(c, e);
+        r->empty = keys == r->recorded;
+        rc = keys < 0 ? (int)keys : 0;
     }
     if (rc == 0)
-        rc = dial_check_epoch(j);
-    if (rc == 0)
-        rc = dial_set_name(c, j, e);
-    if (rc)
-        return rc;
-    rc = dial_probe_expiry(c, r, SLICE(POSITION_PREFIX));
+        rc = dial_probe_expiry(c, r, SLICE(POSITION_PREFIX));
     if (rc == 0)
         rc = dial_import_source(c, r, &r->imports);
     if (rc == 0)
-        rc = redis_call(c, &reply, e, "SELECT 0");
+        rc = redis_call(c, NULL, e, "SELECT 0");
     if (rc == 0)
         rc = dial_ask_source(j);
     if (rc == 0 && j->flush_command)
-        rc = flush_target(c, j, e);
+        rc = dial_flush(j);
     return rc;
 }
 
@@ -190,7 +108,6 @@ static void dial_run(uv_work_t *work)
         dial_cluster(j);
         return;
     }
-    struct redis_client *c = NULL;
     struct endpoint *ep = &j->r.endpoint;
     int rc = endpoint_find(ep, &j->endpoint, &j->find_target, &j->r.err);
     if (rc) {
@@ -199,13 +116,13 @@ static void dial_run(uv_work_t *work)
     }
     ep->db = 0;
     endpoint_name(ep, j->r.name, sizeof(j->r.name));
-    rc = redis_connect(&c, ep, CONNECT_TIMEOUT_MS, &j->r.err);
+    rc = redis_connect(&j->client, ep, CONNECT_TIMEOUT_MS, &j->r.err);
     if (rc == 0)
-        rc = reach(j, c);
+        rc = reach(j);
     if (rc == 0)
-        j->r.conn = redis_take_conn(c);
+        j->r.conn = redis_take_conn(j->client);
     else
-        redis_close(c);
+        redis_close(j->client);
 }
 
 static void dial_done(uv_work_t *work, int status)
@@ -215,6 +132,9 @@ static void dial_done(uv_work_t *work, int status)
     struct lane *l = j->lane;
     l->handles--;
     l->dialling = false;
+    // What stands in the target is ours to keep, whatever became of the attempt.
+    if (j->r.epoch)
+        l->epoch = j->r.epoch;
     if (l->target_epoch != j->target_epoch || l->freed) {
         target_result_free(&j->r);
         if (l->freed && l->handles == 0)
@@ -233,7 +153,7 @@ void lane_dial_target(struct lane *l)
 {
     // One attempt at a time: an outdated one may be about to flush the target.
     if (l->target_state != TARGET_OFF || l->dialling || l->staging || l->freed ||
-        clock_unix_ms() < l->retry_ms)
+        clock_unix_ms() < l->retry_ms || lane_lease_passed(l))
         return;
     // Without an id of the source there is no position to look for.
     if (!l->ids_known)
@@ -290,6 +210,40 @@ void lane_back_off(struct lane *l)
     l->retry_ms = clock_unix_ms() + l->backoff_ms;
 }
 
+static void take_fence(struct lane *l, const struct target_result *r)
+{
+    static const char *const without[] = {
+        [LANE_FENCE_CHECK] = "each transaction checks the epoch in the position instead",
+        [LANE_FENCE_LEASE] = "a process that was replaced is held back by nothing but its lease",
+    };
+    if (without[r->fence] && l->fence != r->fence)
+        log_warn(l->o.tag, "the target cannot be fenced by CLIENT LIST and CLIENT KILL (%s): %s",
+                 r->fence_why, without[r->fence]);
+    l->fence = r->fence;
+    memcpy(l->fence_why, r->fence_why, sizeof(l->fence_why));
+}
+
+static struct slice guard_key(void *ctx, char *dst)
+{
+    struct lane *l = ctx;
+    return position_key(l->record_id, dst);
+}
+
+static bool guard_holds(void *ctx, struct slice value)
+{
+    struct lane *l = ctx;
+    struct position p;
+    return position_parse(l->record_id, value, &p) && p.epoch == l->epoch;
+}
+
+static void attach_one(struct lane *l, struct target_result *r)
+{
+    const struct batcher_guard guard = {guard_key, guard_holds, l};
+    batcher_attach(l->batcher, r->conn, 0);
+    if (r->fence == LANE_FENCE_CHECK)
+        batcher_guard(l->batcher, &guard);
+}
+
 void lane_target_ready(struct lane *l, struct target_result *r)
 {
     if (r->name[0])
@@ -298,6 +252,7 @@ void lane_target_ready(struct lane *l, struct target_result *r)
         l->target_state = TARGET_OFF;
         lane_back_off(l);
         err_wrap(&r->err, "target %s", l->target_name);
+        l->fenced_off = r->fenced_off;
         if (r->fenced_off || r->refused)
             lane_latch_error(l, UINT64_MAX, &r->err);
         else
@@ -322,8 +277,8 @@ void lane_target_ready(struct lane *l, struct target_result *r)
     if (r->found)
         l->position = r->position;
     lane_turns_target(l, buf_slice(&r->turns));
-    if (l->epoch == 0)
-        l->epoch = r->found && !r->position.foreign ? r->position.epoch + 1 : 1;
+    memcpy(l->record_id, r->record_id, sizeof(l->record_id));
+    take_fence(l, r);
     if (r->found && r->position.far_expiries)
         l->far_flag = true;
     if (l->flush_command)
@@ -335,7 +290,7 @@ void lane_target_ready(struct lane *l, struct target_result *r)
     if (l->router)
         lane_attach_cluster(l, r);
     else
-        batcher_attach(l->batcher, r->conn, 0);
+        attach_one(l, r);
     if (l->router || l->turn)
         lane_stage_attach(l, r);
     r->conn = NULL;

@@ -7,9 +7,25 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// The contract's states, plus error.
-enum lane_state { LANE_READY_RUN, LANE_RUN, LANE_PAUSE, LANE_STOP, LANE_ERROR };
-const char *lane_state_name(enum lane_state s); // "ready_run", "run", "pause", "stop", "error"
+// The contract's states, plus error, and of a lane that would run, that it waits for its lease.
+enum lane_state {
+    LANE_READY_RUN,
+    LANE_RUN,
+    LANE_PAUSE,
+    LANE_STOP,
+    LANE_ERROR,
+    LANE_LEASE_LOST, // published only
+};
+const char *lane_state_name(enum lane_state s); // "ready_run", "run", "pause", "stop", "error", ...
+
+// What keeps a process that was replaced from writing to the target.
+enum lane_fence {
+    LANE_FENCE_UNKNOWN, // no target was reached yet
+    LANE_FENCE_KILL,    // its connections are killed
+    LANE_FENCE_CHECK,   // each of its transactions checks the epoch
+    LANE_FENCE_LEASE,   // the end of its lease, if it has one
+};
+const char *lane_fence_name(enum lane_fence f); // "unknown", "kill", "check", "lease"
 
 enum lane_phase {
     LANE_PHASE_IDLE,
@@ -68,8 +84,10 @@ struct lane_snapshot {
     bool transaction;
     enum lane_state state;
     enum lane_phase phase;
-    char link[24];   // link_state_name
-    char error[512]; // "" when none: last problem, kept while it lasts
+    enum lane_fence fence;
+    char fence_reason[200]; // why it is not LANE_FENCE_KILL, or less than that
+    char link[24];          // link_state_name
+    char error[512];        // "" when none: last problem, kept while it lasts
     char full_sync_reason[128];
     char unsupported[300]; // what the last snapshot may have held and the target lacks
     char replid[41];

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 
 struct conn {
     int fd;
+    const _Atomic int64_t *send_until;
     struct tls *tls; // NULL: plain
     bool watched;
     int want;   // what the user waits for
@@ -40,6 +42,7 @@ int conn_dial(struct conn **out, const struct endpoint *ep, int timeout_ms, stru
     struct conn *c = xcalloc(1, sizeof(*c));
     c->fd = fd;
     c->tls = tls;
+    c->send_until = ep->send_until;
     *out = c;
     return 0;
 }
@@ -116,8 +119,17 @@ ssize_t conn_recv(struct conn *c, void *p, size_t n)
     }
 }
 
+// Asked at the last moment: a process that was stopped for a while must not rely on an older look
+// at the clock.
+static bool may_send(const struct conn *c)
+{
+    return !c->send_until || clock_boot_ms() < atomic_load(c->send_until);
+}
+
 ssize_t conn_writev(struct conn *c, const struct iovec *iov, int n)
 {
+    if (!may_send(c))
+        return ERR_LEASE;
     if (c->tls) {
         ssize_t put = tls_writev(c->tls, iov, n);
         poll_update(c);

@@ -23,6 +23,7 @@ int conn_dial(struct conn **out, const struct endpoint *ep, int timeout_ms,
 
 // > 0 bytes; -EAGAIN; ERR_CLOSED at end of stream; ERR_TLS; -errno.
 ssize_t conn_recv(struct conn *c, void *p, size_t n) must_check;
+// The same, and ERR_LEASE when the endpoint's send_until has passed.
 ssize_t conn_writev(struct conn *c, const struct iovec *iov, int n) must_check;
 // A long stream is to come: the socket gets a large receive buffer at once.
 void conn_expect_much(struct conn *c);

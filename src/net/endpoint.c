@@ -71,10 +71,13 @@ int endpoint_find(struct endpoint *out, const struct endpoint *fixed,
                   const struct endpoint_finder *f, struct err *e)
 {
     *out = (struct endpoint){0};
-    if (f->fn)
-        return f->fn(f->ctx, out, e);
-    endpoint_copy(out, fixed);
-    return 0;
+    if (!f->fn) {
+        endpoint_copy(out, fixed);
+        return 0;
+    }
+    int rc = f->fn(f->ctx, out, e);
+    out->send_until = fixed->send_until;
+    return rc;
 }
 
 char *endpoint_name(const struct endpoint *ep, char *dst, unsigned long cap)

@@ -31,6 +31,9 @@ struct endpoint {
     char *password;
     int db;
     struct tls_options tls;
+    // clock_boot_ms from which on nothing may be sent there: writes fail with ERR_LEASE. It may
+    // change at any time. Borrowed; NULL: no limit.
+    const _Atomic int64_t *send_until;
 };
 
 // How to find a server whose address changes. fn NULL: it does not. fn puts where the server is now
@@ -40,7 +43,8 @@ struct endpoint_finder {
     int (*fn)(void *ctx, struct endpoint *out, struct err *e);
     void *ctx;
 };
-// Where the finder says, or a copy of `fixed` without one. *out is to be freed unless it fails.
+// Where the finder says, or a copy of `fixed` without one; send_until is that of `fixed`. *out is
+// to be freed unless it fails.
 int endpoint_find(struct endpoint *out, const struct endpoint *fixed,
                   const struct endpoint_finder *f, struct err *e) must_check;
 

@@ -21,10 +21,11 @@ enum {
 };
 
 // What reply of the oldest batch comes next.
-enum phase { PHASE_MULTI, PHASE_BODY, PHASE_EXEC, PHASE_RESULTS };
+enum phase { PHASE_WATCH, PHASE_RECORD, PHASE_MULTI, PHASE_BODY, PHASE_EXEC, PHASE_RESULTS };
 
 struct batch {
     bool wrapped, alone, closed, stores;
+    bool unproved;    // the record is not known to be ours
     bool needs_multi; // a unit of it does; others are wrapped for the EXEC before them only
     enum phase phase;
     uint32_t cmds;      // in the body
@@ -62,6 +63,7 @@ struct batcher {
     bool store_now;
     uint64_t stored_us;
     struct buf scratch;
+    struct batcher_guard guard; // key NULL: none
     struct sink_stats stats;
 };
 
@@ -159,7 +161,7 @@ static int append_position(struct batcher *b, const struct batch_mark *mark)
 
 static bool may_close(const struct batcher *b, const struct batch *t)
 {
-    return !t->wrapped || (b->bares == 0 && b->execs < b->o.max_exec);
+    return !t->wrapped || (b->bares == 0 && b->execs < b->o.max_exec && !t->unproved);
 }
 
 static void advance(struct batcher *b, struct batch *t);
@@ -185,6 +187,19 @@ static void close_batch(struct batcher *b, struct batch *t)
     b->execs++;
 }
 
+static void put_guard(struct batcher *b, struct batch *t)
+{
+    char name[64];
+    struct slice key = b->guard.key(b->guard.ctx, name);
+    must(b->db == 0); // each wrapped batch ends there, and there are no others
+    buf_clear(&b->scratch);
+    resp_put_cmd(&b->scratch, "WATCH %b", &key);
+    resp_put_cmd(&b->scratch, "GET %b", &key);
+    outq_put(&b->wire.out, b->scratch.p, b->scratch.n);
+    t->phase = PHASE_WATCH;
+    t->unproved = true;
+}
+
 static struct batch *batch_new(struct batcher *b, bool wrapped)
 {
     struct batch *t = batch_at(b, b->count++);
@@ -194,6 +209,8 @@ static struct batch *batch_new(struct batcher *b, bool wrapped)
                         .from = b->wire.out.total,
                         .bad_ref = UINT64_MAX,
                         .began_us = clock_mono_us()};
+    if (wrapped && b->guard.key)
+        put_guard(b, t);
     if (wrapped)
         outq_put(&b->wire.out, "*1\r\n$5\r\nMULTI\r\n", 15);
     fault_after_sending(b, "batcher.multi");
@@ -207,9 +224,11 @@ static void position_batch(struct batcher *b)
     if (b->count == BATCHES || (b->count && !b->has_acked) ||
         (b->has_placed && !batch_mark_after(mark, &b->placed)))
         return;
-    struct batch *t = batch_new(b, false);
+    struct batch *t = batch_new(b, b->guard.key != NULL);
     t->mark = *mark;
     t->has_mark = t->stores = true;
+    if (t->wrapped)
+        return; // the next flush that may closes it
     t->tail = (uint32_t)append_position(b, &t->mark);
     close_batch(b, t);
 }
@@ -253,12 +272,13 @@ static enum opening unit_opening(struct batcher *b, bool wrapped, bool alone)
 
 bool batcher_room(struct batcher *b)
 {
-    return has_room(b) && (b->in_unit || unit_opening(b, false, false) != OPENING_REFUSED);
+    return has_room(b) && (b->in_unit || unit_opening(b, b->guard.key, false) != OPENING_REFUSED);
 }
 
 bool batcher_unit_begin(struct batcher *b, bool wrapped, bool alone)
 {
     must(!b->in_unit);
+    wrapped = wrapped || b->guard.key;
     enum opening opening = unit_opening(b, wrapped, alone);
     struct batch *t = open_batch(b);
     // Closed though nothing may follow at once: its EXEC is what the unit waits for.
@@ -490,9 +510,33 @@ static bool is_empty(const struct reply *r)
     return r->kind == REPLY_NIL || (r->kind == REPLY_INTEGER && r->num == 0) || r->empty;
 }
 
+// The answers to WATCH and GET, before those of the batch.
+static int take_guard(struct batcher *b, struct batch *t, const struct reply *r)
+{
+    struct err e;
+    if (r->kind == REPLY_ERROR) {
+        batch_refused(b, t, r->text);
+    } else if (r->kind != REPLY_NIL && r->kind != REPLY_OK) {
+        return ERR_PROTOCOL;
+    } else if (t->phase == PHASE_WATCH) {
+        t->phase = PHASE_RECORD;
+    } else if (r->kind == REPLY_OK && b->guard.holds(b->guard.ctx, r->text)) {
+        t->unproved = false;
+        t->phase = PHASE_MULTI;
+    } else {
+        err_set(&e, ERR_CLOSED, "the position there is not the one that was stored last");
+        fail(b, UINT64_MAX, &e);
+    }
+    return 0;
+}
+
 static int take_reply(struct batcher *b, struct batch *t, const struct reply *r)
 {
+    struct err e;
     switch (t->phase) {
+    case PHASE_WATCH:
+    case PHASE_RECORD:
+        return take_guard(b, t, r);
     case PHASE_MULTI:
         if (r->kind == REPLY_ERROR) {
             batch_refused(b, t, r->text);
@@ -512,8 +556,14 @@ static int take_reply(struct batcher *b, struct batch *t, const struct reply *r)
         t->answered += r->count;
         break;
     case PHASE_EXEC:
-        if (r->kind == REPLY_ERROR || r->kind == REPLY_NIL) {
-            batch_refused(b, t, r->kind == REPLY_ERROR ? r->text : SLICE("EXEC was discarded"));
+        if (r->kind == REPLY_ERROR) {
+            batch_refused(b, t, r->text);
+            return 0;
+        }
+        if (r->kind == REPLY_NIL) {
+            b->stats.wrapped_failed++;
+            err_set(&e, ERR_CLOSED, "EXEC was discarded: somebody else has written the position");
+            fail(b, UINT64_MAX, &e);
             return 0;
         }
         if (r->kind != REPLY_ARRAY || r->num != (int64_t)t->cmds + t->tail)
@@ -553,6 +603,7 @@ static int take_bytes(struct batcher *b, const char *p, size_t n)
             return ERR_PROTOCOL;
         struct reply r;
         size_t used;
+        b->in.keep = t->phase == PHASE_RECORD;
         int rc = replies_next(&b->in, p, n, &used, t->phase == PHASE_EXEC, run, &r);
         if (rc)
             return rc;
@@ -604,8 +655,14 @@ void batcher_attach(struct batcher *b, struct conn *c, int db)
 {
     batcher_detach(b);
     b->db = db;
+    b->guard = (struct batcher_guard){0};
     b->stored_us = clock_mono_us();
     wire_attach(&b->wire, c);
+}
+
+void batcher_guard(struct batcher *b, const struct batcher_guard *g)
+{
+    b->guard = g ? *g : (struct batcher_guard){0};
 }
 
 void batcher_get_stats(const struct batcher *b, struct sink_stats *out)

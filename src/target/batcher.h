@@ -9,6 +9,10 @@
 // without a pause, and batches grow by themselves under load. A bare batch has no MULTI and no
 // position of its own; the position follows once its replies are in.
 //
+// With a guard each batch is wrapped, and proves that nobody else has taken over: WATCH and GET of
+// the record go before its MULTI, and its EXEC waits for the answer to GET. If the record is
+// another one by then, the EXEC comes to nothing. That costs a round trip for each batch.
+//
 // After any failure the owner detaches, reads the position from the target, and begins again there.
 #ifndef GUNYU_TARGET_BATCHER_H
 #define GUNYU_TARGET_BATCHER_H
@@ -29,12 +33,20 @@ struct batcher_options {
     uint64_t ping_us;     // an idle target is asked for a sign of life this often; 0: never
 };
 
+struct batcher_guard {
+    struct slice (*key)(void *ctx, char *dst); // of the record, in db 0; dst has 64 bytes
+    bool (*holds)(void *ctx, struct slice value);
+    void *ctx;
+};
+
 struct batcher;
 struct batcher *batcher_new(const struct batcher_options *o);
 struct sink *batcher_sink(struct batcher *b);
 void batcher_free(struct batcher *b);
 // Takes a connection that is authenticated and has db selected.
 void batcher_attach(struct batcher *b, struct conn *c, int db);
+// Of the connection that was attached, before anything is sent; NULL: none.
+void batcher_guard(struct batcher *b, const struct batcher_guard *g);
 // Nothing more is sent, read or acknowledged until the next attach. For an owner that gives up
 // within an event, where it must not detach: a bare batch with a refused command must not become a
 // position.

@@ -10,6 +10,7 @@
 // The value is "gunyu/1" and then these fields in this order, marks= only in a cluster and the last
 // three only while a snapshot loads:
 // "gunyu/1 offset=42 db=3 far=0 epoch=7 time=1700000000000 marks=5 rdb=99 rdb_db=0 rdb_version=11".
+// Before there is a position: "gunyu/1 epoch=7 time=1700000000000".
 #define VALUE_MAGIC "gunyu/1"
 #define VALUE_CAP 320
 
@@ -115,6 +116,36 @@ void position_put_del(struct buf *b, const char *replid)
     resp_put_argv(b, 3, argv);
 }
 
+void position_put_epoch(struct buf *b, const char *replid, struct slice value, uint64_t epoch,
+                        int64_t now_ms)
+{
+    char text[2 * VALUE_CAP], key[64];
+    struct slice name = fields[F_EPOCH].name, rest = {0};
+    struct position p;
+    size_t n = sizeof(VALUE_MAGIC) - 1;
+    memcpy(text, VALUE_MAGIC, n);
+    if (value.n <= VALUE_CAP && position_parse(replid, value, &p)) {
+        const char *at = memmem(value.p, value.n, name.p, name.n);
+        n = (size_t)(at - value.p);
+        memcpy(text, value.p, n);
+        rest = slice_make(at + name.n, value.n - n - name.n);
+        while (rest.n && *rest.p != ' ')
+            rest = slice_make(rest.p + 1, rest.n - 1);
+    }
+    memcpy(text + n, name.p, name.n);
+    n += name.n;
+    n += u64_format(text + n, epoch);
+    memcpy(text + n, rest.p ? rest.p : "", rest.n);
+    n += rest.n;
+    if (!rest.n) {
+        memcpy(text + n, fields[F_TIME].name.p, fields[F_TIME].name.n);
+        n += fields[F_TIME].name.n;
+        n += u64_format(text + n, (uint64_t)now_ms);
+    }
+    const struct slice argv[] = {SLICE("SET"), position_key(replid, key), {text, n}};
+    resp_put_argv(b, 3, argv);
+}
+
 // Takes one field off the front of *s.
 static bool take_field(struct slice *s, int i, uint64_t *out)
 {
@@ -136,11 +167,12 @@ bool position_parse(const char *replid, struct slice value, struct position *out
     uint64_t v[F_COUNT] = {0};
     struct slice s =
         slice_make(value.p + sizeof(VALUE_MAGIC) - 1, value.n - sizeof(VALUE_MAGIC) + 1);
-    int n = 0;
+    bool epoch_only = slice_has_prefix(s, fields[F_EPOCH].name);
+    int n = epoch_only ? F_EPOCH : 0;
     for (; n < F_COUNT && s.n > 0; n++)
         if (!take_field(&s, n, &v[n]) && n != F_MARKS)
             return false;
-    if (s.n > 0 || (n != F_MARKS && n != F_RDB_INDEX && n != F_COUNT))
+    if (s.n > 0 || (n != F_MARKS && (epoch_only || (n != F_RDB_INDEX && n != F_COUNT))))
         return false;
     *out = (struct position){
         .offset = (int64_t)v[F_OFFSET],
@@ -153,6 +185,7 @@ bool position_parse(const char *replid, struct slice value, struct position *out
         .epoch = v[F_EPOCH],
         .time_ms = (int64_t)v[F_TIME],
         .marks = v[F_MARKS],
+        .epoch_only = epoch_only,
     };
     memcpy(out->replid, replid, idlen);
     return true;
@@ -188,8 +221,9 @@ int position_read_own(struct redis_client *r, const char *id, struct position *o
     }
     if (reply.root.type != RESP_BULK)
         return 0;
-    *found = position_parse(id, reply.root.text, out);
-    if (!*found)
+    bool read = position_parse(id, reply.root.text, out);
+    *found = read && !out->epoch_only;
+    if (!read)
         log_warn(NULL,
                  "the position %.*s in the target is not one that this version can read; it is "
                  "ignored, a full sync will replace it",

@@ -29,8 +29,9 @@ struct position {
     bool far_expiries; // keys with held (far) expiries may exist
     uint64_t epoch;    // fencing
     int64_t time_ms;
-    uint64_t marks; // names the slots' marks that belong to it (router.h); 0: none, no cluster
-    bool foreign;   // taken from redisGunYu; never written
+    uint64_t marks;  // names the slots' marks that belong to it (router.h); 0: none, no cluster
+    bool foreign;    // taken from redisGunYu; never written
+    bool epoch_only; // says nothing but epoch and time_ms: no position is stored yet
 };
 
 // Key name into dst (at least 64 bytes); returns it as a slice.
@@ -40,6 +41,11 @@ void position_put(struct buf *b, const struct position *p, int64_t now_ms);
 // Appends a DEL of the record of another id. Belongs into the first transaction that is written
 // under a new id, so that a target never holds two positions of one lane.
 void position_put_del(struct buf *b, const char *replid);
+// Appends one SET of the record of an id with another epoch. What else `value` says, the one that
+// is stored, stays as it is, byte for byte; of one that is no record (there is none: n 0) nothing
+// stays. To versions before this kind of record one that says only the epoch is none.
+void position_put_epoch(struct buf *b, const char *replid, struct slice value, uint64_t epoch,
+                        int64_t now_ms);
 // Parses a stored value. Hostile bytes give false.
 bool position_parse(const char *replid, struct slice value, struct position *out);
 
@@ -54,8 +60,8 @@ int position_read_turns(struct redis_client *r, const char *id, struct buf *out,
 
 // Looks for a record of id1, else id2 (either may be ""), ours first, then redisGunYu's
 // (redis-gunyu-checkpoint-hash and its per-db records, reference 5.9; a stored offset < 0 is none).
-// Ours wins over theirs unless theirs has a higher offset and ours is absent. *found is false when
-// there is none. Blocking.
+// Ours wins over theirs unless theirs has a higher offset and ours is absent; one that says only
+// the epoch is none. *found is false when there is none. Blocking.
 int position_read(struct redis_client *r, const char *id1, const char *id2, struct position *out,
                   bool *found, struct err *e) must_check;
 // Ours of one id, from the node of a cluster that has it.

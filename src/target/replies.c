@@ -102,11 +102,19 @@ int replies_next(struct replies *r, const char *p, size_t n, size_t *used, bool 
     while (at < n && out->kind == REPLY_NONE) {
         if (r->skip) {
             size_t k = r->skip < n - at ? (size_t)r->skip : n - at;
+            if (r->keep && r->bulk_pending) {
+                if (r->line.n + r->skip > LINE_MAX_BYTES)
+                    return ERR_PROTOCOL;
+                buf_append(&r->line, p + at, k);
+            }
             r->skip -= k;
             at += k;
             if (r->skip == 0 && r->bulk_pending) {
                 r->bulk_pending = false;
                 *out = (struct reply){.kind = REPLY_OK, .count = 1};
+                if (r->keep)
+                    out->text = slice_make(r->line.p, r->line.n - 2);
+                r->line.n = 0; // as below
             }
             continue;
         }

@@ -27,7 +27,7 @@ struct reply {
     int64_t num;
     uint32_t count;    // REPLY_QUEUED and REPLY_OK: so many at once, at least 1
     bool empty;        // REPLY_OK: an array without elements
-    struct slice text; // borrowed until the next call
+    struct slice text; // of a line, or a bulk that is kept; borrowed until the next call
 };
 
 // Zeroed is ready.
@@ -36,6 +36,7 @@ struct replies {
     uint64_t skip;     // bytes of a bulk (with its CRLF) still to pass over
     uint64_t nested;   // nodes of the current reply still to come
     bool bulk_pending; // the bulk being skipped is itself a reply to report
+    bool keep;         // set by the owner: of such a bulk the bytes are told, if they are few
 };
 
 void replies_free(struct replies *r);

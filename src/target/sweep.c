@@ -291,9 +291,10 @@ static int connect_node(const struct endpoint *node, const struct sweep_dial *d,
                         struct redis_client **c, struct err *e)
 {
     int rc = redis_connect(c, node, d->timeout_ms, e);
-    if (rc || !d->name)
-        return rc;
-    rc = redis_call(*c, NULL, e, "CLIENT SETNAME %s", d->name);
+    if (rc == 0 && d->name)
+        rc = redis_call(*c, NULL, e, "CLIENT SETNAME %s", d->name);
+    if ((rc == 0 || rc == ERR_REPLY) && d->admit)
+        rc = d->admit(d->ctx, *c, e);
     return rc == ERR_REPLY ? 0 : rc;
 }
 

@@ -36,6 +36,9 @@ int sweep_run(struct redis_client *c, const struct sweep_options *o, struct swee
 struct sweep_dial {
     const char *name; // of the connections; NULL: none
     int timeout_ms;   // of connecting
+    // Whether a connection, which has its name by then, may be used; NULL: it may.
+    int (*admit)(void *ctx, struct redis_client *c, struct err *e);
+    void *ctx;
 };
 // Connects to each and walks it, one after the other.
 int sweep_nodes(const struct endpoint *nodes, size_t n, const struct sweep_dial *d,
