@@ -91,6 +91,7 @@ static int reach(struct lane_stage *s, struct lane_node *n, struct err *e)
 {
     struct redis_client *c;
     int rc = redis_connect(&c, &n->endpoint, STAGE_TIMEOUT_MS, e);
+    fault_point("stage.connected");
     if (rc)
         return rc;
     rc = redis_call(c, NULL, e, "CLIENT SETNAME %s", s->pass.name);

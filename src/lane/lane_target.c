@@ -217,8 +217,8 @@ static void take_fence(struct lane *l, const struct target_result *r)
         [LANE_FENCE_LEASE] = "a process that was replaced is held back by nothing but its lease",
     };
     if (without[r->fence] && l->fence != r->fence)
-        log_warn(l->o.tag, "the target cannot be fenced by CLIENT LIST and CLIENT KILL (%s): %s",
-                 r->fence_why, without[r->fence]);
+        log_warn(l->o.tag, "the target does not allow what the fence needs (%s): %s", r->fence_why,
+                 without[r->fence]);
     l->fence = r->fence;
     memcpy(l->fence_why, r->fence_why, sizeof(l->fence_why));
 }

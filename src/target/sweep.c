@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "codec/slot.h"
 #include "flow/expiry.h"
@@ -291,6 +292,7 @@ static int connect_node(const struct endpoint *node, const struct sweep_dial *d,
                         struct redis_client **c, struct err *e)
 {
     int rc = redis_connect(c, node, d->timeout_ms, e);
+    fault_point("sweep.connected");
     if (rc == 0 && d->name)
         rc = redis_call(*c, NULL, e, "CLIENT SETNAME %s", d->name);
     if ((rc == 0 || rc == ERR_REPLY) && d->admit)

@@ -13,8 +13,8 @@ from harness import GUNYU, free_port, wait_until
 
 # What docs/operations.md says a user needs.
 SOURCE_RIGHTS = "+psync +replconf +ping +info"
-TARGET_RIGHTS = ("~* &* +@write +pfcount +multi +exec +select +get +hget +hmget +info +config|get +ping +eval +time +pttl "
-                 "+pexpiretime +scan +type +command|info +client|id +client|list +client|kill +client|setname")
+TARGET_RIGHTS = ("~* &* +@write +pfcount +multi +exec +watch +unwatch +select +get +hget +hmget +info +config|get +ping +eval +time +pttl "
+                 "+pexpiretime +scan +type +command|info +client|list +client|kill +client|setname")
 
 
 class Authority:

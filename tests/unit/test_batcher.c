@@ -23,6 +23,8 @@ struct fake {
     const char *refuse;      // commands that contain this are refused when they come
     const char *refuse_exec; // and these when they are executed
     const char *error;
+    const char *record; // what GET is answered
+    bool changed;       // what is watched
 };
 
 static void fake_start(struct fake *f)
@@ -51,7 +53,8 @@ static void fake_forget(struct fake *f)
     buf_clear(&f->out);
     buf_clear(&f->results);
     f->in_txn = f->dirty = false;
-    f->refuse = f->refuse_exec = NULL;
+    f->refuse = f->refuse_exec = f->record = NULL;
+    f->changed = false;
 }
 
 static void fake_stop(struct fake *f)
@@ -118,6 +121,10 @@ static void execute(struct fake *f, const char *cmd, struct buf *out)
         buf_printf(out, "-%s\r\n", f->error);
     else if (strncmp(cmd, "DEL", 3) == 0)
         buf_append_cstr(out, ":0\r\n");
+    else if (strncmp(cmd, "GET", 3) == 0 && f->record)
+        buf_printf(out, "$%zu\r\n%s\r\n", strlen(f->record), f->record);
+    else if (strncmp(cmd, "GET", 3) == 0)
+        buf_append_cstr(out, "$-1\r\n");
     else if (strncmp(cmd, "LRANGE", 6) == 0)
         buf_append_cstr(out, "*2\r\n$1\r\na\r\n*1\r\n:1\r\n");
     else
@@ -137,6 +144,8 @@ static void answer(struct fake *f, const char *cmd, struct buf *out)
         f->in_txn = false;
         if (f->dirty)
             buf_append_cstr(out, "-EXECABORT Transaction discarded\r\n");
+        else if (f->changed)
+            buf_append_cstr(out, "*-1\r\n");
         else
             buf_printf(out, "*%d\r\n%.*s", f->queued, (int)f->results.n, f->results.p);
     } else if (refused) {
@@ -848,6 +857,111 @@ static void counts_are_exact_through_refusals_and_cuts(void **state)
     redis_fixture_stop(&r);
 }
 
+static struct slice guard_key(void *ctx, char *dst)
+{
+    (void)ctx, (void)dst;
+    return SLICE("rec");
+}
+
+static bool guard_holds(void *ctx, struct slice value)
+{
+    (void)ctx;
+    return slice_eq(value, SLICE("mine"));
+}
+
+static void begin_guarded(struct fake *f, struct world *w)
+{
+    static const struct batcher_guard guard = {guard_key, guard_holds, NULL};
+    begin(f, w, defaults);
+    f->record = "mine";
+    batcher_guard(w->b, &guard);
+}
+
+static void with_a_guard_an_exec_waits_for_the_record(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct world w;
+    begin_guarded(&f, &w);
+    unit(&w, false, 5); // nothing goes bare
+    assert_string_equal(settle(&f, &w), "WATCH:rec GET:rec MULTI SET:k5:v ");
+    fake_answer(&f, 1);
+    assert_string_equal(settle(&f, &w), "WATCH:rec GET:rec MULTI SET:k5:v ");
+    fake_answer(&f, 1);
+    assert_string_equal(settle(&f, &w), "WATCH:rec GET:rec MULTI SET:k5:v SET:position:5 EXEC ");
+    buf_clear(&f.received);
+    unit(&w, true, 6);
+    assert_string_equal(settle(&f, &w), "WATCH:rec GET:rec MULTI SET:k6:v ");
+    fake_answer(&f, 4); // of the first batch
+    assert_string_equal(settle(&f, &w), "WATCH:rec GET:rec MULTI SET:k6:v ");
+    assert_string_equal(buf_cstr(&w.events), "stored:5 ");
+    fake_answer(&f, 2);
+    assert_string_equal(settle(&f, &w), "WATCH:rec GET:rec MULTI SET:k6:v SET:position:6 EXEC ");
+    fake_answer(&f, 100);
+    settle(&f, &w);
+    assert_string_equal(buf_cstr(&w.events), "stored:5 stored:6 ");
+    assert_true(batcher_idle(w.b));
+    end(&f, &w);
+}
+
+static void with_a_guard_no_exec_follows_the_record_of_another(void **state)
+{
+    (void)state;
+    static const char *const others[] = {"theirs", "", NULL};
+    for (size_t i = 0; i < 3; i++) {
+        struct fake f;
+        struct world w;
+        begin_guarded(&f, &w);
+        f.record = others[i];
+        unit(&w, true, 5);
+        settle(&f, &w);
+        fake_answer(&f, 100);
+        assert_string_equal(settle(&f, &w), "WATCH:rec GET:rec MULTI SET:k5:v ");
+        assert_string_equal(buf_cstr(&w.events), "failed:-1 ");
+        assert_false(batcher_attached(w.b));
+        end(&f, &w);
+    }
+}
+
+static void a_record_that_changes_behind_the_look_at_it_ends_the_connection(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct world w;
+    begin_guarded(&f, &w);
+    f.changed = true;
+    unit(&w, true, 5);
+    settle(&f, &w);
+    fake_answer(&f, 2);
+    settle(&f, &w);
+    fake_answer(&f, 100);
+    settle(&f, &w);
+    assert_string_equal(buf_cstr(&w.events), "failed:-1 ");
+    assert_non_null(strstr(w.refusal, "somebody else has written the position"));
+    end(&f, &w);
+}
+
+static void with_a_guard_a_position_alone_is_a_transaction(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct world w;
+    begin_guarded(&f, &w);
+    struct batch_mark mark = at(9);
+    batcher_skip_to(w.b, &mark);
+    batcher_store_position(w.b);
+    batcher_flush(w.b);
+    settle(&f, &w);
+    fake_answer(&f, 2);
+    assert_string_equal((batcher_flush(w.b), settle(&f, &w)),
+                        "WATCH:rec GET:rec MULTI SET:position:9 EXEC ");
+    fake_answer(&f, 100);
+    settle(&f, &w);
+    assert_string_equal(buf_cstr(&w.events), "acked:9 stored:9 ");
+    assert_true(batcher_idle(w.b));
+    end(&f, &w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -872,6 +986,10 @@ int main(void)
         cmocka_unit_test(a_bare_batch_may_be_answered_before_it_is_closed),
         cmocka_unit_test(a_bare_unit_without_commands_only_moves_the_mark),
         cmocka_unit_test(empty_replies_are_told_with_their_command),
+        cmocka_unit_test(with_a_guard_an_exec_waits_for_the_record),
+        cmocka_unit_test(with_a_guard_no_exec_follows_the_record_of_another),
+        cmocka_unit_test(a_record_that_changes_behind_the_look_at_it_ends_the_connection),
+        cmocka_unit_test(with_a_guard_a_position_alone_is_a_transaction),
         cmocka_unit_test(counts_are_exact_through_refusals_and_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "net/conn.h"
 
 struct reader {
@@ -70,10 +71,46 @@ static void a_reset_behind_what_is_still_to_be_read_is_told(void **state)
     close(listener);
 }
 
+static void nothing_is_written_when_the_deadline_has_passed(void **state)
+{
+    (void)state;
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t at_n = sizeof(at);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &at_n), 0);
+    _Atomic int64_t deadline = INT64_MAX;
+    char host[] = "127.0.0.1", got[8];
+    struct endpoint fixed = {.host = host, .port = ntohs(at.sin_port), .send_until = &deadline};
+    struct endpoint ep;
+    struct err e = {0};
+    const struct endpoint_finder none = {0};
+    assert_int_equal(endpoint_find(&ep, &fixed, &none, &e), 0);
+    struct conn *c;
+    assert_int_equal(conn_dial(&c, &ep, 5000, &e), 0);
+    int peer = accept(listener, NULL, NULL);
+    struct iovec iov = {.iov_base = host, .iov_len = 3};
+    assert_int_equal(conn_writev(c, &iov, 1), 3);
+    deadline = clock_boot_ms();
+    assert_int_equal(conn_writev(c, &iov, 1), ERR_LEASE);
+    deadline = clock_boot_ms() + 60000;
+    assert_int_equal(conn_writev(c, &iov, 1), 3);
+    conn_close(c);
+    size_t n = 0;
+    for (ssize_t r; (r = recv(peer, got + n, sizeof(got) - n, 0)) > 0;)
+        n += (size_t)r;
+    assert_int_equal(n, 6);
+    endpoint_free(&ep);
+    close(peer);
+    close(listener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reset_behind_what_is_still_to_be_read_is_told),
+        cmocka_unit_test(nothing_is_written_when_the_deadline_has_passed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

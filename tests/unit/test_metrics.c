@@ -186,7 +186,7 @@ static void a_metric_has_one_head_and_its_samples_stand_together(void **state)
     assert_non_null(p);
     assert_null(strstr(p + 1, head));
     p += strlen(head);
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 12; i++) {
         assert_int_equal(strncmp(p, "gunyu_lane_state{", 17), 0);
         p = strchr(p, '\n') + 1;
     }

@@ -106,6 +106,66 @@ static void the_record_is_one_readable_set_command(void **state)
     buf_free(&b);
 }
 
+static void raise_and_compare(const char *before, const char *after)
+{
+    struct buf b = {0};
+    struct resp_cmd c = {0};
+    position_put_epoch(&b, ID_A, slice_cstr(before), 18446744073709551615u, 1700000000000);
+    assert_int_equal(resp_cmd_parse(&c, b.p, b.n), 1);
+    assert_int_equal(c.len, b.n);
+    assert_true(slice_eq(c.argv[0], SLICE("SET")));
+    assert_true(slice_eq(c.argv[1], SLICE("gunyu:position:" ID_A)));
+    assert_int_equal(c.argv[2].n, strlen(after));
+    assert_memory_equal(c.argv[2].p, after, strlen(after));
+    struct position p;
+    assert_true(position_parse(ID_A, c.argv[2], &p));
+    assert_true(p.epoch == UINT64_MAX);
+    resp_cmd_free(&c);
+    buf_free(&b);
+}
+
+static void a_raised_epoch_changes_nothing_else_of_a_record(void **state)
+{
+    (void)state;
+    raise_and_compare("gunyu/1 offset=42 db=3 far=1 epoch=7 time=5",
+                      "gunyu/1 offset=42 db=3 far=1 epoch=18446744073709551615 time=5");
+    raise_and_compare(
+        "gunyu/1 offset=1 db=0 far=0 epoch=0 time=5 marks=9 rdb=99 rdb_db=2 rdb_version=11",
+        "gunyu/1 offset=1 db=0 far=0 epoch=18446744073709551615 time=5 marks=9 rdb=99 rdb_db=2 "
+        "rdb_version=11");
+    raise_and_compare("gunyu/1 epoch=7 time=5", "gunyu/1 epoch=18446744073709551615 time=5");
+}
+
+static void where_there_is_no_record_one_says_only_the_epoch(void **state)
+{
+    (void)state;
+    static const char only[] = "gunyu/1 epoch=18446744073709551615 time=1700000000000";
+    static const char *const none[] = {"", "gunyu/2 offset=1 epoch=3 time=1", "x epoch=3 ",
+                                       "gunyu/1 epoch=7", "gunyu/1 epoch=7 time=5 marks=3"};
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+        raise_and_compare(none[i], only);
+    struct position p;
+    assert_true(position_parse(ID_A, slice_cstr(only), &p));
+    assert_true(p.epoch_only);
+    assert_int_equal(p.time_ms, 1700000000000);
+}
+
+static void a_record_that_says_only_the_epoch_is_no_position(void **state)
+{
+    (void)state;
+    struct position p;
+    struct buf b = {0};
+    struct err e = {0};
+    position_put_epoch(&b, ID_A, (struct slice){0}, 3, 1700000000000);
+    assert_int_equal(redis_call_raw(server.client, buf_slice(&b), 1, NULL, &e), 0);
+    assert_false(read_for(ID_A, "", &p));
+    put(&(struct position){.replid = ID_B, .offset = 8, .epoch = 2}, 1);
+    assert_true(read_for(ID_A, ID_B, &p));
+    assert_int_equal(p.offset, 8);
+    assert_false(p.epoch_only);
+    buf_free(&b);
+}
+
 static void a_record_comes_back_as_it_was_written(void **state)
 {
     (void)state;
@@ -409,6 +469,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_record_is_one_readable_set_command),
         cmocka_unit_test(a_record_comes_back_as_it_was_written),
+        cmocka_unit_test(a_raised_epoch_changes_nothing_else_of_a_record),
+        cmocka_unit_test(where_there_is_no_record_one_says_only_the_epoch),
+        cmocka_unit_test_setup(a_record_that_says_only_the_epoch_is_no_position, empty),
         cmocka_unit_test(hostile_values_are_no_positions),
         cmocka_unit_test_setup(an_empty_target_has_no_position, empty),
         cmocka_unit_test_setup(our_record_is_found_under_either_id_the_newer_first, empty),

@@ -177,6 +177,37 @@ static void what_is_no_reply_is_an_error(void **state)
     replies_free(&r);
 }
 
+static void a_bulk_that_is_kept_is_told_at_every_split(void **state)
+{
+    (void)state;
+    struct slice in = SLICE("$7\r\nab\r\ncd\n\r\n+OK\r\n");
+    for (size_t first = 1; first < in.n; first++) {
+        struct replies r = {.keep = true};
+        struct reply reply = {0};
+        size_t used, at = 0;
+        for (size_t end = first; at < in.n; end = in.n) {
+            assert_int_equal(replies_next(&r, in.p + at, end - at, &used, false, 9, &reply), 0);
+            at += used;
+            if (reply.kind != REPLY_NONE)
+                break;
+        }
+        assert_int_equal(reply.kind, REPLY_OK);
+        assert_int_equal(reply.text.n, 7);
+        assert_memory_equal(reply.text.p, "ab\r\ncd\n", 7);
+        r.keep = false;
+        assert_int_equal(replies_next(&r, in.p + at, in.n - at, &used, false, 9, &reply), 0);
+        assert_int_equal(reply.kind, REPLY_OK);
+        assert_int_equal(at + used, in.n);
+        replies_free(&r);
+    }
+    struct replies r = {.keep = true};
+    struct reply reply;
+    size_t used;
+    struct slice big = SLICE("$70000\r\nx");
+    assert_int_equal(replies_next(&r, big.p, big.n, &used, false, 9, &reply), ERR_PROTOCOL);
+    replies_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -185,6 +216,7 @@ int main(void)
         cmocka_unit_test(the_elements_of_an_exec_are_replies),
         cmocka_unit_test(an_exec_may_hold_arrays),
         cmocka_unit_test(a_bulk_of_any_size_is_passed_over_and_not_kept),
+        cmocka_unit_test(a_bulk_that_is_kept_is_told_at_every_split),
         cmocka_unit_test(runs_stop_at_their_limit),
         cmocka_unit_test(what_is_no_reply_is_an_error),
     };
