@@ -659,6 +659,12 @@ void lane_pause(struct lane *l)
     lane_publish(l);
 }
 
+void lane_take_over(struct lane *l)
+{
+    l->epoch = 0;
+    l->epoch_firm = l->fenced_off = false;
+}
+
 void lane_resume(struct lane *l, bool skip)
 {
     if (l->state == LANE_RUN)
@@ -671,8 +677,7 @@ void lane_resume(struct lane *l, bool skip)
     l->error_ref = UINT64_MAX;
     l->error = (struct err){0};
     if (l->fenced_off)
-        l->epoch = 0; // it takes over
-    l->fenced_off = false;
+        lane_take_over(l);
     l->state = LANE_RUN;
     lane_defuse_end(l);
     l->retry_ms = 0;

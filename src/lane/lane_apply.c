@@ -272,6 +272,7 @@ static int put_position(void *ctx, const struct batch_mark *mark, struct buf *ou
     lane_note_stale_position(l);
     memcpy(p->replid, l->id1, sizeof(p->replid));
     memcpy(l->record_id, l->id1, sizeof(l->record_id));
+    l->epoch_firm = true;
     p->foreign = false;
     p->loading = mark->loading;
     p->offset = (int64_t)mark->offset;

@@ -86,15 +86,11 @@ static int read_turns(struct dial_job *j)
 static int is_empty(struct dial_job *j)
 {
     struct target_result *r = &j->r;
-    int64_t keys = 0;
-    for (size_t i = 0; i < r->masters.n; i++) {
-        int64_t n = dial_count_keys(r->masters.clients[i], &r->err);
-        if (n < 0)
-            return (int)n;
-        keys += n;
-    }
-    r->empty = keys == r->recorded;
-    return 0;
+    int rc = 0;
+    r->empty = true;
+    for (size_t i = 0; i < r->masters.n && rc == 0 && r->empty; i++)
+        rc = dial_is_empty(r->masters.clients[i], &r->empty, &r->err);
+    return rc;
 }
 
 // ---- marks ----

@@ -45,8 +45,8 @@ struct dial_job {
 int dial_claim(struct dial_job *j, int (*read)(struct dial_job *j)) must_check;
 // Empties all nodes; of what is ours the epoch stays.
 int dial_flush(struct dial_job *j) must_check;
-// In all dbs; more than any number of ours where the server does not tell.
-int64_t dial_count_keys(struct redis_client *c, struct err *e) must_check;
+// It holds no keys but records that say only the epoch. Not where the server does not tell.
+int dial_is_empty(struct redis_client *c, bool *empty, struct err *e) must_check;
 // lane_source.c: how many dbs the source has, if that is wanted, and before a load: that those
 // which hold keys have a place at the target. A source that does not answer is no error.
 int dial_ask_source(struct dial_job *j) must_check;

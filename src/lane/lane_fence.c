@@ -231,6 +231,7 @@ static int raise_epoch(struct dial_job *j, const char *id, bool *raised)
         rc = read_record(j, id, &reply, &stored);
     if (rc)
         return rc;
+    snprintf(j->r.record_id, sizeof(j->r.record_id), "%s", id);
     j->want = j->epoch ? j->epoch : (stored > j->seen ? stored : j->seen) + 1;
     if (stored > j->want)
         return replaced(j, stored);
@@ -242,7 +243,7 @@ static int raise_epoch(struct dial_job *j, const char *id, bool *raised)
         char name[64];
         rc = redis_call(owner_of(j, position_key(id, name)), NULL, &j->r.err, "UNWATCH");
     }
-    if (rc == 0 && *raised)
+    if (rc == 0 && *raised && *id)
         j->epoch = j->r.epoch = j->want; // also if the rest of this attempt fails
     return rc;
 }
@@ -257,8 +258,6 @@ static int verify(struct dial_job *j, bool *done)
     if (rc == 0 && stored > j->want)
         return replaced(j, stored);
     *done = rc == 0 && (stored == j->want || j->no_watch);
-    snprintf(j->r.record_id, sizeof(j->r.record_id), "%s", id);
-    j->r.recorded = *done && *id && stored == j->want;
     return rc;
 }
 

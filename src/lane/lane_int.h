@@ -50,7 +50,6 @@ struct target_result {
     bool fenced_off;                // a newer process writes here
     uint64_t epoch;                 // ours by now; 0: none
     char record_id[REPLID_LEN + 1]; // under which the record is that bears it; "": none
-    bool recorded;                  // it does
     enum lane_fence fence;
     char fence_why[200]; // it is not LANE_FENCE_KILL
     bool refused;        // a db of the source has no place here
@@ -117,6 +116,7 @@ struct lane {
     char stale_replid[REPLID_LEN + 1];    // record to delete with the next write
     char record_id[REPLID_LEN + 1];       // of the record in the target; "": there is none
     uint64_t epoch;                       // 0: none yet
+    bool epoch_firm;                      // it stands, or stood, beside a position
     bool fenced_off;                      // the error is that another process has taken over
     enum lane_fence fence;
     char fence_why[200];

@@ -11,7 +11,11 @@
 #include "codec/crc64.h"
 #include "lane/lane_dial.h"
 
-enum { BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000 };
+enum {
+    BACKOFF_MIN_MS = 50,
+    BACKOFF_MAX_MS = 2000,
+    FEW_KEYS = 256, // of a target that may hold nothing but epochs, of as many lanes
+};
 
 int dial_probe_expiry(struct redis_client *c, struct target_result *r, struct slice key)
 {
@@ -47,22 +51,29 @@ static int read_position(struct dial_job *j)
     return rc;
 }
 
-int64_t dial_count_keys(struct redis_client *c, struct err *e)
+static int64_t keys_told(struct slice info)
 {
-    struct redis_reply reply;
-    int rc = redis_call(c, &reply, e, "INFO keyspace");
-    if (rc)
-        return rc == ERR_REPLY ? INT32_MAX : rc; // not allowed: then it does not count as empty
     int64_t n = 0;
-    const char *p = reply.root.text.p, *end = p + reply.root.text.n;
+    const char *p = info.p, *end = info.p + info.n;
     while (p && (p = memmem(p, (size_t)(end - p), ":keys=", 6))) {
-        p += 6;
         int64_t v = 0;
-        while (p < end && *p >= '0' && *p <= '9' && v < INT32_MAX)
-            v = v * 10 + (*p++ - '0');
+        for (p += 6; p < end && *p >= '0' && *p <= '9' && v < INT32_MAX; p++)
+            v = v * 10 + (*p - '0');
         n += v;
     }
     return n;
+}
+
+int dial_is_empty(struct redis_client *c, bool *empty, struct err *e)
+{
+    struct redis_reply reply;
+    int64_t keys, none_yet = 0;
+    int rc = redis_call(c, &reply, e, "INFO keyspace");
+    keys = rc == 0 ? keys_told(reply.root.text) : INT32_MAX;
+    if (rc == 0 && keys && keys <= FEW_KEYS)
+        rc = position_count_epoch_only(c, &none_yet, e);
+    *empty = rc == 0 && keys == none_yet;
+    return rc == ERR_REPLY ? 0 : rc; // not allowed: then it does not count as empty
 }
 
 static int reach(struct dial_job *j)
@@ -83,11 +94,8 @@ static int reach(struct dial_job *j)
         rc = dial_claim(j, read_position);
     if (rc == 0 && j->turns_wanted && r->found)
         rc = position_read_turns(c, r->position.replid, &r->turns, e);
-    if (rc == 0 && !r->found) {
-        int64_t keys = dial_count_keys(c, e);
-        r->empty = keys == r->recorded;
-        rc = keys < 0 ? (int)keys : 0;
-    }
+    if (rc == 0 && !r->found)
+        rc = dial_is_empty(c, &r->empty, e);
     if (rc == 0)
         rc = dial_probe_expiry(c, r, SLICE(POSITION_PREFIX));
     if (rc == 0)
@@ -133,8 +141,11 @@ static void dial_done(uv_work_t *work, int status)
     l->handles--;
     l->dialling = false;
     // What stands in the target is ours to keep, whatever became of the attempt.
-    if (j->r.epoch)
+    if (j->r.epoch) {
         l->epoch = j->r.epoch;
+        l->epoch_firm = l->epoch_firm || (j->r.found && !j->r.position.foreign);
+        memcpy(l->record_id, j->r.record_id, sizeof(l->record_id));
+    }
     if (l->target_epoch != j->target_epoch || l->freed) {
         target_result_free(&j->r);
         if (l->freed && l->handles == 0)
@@ -183,7 +194,8 @@ void lane_dial_target(struct lane *l)
     snprintf(j->source, sizeof(j->source),
              ":%016llx:", (unsigned long long)crc64_update(0, l->o.tag, strlen(l->o.tag)));
     j->resume = l->o.resume || l->epoch > 0;
-    j->epoch = l->epoch;
+    // One that was taken where there is no position says nothing beside the record of another id.
+    j->epoch = l->epoch_firm || strcmp(l->record_id, l->id1) == 0 ? l->epoch : 0;
     j->target_version = l->o.target_version;
     j->source_endpoint = l->o.source;
     j->dbs = l->o.dbs;
@@ -277,7 +289,6 @@ void lane_target_ready(struct lane *l, struct target_result *r)
     if (r->found)
         l->position = r->position;
     lane_turns_target(l, buf_slice(&r->turns));
-    memcpy(l->record_id, r->record_id, sizeof(l->record_id));
     take_fence(l, r);
     if (r->found && r->position.far_expiries)
         l->far_flag = true;

@@ -500,11 +500,13 @@ static bool is_kept(struct slice key, const char *const *keep, int n)
     return false;
 }
 
-int position_gc(struct redis_client *r, const char *const *keep, int n, int64_t max_age_ms,
-                int64_t now_ms, int *removed, struct err *e)
+// each is called for all keys of db 0 that are named as records; it may ask r.
+static int each_record(struct redis_client *r,
+                       int (*each)(void *ctx, struct redis_client *r, struct slice key,
+                                   struct err *e),
+                       void *ctx, struct err *e)
 {
     struct buf cursor = {0}, page = {0};
-    *removed = 0;
     buf_append_char(&cursor, '0');
     int rc = select_db(r, 0, e);
     do {
@@ -528,12 +530,54 @@ int position_gc(struct redis_client *r, const char *const *keep, int n, int64_t 
             break;
         }
         while (rc == 0 && resp_next(page.p, page.n, &pos, &node))
-            if (node.type == RESP_BULK && !is_kept(node.text, keep, n))
-                rc = gc_one(r, node.text, max_age_ms, now_ms, removed, e);
+            if (node.type == RESP_BULK)
+                rc = each(ctx, r, node.text, e);
     } while (rc == 0 && !slice_eq(buf_slice(&cursor), SLICE("0")));
     buf_free(&cursor);
     buf_free(&page);
+    return rc;
+}
+
+struct gc {
+    const char *const *keep;
+    int n, *removed;
+    int64_t max_age_ms, now_ms;
+};
+
+static int gc_unless_kept(void *ctx, struct redis_client *r, struct slice key, struct err *e)
+{
+    const struct gc *g = ctx;
+    return is_kept(key, g->keep, g->n) ? 0
+                                       : gc_one(r, key, g->max_age_ms, g->now_ms, g->removed, e);
+}
+
+int position_gc(struct redis_client *r, const char *const *keep, int n, int64_t max_age_ms,
+                int64_t now_ms, int *removed, struct err *e)
+{
+    struct gc g = {keep, n, removed, max_age_ms, now_ms};
+    *removed = 0;
+    int rc = each_record(r, gc_unless_kept, &g, e);
     if (rc < 0)
         err_wrap(e, "removing old positions from the target");
     return rc < 0 ? rc : 0;
+}
+
+static int count_epoch_only(void *ctx, struct redis_client *r, struct slice key, struct err *e)
+{
+    int64_t *n = ctx;
+    char replid[REPLID_LEN + 1];
+    struct position p;
+    struct redis_reply reply = {0};
+    if (!key_replid(key, replid))
+        return 0;
+    int rc = redis_call(r, &reply, e, "GET %b", &key);
+    *n += rc == 0 && reply.root.type == RESP_BULK && position_parse(replid, reply.root.text, &p) &&
+          p.epoch_only;
+    return rc == ERR_REPLY ? 0 : rc;
+}
+
+int position_count_epoch_only(struct redis_client *r, int64_t *n, struct err *e)
+{
+    *n = 0;
+    return each_record(r, count_epoch_only, n, e);
 }

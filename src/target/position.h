@@ -71,6 +71,8 @@ int position_read_own(struct redis_client *r, const char *id, struct position *o
 // Blocking.
 int position_read_foreign(const struct masters *m, const char *id1, const char *id2,
                           struct position *out, bool *found, struct err *e) must_check;
+// How many records in db 0 say only the epoch. Leaves the connection in db 0. Blocking.
+int position_count_epoch_only(struct redis_client *r, int64_t *n, struct err *e) must_check;
 // Removes records of ours not written for max_age_ms, except those of keep[0..n). Returns how many
 // in *removed. Blocking.
 int position_gc(struct redis_client *r, const char *const *keep, int n, int64_t max_age_ms,

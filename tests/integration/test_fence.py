@@ -261,3 +261,59 @@ def test_a_full_sync_with_a_flush_keeps_the_epoch(world, pair):
     name = "gunyu:position:" + source.info("replication")["master_replid"]
     assert b" epoch=2 " in target.client().get(name)
     assert target.client().keys("gunyu:position:*") == [name.encode()]
+
+
+@pytest.mark.parametrize("kind", ("server", "cluster"))
+def test_a_position_that_is_stored_between_raising_the_epoch_and_the_kill_counts(world, kind):
+    source, target = world.source(), world.cluster("target", masters=3) if kind == "cluster" else world.target()
+    with View(target) as view:
+        first = world.gunyu(source, target)
+        wait_passed(source, target)
+        with SpreadLoad(source) if kind == "cluster" else Load(source):
+            second = world.gunyu(source, target, start=False)
+            second.env = {"GUNYU_FAULT": "lane.raised:1:stop"}
+            second.start(wait=False)
+            wait_until(lambda: "fault lane.raised: stop" in second.text(), "the second one has raised the epoch")
+            name = "gunyu:position:" + source.info("replication")["master_replid"]
+            wait_until(lambda: b" epoch=1 " in target.client().get(name), "the first one has stored a position behind it")
+            second.thaw()
+            first.wait_state("error")
+            wait_passed(source, target)
+        wait_equal(source, target, timeout=PATIENT)
+        view.check()
+    assert second.state() == "run"
+
+
+def test_a_journal_of_an_older_history_is_no_reason_to_stand_down(world, pair):
+    """The epoch that it begins with under the old id is lower than the one in the record of the new id."""
+    source, target = pair
+    config = {"output": {"replay": {"fullSyncFlush": "flushAll"}}}
+    first = world.gunyu(source, target, config=config)
+    wait_passed(source, target)
+    first.kill()
+    source.restart()
+    second = world.gunyu(source, target, config=config)
+    for _ in range(3):
+        wait_equal(source, target)
+        second.restart()
+    wait_equal(source, target)
+    second.kill()
+    first.start()
+    with Load(source):
+        wait_passed(source, target)
+    wait_equal(source, target)
+    assert first.state() == "run"
+
+
+def test_without_watch_the_first_position_raises_the_epoch(world, pair):
+    source, target = pair
+    deny_kill(target, "+client|kill", "-watch")
+    first = world.gunyu(source, target, config=login())
+    wait_passed(source, target)
+    second = world.gunyu(source, target, config=login())
+    with Load(source):
+        first.wait_state("error")
+        wait_passed(source, target)
+    wait_equal(source, target, timeout=PATIENT)
+    row = second.status()[0]
+    assert (row["LaneState"], row["Fence"]) == ("run", "kill") and "watch" in row["FenceReason"]

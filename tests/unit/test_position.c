@@ -159,6 +159,10 @@ static void a_record_that_says_only_the_epoch_is_no_position(void **state)
     position_put_epoch(&b, ID_A, (struct slice){0}, 3, 1700000000000);
     assert_int_equal(redis_call_raw(server.client, buf_slice(&b), 1, NULL, &e), 0);
     assert_false(read_for(ID_A, "", &p));
+    int64_t n;
+    CALL("SET gunyu:position:" ID_B " x");
+    assert_int_equal(position_count_epoch_only(server.client, &n, &e), 0);
+    assert_int_equal(n, 1);
     put(&(struct position){.replid = ID_B, .offset = 8, .epoch = 2}, 1);
     assert_true(read_for(ID_A, ID_B, &p));
     assert_int_equal(p.offset, 8);
