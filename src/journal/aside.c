@@ -129,6 +129,60 @@ bool aside_keep(struct journal *j, const char *name, uint64_t have, bool torn)
     return kept;
 }
 
+#define ASIDE_TEMP FILES_TEMP_PREFIX "aside"
+
+static int give_up(struct journal *j, int rc)
+{
+    close(j->aside_fd);
+    j->aside_fd = -1;
+    unlinkat(j->files.fd, ASIDE_TEMP, 0);
+    return rc;
+}
+
+int journal_aside_begin(struct journal *j, struct err *e)
+{
+    if (j->memory)
+        return err_set(e, -ENOTSUP, "a journal in memory keeps nothing aside");
+    must(j->aside_fd < 0);
+    unlinkat(j->files.fd, ASIDE_TEMP, 0);
+    j->aside_size = 0;
+    j->aside_fd =
+        openat(j->files.fd, ASIDE_TEMP, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return j->aside_fd < 0 ? err_sys(e, -errno, "cannot make a file in %s", j->dir) : 0;
+}
+
+int journal_aside_put(struct journal *j, const void *p, size_t n, struct err *e)
+{
+    const char *from = p;
+    while (n > 0) {
+        ssize_t put = write(j->aside_fd, from, n);
+        if (put < 0)
+            return give_up(j, err_sys(e, -errno, "cannot write to %s", j->dir));
+        from += put;
+        n -= (size_t)put;
+        j->aside_size += (uint64_t)put;
+    }
+    return 0;
+}
+
+int journal_aside_end(struct journal *j, struct err *e)
+{
+    char to[FILES_NAME_MAX];
+    uint64_t number = next_number(j);
+    files_aside_name(to, number);
+    if (aside_used(j) + j->aside_size > j->max_size)
+        return give_up(j, err_set(e, ERR_FULL, "journal %s has no room for it (maxSize)", j->dir));
+    if (fsync(j->aside_fd) < 0 ||
+        renameat2(j->files.fd, ASIDE_TEMP, j->files.fd, to, RENAME_NOREPLACE) < 0 ||
+        fsync(j->files.fd) < 0)
+        return give_up(j, err_sys(e, -errno, "cannot keep a file in %s", j->dir));
+    close(j->aside_fd);
+    j->aside_fd = -1;
+    add(j, number, j->aside_size);
+    fault_point("journal.aside_written");
+    return 0;
+}
+
 int journal_load_begun(struct journal *j, struct err *e)
 {
     struct snapshot *s = &j->cur->snap;

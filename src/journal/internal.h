@@ -110,6 +110,8 @@ struct journal {
     } * asides;
     size_t asides_n;
     bool asides_done; // taken back: they may go when room is needed
+    int aside_fd;     // one that is written; -1: none
+    uint64_t aside_size;
 
     char *landing; // received bytes that are not committed yet
 

@@ -112,7 +112,7 @@ static int configure(struct journal *j, const struct journal_options *o, struct 
     j->tag = o->tag ? xstrdup(o->tag) : NULL;
     j->o.dir = j->dir;
     j->o.tag = j->tag;
-    j->spare_fd = -1;
+    j->spare_fd = j->aside_fd = -1;
     j->files = (struct files){.fd = -1, .lock_fd = -1};
     if (!j->memory && !o->dir)
         return err_set(e, ERR_CONFIG, "a journal of type storer needs a directory");
@@ -366,6 +366,8 @@ void journal_mark(struct journal *j, uint64_t offset, int db, int64_t unix_ms)
         return;
     meta_add_mark(m, offset, db, unix_ms);
     j->meta_dirty = true;
+    if (!last)
+        j->meta_ms = 0; // the log cannot be read from its beginning without it
 }
 
 bool journal_find_mark(const struct journal *j, uint64_t position, struct journal_mark *out)
@@ -374,6 +376,18 @@ bool journal_find_mark(const struct journal *j, uint64_t position, struct journa
     if (m)
         *out = (struct journal_mark){m->offset, m->db, m->unix_ms};
     return m != NULL;
+}
+
+bool journal_next_mark(const struct journal *j, uint64_t position, struct journal_mark *out)
+{
+    const struct meta *m = &j->meta;
+    for (size_t i = 0; i < m->mark_count; i++)
+        if (m->marks[i].offset >= position) {
+            const struct meta_mark *k = &m->marks[i];
+            *out = (struct journal_mark){k->offset, k->db, k->unix_ms};
+            return true;
+        }
+    return false;
 }
 
 static void drop_aged(struct journal *j, int64_t now)

@@ -110,6 +110,8 @@ struct journal_mark {
 // The newest mark at or before a position; false when there is none. Marks of the far past are
 // thinned out, so the db holds at the mark's offset only.
 bool journal_find_mark(const struct journal *j, uint64_t position, struct journal_mark *out);
+// The oldest one at or after a position.
+bool journal_next_mark(const struct journal *j, uint64_t position, struct journal_mark *out);
 
 // Flush policy, retention, metadata. Call about every 100 ms. Returns an error once when the disk
 // fails (a failed fsync, a vanished directory, damage seen by the SIGBUS guard); the journal is
@@ -146,6 +148,12 @@ void journal_snapshot_release(struct journal_reader *r, uint64_t index);
 int journal_load_begun(struct journal *j, struct err *e) must_check;
 // The target has all of the snapshot, or is beyond it: nothing is to be taken back any more.
 void journal_load_finished(struct journal *j);
+// Other keys that are to be taken back with them: an RDB file in pieces, of which the values do not
+// count. Kept, on the disk, when the end returns; the begin of a snapshot may follow at once.
+// -ENOTSUP: by the memory type. An error ends it, and nothing is kept.
+int journal_aside_begin(struct journal *j, struct err *e) must_check;
+int journal_aside_put(struct journal *j, const void *p, size_t n, struct err *e) must_check;
+int journal_aside_end(struct journal *j, struct err *e) must_check;
 // How many are kept aside.
 size_t journal_asides(const struct journal *j);
 // A reader of the i-th that takes journal_snapshot_view, journal_snapshot_release and

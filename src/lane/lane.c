@@ -54,6 +54,12 @@ void lane_latch_error(struct lane *l, uint64_t ref, const struct err *e)
     lane_publish(l);
 }
 
+uint64_t lane_loose_until(const struct lane *l)
+{
+    uint64_t now = l->apply ? apply_loose_until(l->apply) : 0;
+    return now > l->loose_until ? now : l->loose_until;
+}
+
 void lane_end_apply(struct lane *l)
 {
     if (l->load) {
@@ -75,6 +81,7 @@ void lane_end_apply(struct lane *l)
         l->counters.cmds_filtered += s.filtered;
         l->counters.split_transactions += s.split;
         l->counters.staged_commands += s.staged;
+        l->loose_until = lane_loose_until(l);
         apply_free(l->apply);
         l->apply = NULL;
     }
@@ -163,7 +170,8 @@ static void decide(struct lane *l, struct resume_decision *d)
                               .id2 = l->id2,
                               .second_offset = l->id2_offset,
                               .position = l->position_found ? &l->position : NULL,
-                              .journal = &ji};
+                              .journal = &ji,
+                              .loose_until = lane_loose_until(l)};
     resume_decide(&in, d);
 }
 
@@ -259,6 +267,8 @@ static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const c
              l->full_reason);
     // What is in flight belongs to the old history; the fence keeps it from coming late.
     drop_target_now(l);
+    lane_takeback_lost(l, replid, offset);
+    l->loose_until = 0;
     lane_expiry_forget(l);
     lane_turns_forget(l);
     l->force_full = false;
@@ -634,6 +644,8 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
         l->id2_offset = (int64_t)ji.replid2_offset;
         l->ids_known = true;
     }
+    // An earlier process may have sent all of it.
+    l->loose_until = ji.has_log ? ji.right : 0;
     lane_find_dead_letters(l);
     lane_publish(l);
     *out = l;

@@ -353,6 +353,7 @@ void lane_apply_start(struct lane *l, uint64_t from, int db)
         apply_skip_offset(l->apply, l->skips[i]);
     l->mark = (struct batch_mark){.offset = from, .db = db};
     l->has_mark = true;
+    journal_mark(l->journal, from, db, clock_unix_ms());
     log_info(l->o.tag, "applying the stream from offset %llu, db %d", (unsigned long long)from, db);
 }
 

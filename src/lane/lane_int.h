@@ -133,6 +133,7 @@ struct lane {
     struct lane_hung *hung;     // of a cluster that is attached; else NULL
     bool staging;               // a command over several slots is under way, maybe an outdated one
     uint64_t sent_until;        // of the load, before the last disconnect
+    uint64_t loose_until;       // see resume.h; of what is applied no more
     uint64_t again_until;       // no command that begins later has ever been sent to the target
     uint64_t skips[LANE_SKIPS]; // offsets of commands that are not sent again
     uint32_t skips_n;
@@ -184,6 +185,7 @@ void lane_drop_target(struct lane *l);
 // Unless the source has ended.
 void lane_start_link(struct lane *l);
 void lane_end_apply(struct lane *l);
+uint64_t lane_loose_until(const struct lane *l); // see resume.h
 // The record that was last read or written goes with the next write, if that has another id.
 void lane_note_stale_position(struct lane *l);
 // The command that begins after ref is not sent again.
@@ -231,7 +233,11 @@ bool lane_turns_has(const struct lane *l, struct slice key); // no other lane ma
 // What the lane waits for; false: nothing.
 bool lane_turns_say(const struct lane *l, char *out, size_t cap);
 
-// lane_takeback.c. The load begins, maybe from the first byte: `takeback` is there if something is
+// lane_takeback.c. A full sync was granted under that id, at that offset, and the journal still
+// holds what it held: what the target may have got that the source has lost is noted, to be taken
+// back.
+void lane_takeback_lost(struct lane *l, const char *replid, uint64_t offset);
+// The load begins, maybe from the first byte: `takeback` is there if something is
 // to be taken back before.
 void lane_takeback_start(struct lane *l);
 enum load_result lane_takeback_pump(struct lane *l, size_t budget); // the load follows

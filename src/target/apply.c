@@ -20,6 +20,8 @@ struct serial {
     bool in_txn; // between the source's MULTI and EXEC
     bool unit_open;
     bool catching_up;
+    bool unit_bare;
+    uint64_t loose_until;
     const struct cmd_info *swapdb;
 };
 
@@ -52,6 +54,7 @@ static bool begin_unit(struct serial *a, const struct cmd_info *info)
     if (!batcher_unit_begin(a->s.o.batcher, wrapped, a->in_txn && a->s.o.transactions))
         return false;
     a->unit_open = true;
+    a->unit_bare = !wrapped;
     return true;
 }
 
@@ -61,6 +64,8 @@ static void end_command(struct serial *a, uint64_t end)
     if (a->in_txn && a->s.o.transactions)
         return;
     struct batch_mark mark = reading_mark(&a->now, end);
+    if (a->unit_open && a->unit_bare)
+        a->loose_until = end;
     if (a->unit_open)
         batcher_unit_end(a->s.o.batcher, &mark);
     else
@@ -214,6 +219,12 @@ static uint64_t serial_position(const struct apply *base)
     return a->now.pos;
 }
 
+static uint64_t serial_loose_until(const struct apply *base)
+{
+    const struct serial *a = (const struct serial *)base;
+    return a->s.clearing ? reading_end(&a->now) : a->loose_until;
+}
+
 int apply_command_at(struct journal_reader *r, uint64_t ref, struct buf *command, struct err *e)
 {
     const char *p;
@@ -242,6 +253,7 @@ static const struct apply_ops ops = {
     .skip_offset = stream_skip_offset,
     .pump = serial_pump,
     .position = serial_position,
+    .loose_until = serial_loose_until,
     .between_units = serial_between_units,
     .acked = stream_acked,
     .get_stats = stream_get_stats,

@@ -85,6 +85,7 @@ struct apply_ops {
     void (*skip_offset)(struct apply *a, uint64_t ref);
     int (*pump)(struct apply *a, size_t budget, int64_t now_ms, int64_t hold_before, struct err *e);
     uint64_t (*position)(const struct apply *a);
+    uint64_t (*loose_until)(const struct apply *a);
     bool (*between_units)(const struct apply *a, struct batch_mark *mark);
     void (*acked)(struct apply *a, uint64_t position);
     void (*get_stats)(const struct apply *a, struct apply_stats *out);
@@ -118,7 +119,13 @@ static inline uint64_t apply_position(const struct apply *a) // parsed up to her
 {
     return a->ops->position(a);
 }
-// The same as a mark; false in the middle of a source transaction, where no other unit fits.
+// Nothing behind this was handed on without a position that tells whether the target has it. 0: all
+// was with one.
+static inline uint64_t apply_loose_until(const struct apply *a)
+{
+    return a->ops->loose_until(a);
+}
+// The position as a mark; false in the middle of a source transaction, where no other unit fits.
 static inline bool apply_between_units(const struct apply *a, struct batch_mark *mark)
 {
     return a->ops->between_units(a, mark);

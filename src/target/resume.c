@@ -32,11 +32,9 @@ static bool journal_on_source(const struct resume_input *in)
            on_source(in, j->replid, (int64_t)j->right);
 }
 
-// The bytes of a journal that is on the source's history pass through (id, offset): by the
-// journal's ids, or because both are on the source's.
-static bool journal_passes(const struct resume_input *in, const char *id, int64_t offset)
+// By the journal's ids its bytes pass through (id, offset).
+static bool journal_names(const struct journal_info *j, const char *id, int64_t offset)
 {
-    const struct journal_info *j = in->journal;
     if (id_eq(id, j->replid))
         return true;
     if (id_eq(id, j->replid2) && (uint64_t)offset <= j->replid2_offset)
@@ -44,8 +42,58 @@ static bool journal_passes(const struct resume_input *in, const char *id, int64_
     for (size_t i = 0; i < j->older_n; i++)
         if (id_eq(id, j->older[i].replid) && (uint64_t)offset <= j->older[i].offset)
             return true;
+    return false;
+}
+
+// The bytes of a journal that is on the source's history pass through (id, offset): by the
+// journal's ids, or because both are on the source's.
+static bool journal_passes(const struct resume_input *in, const char *id, int64_t offset)
+{
+    if (journal_names(in->journal, id, offset))
+        return true;
     bool id2_end_known = in->second_offset >= 0;
     return source_named_itself(in) && id2_end_known && on_source(in, id, offset);
+}
+
+struct history {
+    const char *id1, *id2;
+    uint64_t end1, end2; // up to where each is valid; end2 0: unknown
+};
+
+static void share(const struct history *h, const char *id, uint64_t end, uint64_t *fork,
+                  bool *found)
+{
+    for (int i = 0; i < 2; i++) {
+        uint64_t theirs = i ? h->end2 : h->end1;
+        if (!id_eq(i ? h->id2 : h->id1, id) || theirs == 0)
+            continue;
+        uint64_t common = theirs < end ? theirs : end;
+        *fork = common > *fork ? common : *fork;
+        *found = true;
+    }
+}
+
+bool resume_fork(const struct journal_info *j, const char *id1, uint64_t offset, const char *id2,
+                 int64_t second_offset, uint64_t *fork)
+{
+    struct history h = {id1, id2, offset, second_offset > 0 ? (uint64_t)second_offset : 0};
+    bool found = false;
+    *fork = 0;
+    share(&h, j->replid, j->right, fork, &found);
+    share(&h, j->replid2, j->replid2_offset, fork, &found);
+    for (size_t i = 0; i < j->older_n; i++)
+        share(&h, j->older[i].replid, j->older[i].offset, fork, &found);
+    return found;
+}
+
+// What the target has got behind its position may be what the source has lost since.
+static bool has_lost_writes(const struct resume_input *in, const struct position *p)
+{
+    uint64_t fork;
+    return source_named_itself(in) && in->journal->has_log &&
+           journal_names(in->journal, p->replid, p->offset) &&
+           resume_fork(in->journal, in->id1, UINT64_MAX, in->id2, in->second_offset, &fork) &&
+           in->loose_until > fork;
 }
 
 // The position lies in the journal's log.
@@ -109,6 +157,8 @@ static const char *why_not(const struct resume_input *in, const struct position 
         return "the target's position has no offset";
     if (p->loading)
         return "the target holds a part of a snapshot that the journal does not hold whole";
+    if (on_source(in, p->replid, p->offset))
+        return "the target may hold writes that the source has lost";
     if (id_eq(p->replid, in->id2))
         return "the target is further than the point up to which the source shares its history";
     return "the target's position belongs to another history than the source's";
@@ -133,7 +183,7 @@ static bool from_position(const struct resume_input *in, struct resume_decision 
         out->reason = "going on from the target's position in the journal";
         return true;
     }
-    if (!on_source(in, p->replid, p->offset))
+    if (!on_source(in, p->replid, p->offset) || has_lost_writes(in, p))
         return false;
     go_on_in_stream(out, p);
     ask(out, p->replid, p->offset);

@@ -15,6 +15,8 @@ struct resume_input {
     // journal's ids is of use: the journal may know the way from it to id1.
     const struct position *position;
     const struct journal_info *journal;
+    // Nothing behind this was given to the target without a position that tells whether it has it.
+    uint64_t loose_until;
 };
 
 enum resume_apply {
@@ -36,6 +38,11 @@ struct resume_decision {
     int rdb_db; // db selected at rdb_index
     const char *reason; // why a full sync, or why this; static text for log, status and metric
 };
+
+// Up to where the journal's log is the history of a source that is `offset` far under id1 and was
+// id2 up to second_offset (negative: unknown). False: they have no id in common.
+bool resume_fork(const struct journal_info *j, const char *id1, uint64_t offset, const char *id2,
+                 int64_t second_offset, uint64_t *fork);
 
 // Where PSYNC is answered +FULLRESYNC all the same, the decision is void: the full sync counts.
 void resume_decide(const struct resume_input *in, struct resume_decision *out);

@@ -542,6 +542,13 @@ static uint64_t scatter_position(const struct apply *base)
     return ((const struct scatter *)base)->now.pos;
 }
 
+// The floor tells nothing of what lies behind it.
+static uint64_t scatter_loose_until(const struct apply *base)
+{
+    const struct scatter *a = (const struct scatter *)base;
+    return a->barrier || a->staging || a->s.clearing ? reading_end(&a->now) : a->now.pos;
+}
+
 static bool scatter_between_units(const struct apply *base, struct batch_mark *mark)
 {
     const struct scatter *a = (const struct scatter *)base;
@@ -554,6 +561,7 @@ static const struct apply_ops ops = {
     .skip_offset = stream_skip_offset,
     .pump = scatter_pump,
     .position = scatter_position,
+    .loose_until = scatter_loose_until,
     .between_units = scatter_between_units,
     .acked = stream_acked,
     .get_stats = stream_get_stats,
