@@ -166,12 +166,15 @@ static void decide(struct lane *l, struct resume_decision *d)
     // snapshot would apply what followed it to them a second time.
     if (!l->position_found && !l->target_empty)
         ji.has_snapshot = false;
+    // A position inside of a snapshot is from when all was noted that is to be taken back before
+    // it.
     struct resume_input in = {.id1 = l->id1,
                               .id2 = l->id2,
                               .second_offset = l->id2_offset,
                               .position = l->position_found ? &l->position : NULL,
                               .journal = &ji,
-                              .loose_until = lane_loose_until(l)};
+                              .loose_until = lane_loose_until(l),
+                              .to_take_back = journal_asides(l->journal) > 0};
     resume_decide(&in, d);
 }
 
@@ -267,7 +270,7 @@ static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const c
              l->full_reason);
     // What is in flight belongs to the old history; the fence keeps it from coming late.
     drop_target_now(l);
-    lane_takeback_lost(l, replid, offset);
+    lane_lost_note(l, replid, offset);
     l->loose_until = 0;
     lane_expiry_forget(l);
     lane_turns_forget(l);
@@ -358,7 +361,7 @@ void lane_arrange(struct lane *l)
     struct journal_info ji;
     journal_get_info(l->journal, &ji);
     if (l->snapshot_fresh) {
-        if (ji.has_snapshot && lane_turns_may_load(l))
+        if (ji.has_snapshot && !l->lost && lane_turns_may_load(l))
             load_all(l);
         return;
     }
@@ -374,7 +377,7 @@ void lane_arrange(struct lane *l)
             link_reconnect(l->link, d.reason);
         break;
     case RESUME_SNAPSHOT:
-        if (!lane_turns_may_load(l))
+        if (l->lost || !lane_turns_may_load(l))
             break;
         if (journal_asides(l->journal)) {
             load_all(l); // taking back takes from what is loaded as well
@@ -783,6 +786,7 @@ struct journal *lane_free_but_journal(struct lane *l)
     struct journal *j = l->journal;
     l->freed = true;
     lane_sweep_cancel(l);
+    lane_lost_let_go(l);
     drop_target_now(l);
     link_free(l->link);
     sink_free(l->sink);

@@ -76,6 +76,7 @@ struct lane {
     struct apply *apply; // at most one of apply and load
     struct load *load;
     struct takeback *takeback; // goes before the load; else NULL
+    struct lane_lost *lost;    // goes before both; else NULL
     struct deadletter *dead;
     uint64_t dead_letters_kept;
     struct expiry *expiry;
@@ -233,11 +234,14 @@ bool lane_turns_has(const struct lane *l, struct slice key); // no other lane ma
 // What the lane waits for; false: nothing.
 bool lane_turns_say(const struct lane *l, char *out, size_t cap);
 
-// lane_takeback.c. A full sync was granted under that id, at that offset, and the journal still
-// holds what it held: what the target may have got that the source has lost is noted, to be taken
-// back.
-void lane_takeback_lost(struct lane *l, const char *replid, uint64_t offset);
-// The load begins, maybe from the first byte: `takeback` is there if something is
+// lane_lost.c. A full sync was granted under that id, at that offset, and the journal still holds
+// what it held. What the target may have that the source has lost is noted, to be taken back. While
+// `lost` is there the rest of it is asked for, and no load may begin.
+void lane_lost_note(struct lane *l, const char *replid, uint64_t offset);
+void lane_lost_let_go(struct lane *l);      // no result counts any more
+bool lane_flushes_all(const char *command); // NULL: no
+
+// lane_takeback.c. The load begins, maybe from the first byte: `takeback` is there if something is
 // to be taken back before.
 void lane_takeback_start(struct lane *l);
 enum load_result lane_takeback_pump(struct lane *l, size_t budget); // the load follows

@@ -50,13 +50,14 @@ struct link {
     bool resting;     // reading waits for `again`
     int handles;      // still open
     bool started, freed;
-    bool in_gate;    // counted as a running full sync
-    bool wants_gate; // the source will give a full sync: connect once the gate lets us in
-    char peer[300];  // the node that was chosen
-    char found[300]; // what the finder gave before it was chosen
-    bool blocked;    // the journal has no room
-    bool acked;      // on this connection, at stats.last_ack
-    int eager_ticks; // still to come
+    bool in_gate;       // counted as a running full sync
+    bool wants_gate;    // the source will give a full sync: connect once the gate lets us in
+    char peer[300];     // the node that was chosen
+    struct endpoint at; // the same; owns
+    char found[300];    // what the finder gave before it was chosen
+    bool blocked;       // the journal has no room
+    bool acked;         // on this connection, at stats.last_ack
+    int eager_ticks;    // still to come
     unsigned attempt;
     unsigned session; // changes whenever the connection does; tells a callback's caller
     struct buf in;    // received, but not from a place in the journal
@@ -710,6 +711,8 @@ static void dial_done(uv_work_t *req, int status)
         memcpy(l->found, d->found, sizeof(l->found));
     if (l && d->conn) {
         endpoint_name(&d->endpoint, l->peer, sizeof(l->peer));
+        endpoint_free(&l->at);
+        endpoint_copy(&l->at, &d->endpoint);
         if (l->o.from != CHOOSE_GIVEN || l->o.finder.fn)
             log_info(l->o.tag, "reading from %s", l->peer);
         session_begin(l, d->conn);
@@ -818,6 +821,12 @@ const char *link_found(const struct link *l)
     return l->found;
 }
 
+void link_peer(const struct link *l, struct endpoint *at, struct psync_options *o)
+{
+    endpoint_copy(at, &l->at);
+    *o = l->psync_options;
+}
+
 static void handle_closed(uv_handle_t *h)
 {
     struct link *l = h->data;
@@ -825,6 +834,7 @@ static void handle_closed(uv_handle_t *h)
         return;
     psync_free(&l->psync);
     buf_free(&l->in);
+    endpoint_free(&l->at);
     free(l);
 }
 

@@ -88,6 +88,10 @@ void link_reconnect(struct link *l, const char *why);
 void link_hurry(struct link *l);
 // The address (endpoint_name) that the finder gave last; "" before. Valid until the next connect.
 const char *link_found(const struct link *l);
+// For another connection to the node that this one is to: *at is to be freed, what *o points to is
+// the link's options'.
+struct psync_options;
+void link_peer(const struct link *l, struct endpoint *at, struct psync_options *o);
 
 struct link_stats {
     uint64_t bytes_rdb, bytes_stream; // received since start

@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes that a source has lost after the journal had received them, as when a replica becomes the
-// master that never got them. The keys that they name are kept aside in the journal, so that they
-// are taken back (takeback.h) before the snapshot is loaded that begins the other history.
+// The keys that a stretch of a replication stream names: of writes that a source has lost after the
+// journal had received them, and of those that its heir made before its snapshot. They are kept
+// aside in the journal, to be taken back (takeback.h) before that snapshot is loaded.
 #ifndef GUNYU_TARGET_LOST_H
 #define GUNYU_TARGET_LOST_H
 
 #include "flow/filter.h"
 #include "journal/journal.h"
 
-struct lost_options {
-    struct journal *journal;
-    const struct filter *filter; // as of the stream; NULL: none; borrowed
-    uint64_t from;               // the end of the history that is shared
-};
+struct lost;
 
-struct lost_result {
-    uint64_t from;    // what lies behind this is covered; beyond o.from: the journal knows no more
-    uint64_t keys;    // that are kept, some maybe more than once
-    uint64_t unknown; // commands whose keys cannot be told
-};
-
-// Of the log behind o.from: each key that a command names, in each db that it names it in. On the
-// disk when this returns. -ENOENT: the journal does not tell where a command begins there; other
-// errors as journal_aside_begin.
-int lost_keep(const struct lost_options *o, struct lost_result *out, struct err *e) must_check;
+// The bytes begin behind position `at`, with db selected; of commands that end at or before `from`
+// only the db counts. filter: as of the stream; NULL: none; borrowed.
+struct lost *lost_new(const struct filter *filter, uint64_t at, int db, uint64_t from);
+void lost_free(struct lost *l);
+// The next bytes; commands may be cut anywhere. ERR_FULL: there are more keys than are held.
+int lost_feed(struct lost *l, const char *p, size_t n, struct err *e) must_check;
+// What the journal's log has from that position on, and at least all behind `from`. NULL: e says
+// why; -ENOENT: the journal does not know where a command begins. *covered > from: what lies before
+// is not known any more.
+struct lost *lost_of_log(struct journal *j, const struct filter *filter, uint64_t from,
+                         uint64_t *covered, struct err *e);
+// As journal_aside_begin to journal_aside_end.
+int lost_keep(const struct lost *l, struct journal *j, struct err *e) must_check;
+uint64_t lost_keys(const struct lost *l);    // some maybe more than once
+uint64_t lost_unknown(const struct lost *l); // commands whose keys cannot be told
 
 #endif

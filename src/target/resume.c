@@ -157,6 +157,8 @@ static const char *why_not(const struct resume_input *in, const struct position 
         return "the target's position has no offset";
     if (p->loading)
         return "the target holds a part of a snapshot that the journal does not hold whole";
+    if (in->to_take_back)
+        return "what the source has lost is not taken back from the target yet";
     if (on_source(in, p->replid, p->offset))
         return "the target may hold writes that the source has lost";
     if (id_eq(p->replid, in->id2))
@@ -177,6 +179,8 @@ static bool from_position(const struct resume_input *in, struct resume_decision 
         out->reason = "going on with the snapshot in the journal where the target stopped";
         return true;
     }
+    if (in->to_take_back)
+        return false;
     if (journal_covers(in, p)) {
         go_on_in_stream(out, p);
         ask(out, in->journal->replid, (int64_t)in->journal->right);
@@ -197,7 +201,8 @@ void resume_decide(const struct resume_input *in, struct resume_decision *out)
     memset(out, 0, sizeof(*out));
     if (from_position(in, out))
         return;
-    if (journal_loadable(in)) {
+    bool owed = in->to_take_back && in->position && !in->position->loading;
+    if (journal_loadable(in) && !owed) {
         load_snapshot(in, out, NULL);
         out->reason = "no position to go on from; loading the snapshot in the journal";
         return;

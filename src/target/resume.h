@@ -17,6 +17,8 @@ struct resume_input {
     const struct journal_info *journal;
     // Nothing behind this was given to the target without a position that tells whether it has it.
     uint64_t loose_until;
+    // Keys of lost writes are at the target and not taken back: only a snapshot helps.
+    bool to_take_back;
 };
 
 enum resume_apply {
