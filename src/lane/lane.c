@@ -497,6 +497,9 @@ static void sample_lag(struct lane *l, int64_t now)
     }
     if (!ji.has_log)
         return;
+    // The log began anew, of another history that parts from the old one further back.
+    while (l->lag_count && l->lag[(l->lag_head + l->lag_count - 1) % LAG_SAMPLES].offset > ji.right)
+        l->lag_count--;
     uint32_t last = (l->lag_head + l->lag_count + LAG_SAMPLES - 1) % LAG_SAMPLES;
     if (ji.right <= l->mark.offset || (l->lag_count && l->lag[last].offset == ji.right))
         return;
