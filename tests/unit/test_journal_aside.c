@@ -238,6 +238,60 @@ static void what_a_begin_that_was_interrupted_leaves_is_kept(void **state)
     journal_close(j);
 }
 
+static void keys_of_our_own_are_kept_like_a_snapshot(void **state)
+{
+    (void)state;
+    char bytes[1000];
+    fill(bytes, 0, sizeof(bytes));
+    struct journal *j = open_ok(&options);
+    ok(journal_aside_begin(j, &failure));
+    ok(journal_aside_put(j, bytes, 700, &failure));
+    ok(journal_aside_put(j, bytes + 700, 300, &failure));
+    assert_int_equal(journal_asides(j), 0);
+    ok(journal_aside_end(j, &failure));
+    begin(j, ID_A, 5, 100);
+    check_kept(j, 0, 1000, 1000);
+    ok(journal_aside_begin(j, &failure));
+    ok(journal_aside_put(j, bytes, 10, &failure));
+    ok(journal_aside_end(j, &failure));
+    assert_int_equal(journal_asides(j), 2);
+    journal_close(j);
+    j = open_ok(&options);
+    assert_int_equal(journal_asides(j), 2);
+    journal_drop_asides(j);
+    assert_int_equal(count_files(dir, "aside-"), 0);
+    journal_close(j);
+}
+
+static void keys_that_are_not_whole_or_have_no_room_are_not_kept(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct journal *j = open_ok(&options);
+        ok(journal_aside_begin(j, &failure));
+        ok(journal_aside_put(j, "REDIS", 5, &failure));
+        kill(getpid(), SIGKILL);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    options.max_size = 1 << 20;
+    struct journal *j = open_ok(&options);
+    assert_int_equal(journal_asides(j), 0);
+    assert_int_equal(count_files(dir, ".gunyu-aside"), 0);
+    static char big[(1 << 20) + 1];
+    ok(journal_aside_begin(j, &failure));
+    ok(journal_aside_put(j, big, sizeof(big), &failure));
+    assert_int_equal(journal_aside_end(j, &failure), ERR_FULL);
+    assert_int_equal(count_files(dir, ".gunyu-aside") + count_files(dir, "aside-"), 0);
+    ok(journal_aside_begin(j, &failure)); // and the next one is
+    ok(journal_aside_put(j, big, 10, &failure));
+    ok(journal_aside_end(j, &failure));
+    assert_int_equal(journal_asides(j), 1);
+    journal_close(j);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -251,6 +305,8 @@ int main(void)
         T(what_was_given_back_for_room_cannot_be_kept),
         T(a_lower_max_size_drops_what_no_longer_fits),
         T(memory_keeps_nothing),
+        T(keys_of_our_own_are_kept_like_a_snapshot),
+        T(keys_that_are_not_whole_or_have_no_room_are_not_kept),
         T(what_a_begin_that_was_interrupted_leaves_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -547,11 +547,95 @@ static void nothing_is_ever_applied_that_the_journal_will_not_hold(void **state)
     assert_true(seen[0] > 0 && seen[1] > 0 && seen[2] > 0);
 }
 
+static void histories_are_shared_up_to_where_they_part(void **state)
+{
+    (void)state;
+    const struct {
+        struct journal_info journal;
+        const char *id1;
+        uint64_t offset;
+        const char *id2;
+        int64_t second;
+        int64_t fork; // -1: unknown
+    } rows[] = {
+        {{LOG(A, 100, 200)}, A, 300, "", -1, 200},
+        {{LOG(A, 100, 200)}, A, 150, "", -1, 150}, // it went back in time
+        {{LOG(A, 100, 200)}, B, 300, A, 180, 180},
+        {{LOG(A, 100, 200)}, B, 300, A, 250, 200},
+        {{LOG(A, 100, 200)}, B, 300, A, -1, -1},
+        {{LOG(A, 100, 200)}, B, 300, X, 180, -1},
+        {{LOG(A, 100, 200)}, B, 300, "", -1, -1},
+        {{LOG(A, 100, 200), WAS(B, 150)}, X, 300, B, 170, 150},
+        {{LOG(A, 100, 200), WAS(B, 150)}, B, 140, "", -1, 140}, // the old master is back
+        {{LOG(A, 100, 200), WAS(B, 150)}, X, 300, A, 190, 190},
+        {{LOG(A, 100, 200), WAS(B, 150)}, A, 300, B, 150, 200},
+        {{LOG(A, 100, 200), WAS(B, 150), OLDER(X, 120)}, "other", 300, X, 130, 120},
+        {{.replid = ""}, A, 300, "", -1, -1},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        uint64_t fork;
+        bool known = resume_fork(&rows[i].journal, rows[i].id1, rows[i].offset, rows[i].id2,
+                                 rows[i].second, &fork);
+        if (known != (rows[i].fork >= 0) || (known && fork != (uint64_t)rows[i].fork))
+            fail_msg("row %zu: %d, %llu", i, known, (unsigned long long)fork);
+    }
+}
+
+static const char *decided(const struct position *p, const struct journal_info *j, uint64_t loose,
+                           bool to_take_back, enum resume_apply *apply)
+{
+    struct resume_input in = {.id1 = A,
+                              .id2 = B,
+                              .second_offset = 180,
+                              .position = p,
+                              .journal = j,
+                              .loose_until = loose,
+                              .to_take_back = to_take_back};
+    struct resume_decision d;
+    resume_decide(&in, &d);
+    *apply = d.apply;
+    return d.reason;
+}
+
+static void what_may_have_got_beyond_the_fork_needs_a_full_sync(void **state)
+{
+    (void)state;
+    struct position old = P(B, 150), new = P(A, 150);
+    struct journal_info beyond = {LOG(B, 100, 200)}, within = {LOG(B, 100, 180)};
+    enum resume_apply apply;
+    decided(&old, &beyond, 180, false, &apply);
+    assert_int_equal(apply, RESUME_STREAM);
+    assert_non_null(strstr(decided(&old, &beyond, 181, false, &apply), "has lost"));
+    assert_int_equal(apply, RESUME_NOTHING);
+    decided(&old, &within, 180, false, &apply);
+    assert_int_equal(apply, RESUME_STREAM);
+    // The target went on in the new history: the journal is from before.
+    decided(&new, &beyond, 200, false, &apply);
+    assert_int_equal(apply, RESUME_STREAM);
+}
+
+static void what_is_not_taken_back_yet_needs_a_full_sync(void **state)
+{
+    (void)state;
+    struct position stream = P(A, 150), loading = L(A, 100, 400);
+    struct journal_info journal = {LOG(A, 100, 200), SNAP(100)};
+    enum resume_apply apply;
+    assert_non_null(strstr(decided(&stream, &journal, 0, true, &apply), "taken back"));
+    assert_int_equal(apply, RESUME_NOTHING);
+    decided(&loading, &journal, 0, true, &apply);
+    assert_int_equal(apply, RESUME_SNAPSHOT);
+    decided(NULL, &journal, 0, true, &apply);
+    assert_int_equal(apply, RESUME_SNAPSHOT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_case_of_the_table_is_decided_as_it_says),
         cmocka_unit_test(a_foreign_position_is_used_in_the_stream_and_never_for_a_snapshot),
+        cmocka_unit_test(histories_are_shared_up_to_where_they_part),
+        cmocka_unit_test(what_may_have_got_beyond_the_fork_needs_a_full_sync),
+        cmocka_unit_test(what_is_not_taken_back_yet_needs_a_full_sync),
         cmocka_unit_test(nothing_is_ever_applied_that_the_journal_will_not_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
