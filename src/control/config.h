@@ -179,6 +179,19 @@ struct log_config {
     bool with_caller;
 };
 
+enum serve_full_sync {
+    SERVE_HELD,    // from the snapshot that the journal holds
+    SERVE_REFRESH, // and if it holds none, a new one is taken of the source
+};
+
+// The replication server.
+struct replication_config {
+    char *listen;                   // NULL: there is none
+    char *password, *password_file; // password is the one to check, from whichever source
+    struct tls_options tls;
+    enum serve_full_sync full_sync;
+};
+
 struct server_config {
     char *listen;      // host:port, [v6]:port
     char *listen_peer; // defaults to listen
@@ -188,6 +201,7 @@ struct server_config {
     char *token, *token_file; // token is the one to check, from whichever source; NULL: none
     bool metrics_enable;
     bool metrics_token; // the token is asked for metrics as well
+    struct replication_config replication;
 };
 
 enum rdb_action { RDB_ACTION_NONE, RDB_ACTION_PRINT, RDB_ACTION_LOAD };

@@ -155,6 +155,38 @@ static void finish_server(struct config_builder *b)
                          "server.listenPeer: expected host:port or [v6]:port");
 }
 
+static bool is_loopback(const char *listen)
+{
+    return strncmp(listen, "127.", 4) == 0 || strncmp(listen, "localhost:", 10) == 0 ||
+           strncmp(listen, "[::1]:", 6) == 0;
+}
+
+static void finish_replication(struct config_builder *b)
+{
+    struct replication_config *r = &b->c->server.replication;
+    struct tls_options *t = &r->tls;
+    if (r->listen && !*r->listen) {
+        free(r->listen);
+        r->listen = NULL;
+    }
+    if (r->listen && !listen_ok(r->listen))
+        config_path_diag(b, "server.replication.listen", DIAG_ERROR,
+                         "server.replication.listen: expected host:port or [v6]:port");
+    else if (r->listen && !is_loopback(r->listen) && (!r->password || !*r->password))
+        config_path_diag(b, "server.replication.listen", DIAG_ERROR,
+                         "server.replication.listen: %s is not a loopback address, so "
+                         "server.replication.password is required: replicas get all data",
+                         r->listen);
+    t->enabled = t->cert_file || t->key_file;
+    if (!t->cert_file != !t->key_file)
+        config_path_diag(b, CHILD("server.replication.tls", t->cert_file ? "certFile" : "keyFile"),
+                         DIAG_ERROR,
+                         "server.replication.tls: certFile and keyFile belong together");
+    else if (!t->enabled && (t->ca_file || t->ca_dir))
+        config_path_diag(b, "server.replication.tls.caFile", DIAG_ERROR,
+                         "server.replication.tls: a CA for replicas needs certFile and keyFile");
+}
+
 static void finish_log(struct config_builder *b)
 {
     struct log_config *l = &b->c->log;
@@ -328,6 +360,7 @@ void config_finish(struct config_builder *b)
     finish_server(b);
     finish_log(b);
     config_finish_secrets(b);
+    finish_replication(b);
     if (b->scope == CONFIG_SYNC)
         finish_sync(b);
     else

@@ -61,18 +61,22 @@ out:
     return text;
 }
 
+static void take_secret(struct config_builder *b, const char *key, const char *file, char **secret)
+{
+    if (!file)
+        return;
+    if (*secret)
+        config_path_diag(b, key, DIAG_ERROR, "%s: give the secret or its file, not both", key);
+    else
+        *secret = read_secret(b, key, file);
+}
+
 void config_finish_secrets(struct config_builder *b)
 {
     struct server_config *s = &b->c->server;
-    if (!s->token_file)
-        return;
-    if (s->token) {
-        config_path_diag(b, "server.tokenFile", DIAG_ERROR,
-                         "server: give token or tokenFile, not both");
-        return;
-    }
-    free(s->token);
-    s->token = read_secret(b, "server.tokenFile", s->token_file);
+    take_secret(b, "server.tokenFile", s->token_file, &s->token);
+    take_secret(b, "server.replication.passwordFile", s->replication.password_file,
+                &s->replication.password);
 }
 
 static void check_tls(struct config_builder *b, const char *path, struct redis_config *r)

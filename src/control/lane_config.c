@@ -122,6 +122,7 @@ void lane_config_options(struct lane_options *o, const struct config *c, size_t 
         .announce_ip = c->input.announce_ip,
         .listening_port = colon ? (int)strtol(colon + 1, NULL, 10) : 0,
         .delay_test_key = c->input.sync_delay_test_key,
+        .serve_refresh = c->server.replication.full_sync == SERVE_REFRESH,
     };
     fill_journal(o, c, lanes);
     fill_replay(o, c);

@@ -86,6 +86,8 @@ static const struct schema_word log_levels[] = {
 };
 static const struct schema_word log_formats[] = {
     {"text", LOG_TEXT, false}, {"json", LOG_JSON, false}, {NULL, 0, false}};
+static const struct schema_word serve_full_syncs[] = {
+    {"serve", SERVE_HELD, false}, {"refresh", SERVE_REFRESH, false}, {NULL, 0, false}};
 static const struct schema_word rdb_actions[] = {
     {"print", RDB_ACTION_PRINT, false}, {"load", RDB_ACTION_LOAD, false}, {NULL, 0, false}};
 
@@ -468,6 +470,39 @@ const struct schema_row schema_rows[] = {
     {.path = "server.metrics.requireToken", .scope = SCOPE_SYNC, .type = T_BOOL,
      AT(server.metrics_token), .ours = true, .def = "false",
      .help = "Metrics need the token as well."},
+    {.path = "server.replication.listen", .scope = SCOPE_SYNC, .type = T_STR,
+     AT(server.replication.listen), .ours = true,
+     .help = "Where replicas (Redis, Valkey or gunyu) are served out of the journal: host:port or "
+             "[v6]:port; port 0 is any free one. Empty: they are not."},
+    {.path = "server.replication.password", .scope = SCOPE_SYNC, .type = T_SECRET,
+     AT(server.replication.password), .ours = true,
+     .help = "Password of replicas (their masterauth), required unless listen is a loopback "
+             "address. Their user, if they have one, names the source shard."},
+    {.path = "server.replication.passwordFile", .scope = SCOPE_SYNC, .type = T_STR,
+     AT(server.replication.password_file), .ours = true,
+     .help = "File that holds the password; a newline at its end is dropped."},
+    {.path = "server.replication.fullSync", .scope = SCOPE_SYNC, .type = T_ENUM,
+     AT(server.replication.full_sync), .ours = true, .def = "serve", .words = serve_full_syncs,
+     .help = "A replica that needs a snapshot gets the one that the journal holds (serve). If it "
+             "holds none, refresh takes a new one of the source, which loads the target anew as "
+             "well; at most one in ten minutes."},
+    {.path = "server.replication.tls.certFile", .scope = SCOPE_SYNC, .type = T_STR,
+     AT(server.replication.tls.cert_file), .ours = true,
+     .help = "PEM file of the server's certificate chain; needs keyFile. With it replicas are "
+             "served by TLS only."},
+    {.path = "server.replication.tls.keyFile", .scope = SCOPE_SYNC, .type = T_STR,
+     AT(server.replication.tls.key_file), .ours = true,
+     .help = "PEM file of the server's key; needs certFile."},
+    {.path = "server.replication.tls.caFile", .scope = SCOPE_SYNC, .type = T_STR,
+     AT(server.replication.tls.ca_file), .ours = true,
+     .help = "PEM file of the CAs whose certificates replicas must show.",
+     .def_note = "they need none"},
+    {.path = "server.replication.tls.caDir", .scope = SCOPE_SYNC, .type = T_STR,
+     AT(server.replication.tls.ca_dir), .ours = true,
+     .help = "Directory of such CAs (hashed names)."},
+    {.path = "server.replication.tls.minVersion", .scope = SCOPE_SYNC, .type = T_ENUM,
+     AT(server.replication.tls.min_version), .ours = true, .def = "any", .words = tls_versions,
+     .help = "Lowest TLS version; any is 1.2."},
 };
 // clang-format on
 const size_t schema_rows_n = sizeof(schema_rows) / sizeof(schema_rows[0]);

@@ -68,7 +68,7 @@ static int start_all(struct supervisor *s, struct err *e)
         sup_lane_list(s, sl);
         uv_rwlock_wrunlock(&s->lock);
     }
-    return rc;
+    return rc == 0 ? sup_serve_start(s, e) : rc;
 }
 
 int supervisor_start(struct supervisor **out, const struct config *cfg, struct err *e)
@@ -118,6 +118,7 @@ static void stop_and_wait(struct supervisor *s, const bool *chosen, int timeout_
 
 void supervisor_stop(struct supervisor *s, int timeout_ms)
 {
+    sup_serve_end(s);
     // First, so that no lane begins now.
     sup_watch_end(s);
     uv_rwlock_rdlock(&s->lock);
@@ -129,6 +130,7 @@ void supervisor_free(struct supervisor *s)
 {
     if (!s)
         return;
+    sup_serve_end(s);
     sup_watch_end(s);
     if (s->keeper) {
         worker_call(s->keeper, close_gc_timer, s);

@@ -36,6 +36,8 @@ int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *fl
                         struct err *e) must_check;
 // Stale positions in the targets and stale journal directories of ours.
 int supervisor_gc(struct supervisor *s, struct err *e) must_check;
+// Where replicas are served, as "host:port"; false: nowhere.
+bool supervisor_replication_address(const struct supervisor *s, char *dst, size_t cap);
 // All lanes can reach source and target (readyz).
 bool supervisor_ready(struct supervisor *s, char *why, size_t cap);
 

@@ -12,6 +12,7 @@
 #include "lane/lane.h"
 #include "lane/worker.h"
 #include "redis/sentinel.h"
+#include "serve/server.h"
 
 // A lane whose shard has left the cluster applies what it has received, and ends.
 enum leaving { LEAVING_NOT, LEAVING_DRAINS, LEAVING_STOPS };
@@ -61,6 +62,8 @@ struct supervisor {
     int ended_n;
 
     struct sup_roles *roles; // NULL: no group
+    struct serve_server *server; // of replicas; NULL: none
+
     atomic_bool ending;
     struct sup_sentinel source_sentinel, target_sentinel;
     struct shards *shards;   // NULL: the source is no cluster
@@ -109,6 +112,10 @@ void sup_turns_looked(struct supervisor *s);
 int64_t sup_turns_look_ms(struct supervisor *s, int64_t otherwise);
 // The watch thread is to go on.
 void sup_watch_wake(struct supervisor *s);
+
+// supervisor_serve.c: replicas that are served out of the lanes' journals.
+int sup_serve_start(struct supervisor *s, struct err *e) must_check;
+void sup_serve_end(struct supervisor *s);
 
 // supervisor_watch.c: following a cluster and sentinels.
 int sup_watch_start(struct supervisor *s, struct err *e) must_check;

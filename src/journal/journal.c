@@ -218,6 +218,7 @@ void journal_get_info(const struct journal *j, struct journal_info *info)
     info->snapshot_offset = s->offset;
     info->snapshot_size = s->size;
     info->snapshot_have = s->have;
+    info->life = j->meta.gen;
     info->bytes = (int64_t)(s->held ? s->have - s->head : 0);
     info->bytes += (int64_t)(l->present ? l->right - l->left : 0);
     info->bytes += (int64_t)aside_used(j);

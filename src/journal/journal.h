@@ -61,6 +61,7 @@ struct journal_info {
     uint64_t snapshot_offset; // the position that the snapshot ends at
     uint64_t snapshot_size;   // JOURNAL_SIZE_UNKNOWN until known
     uint64_t snapshot_have;   // bytes received
+    uint64_t life;            // grows with each begin: what was held before is gone
     int64_t bytes;            // held on disk or in memory, preallocation not counted
     int64_t max_size;
     bool in_memory;
@@ -140,6 +141,21 @@ int journal_snapshot_view(struct journal_reader *r, uint64_t from, const char **
 // frees them.) Releasing log from the snapshot's offset on releases the snapshot as well.
 void journal_log_release(struct journal_reader *r, uint64_t position);
 void journal_snapshot_release(struct journal_reader *r, uint64_t index);
+
+// A guest pins nothing: retention, trimming and the readers go on as if it were not there. What is
+// no longer held it is told by -ERANGE, after a begin for ever. It must be closed before the
+// journal is.
+struct journal_guest;
+struct journal_guest *journal_guest_open(struct journal *j);
+void journal_guest_close(struct journal_guest *g);
+// As journal_log_view and journal_snapshot_view, but not always to the end of what is held, and the
+// bytes may be touched only until the caller returns to the loop or calls anything else here.
+int journal_guest_log(struct journal_guest *g, uint64_t from, const char **p, size_t *n,
+                      struct err *e) must_check;
+int journal_guest_snapshot(struct journal_guest *g, uint64_t from, const char **p, size_t *n,
+                           struct err *e) must_check;
+// Gives back the room of a file that was dropped while the guest had it. Call from time to time.
+void journal_guest_tidy(struct journal_guest *g);
 
 // A snapshot that the target holds a part of is kept aside by the begin that forgets it, and by the
 // recovery that drops it, so that its keys can be taken back; within max_size, by the storer only.

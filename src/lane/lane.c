@@ -188,6 +188,7 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
 {
     struct lane *l = ctx;
     l->source_is_valkey = source->is_valkey;
+    l->source_version = source->version;
     l->source_is_cluster = source->cluster_enabled;
     l->source_ahead_ms = source->clock_ahead_ms;
     l->catch_up_to = source->repl_offset;
@@ -433,6 +434,7 @@ void lane_pump(struct lane *l)
         return;
     if (l->drop_wanted)
         drop_target_now(l);
+    feeds_pump(l->feeds);
     lane_arrange(l);
     lane_turns_pumped(l);
     if (!may_apply(l)) {
@@ -559,6 +561,7 @@ static void on_tick(uv_timer_t *handle)
     lane_turns_tick(l);
     sink_flush(l->sink);
     lane_pump(l);
+    feeds_tick(l->feeds);
     lane_probe_tick(l, now);
     lane_count_dead_letters(l);
     check_stopped(l);
@@ -618,6 +621,7 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
                               .events = &l->link_events,
                               .ctx = l};
     l->link = link_new(&lo);
+    l->feeds = feeds_new(o->loop, l->journal, o->tag);
     struct batcher_options bo = {.loop = o->loop,
                                  .events = &lane_sink_events,
                                  .ctx = l,
@@ -792,6 +796,7 @@ struct journal *lane_free_but_journal(struct lane *l)
     lane_lost_let_go(l);
     drop_target_now(l);
     link_free(l->link);
+    feeds_free(l->feeds);
     sink_free(l->sink);
     expiry_free(l->expiry);
     scripts_close(l->scripts);

@@ -9,6 +9,7 @@
 #include "journal/journal.h"
 #include "lane/snapshot.h"
 #include "net/endpoint.h"
+#include "serve/feed.h"
 #include "source/link.h"
 #include "target/load.h"
 
@@ -69,6 +70,8 @@ struct lane_options {
     // clock_boot_ms from which on nothing may be sent to the target; NULL: no limit. When it has
     // passed the target is let go, until it lies ahead again.
     const _Atomic int64_t *lease;
+    // A replica that needs a snapshot which is no longer held makes the lane take a full sync.
+    bool serve_refresh;
 };
 
 struct lane;
@@ -98,6 +101,9 @@ void lane_target_moved(struct lane *l, const char *address);
 void lane_end_source(struct lane *l);
 // After lane_end_source: nothing is left that could be applied.
 bool lane_is_drained(const struct lane *l);
+// Takes the guest over and feeds it from the journal. Else it stays the caller's, and e.msg is the
+// error that its client is told.
+int lane_serve(struct lane *l, struct serve_guest *g, struct err *e) must_check;
 // After lane_stop or lane_stop_now; memory goes when the loop has closed its handles.
 void lane_free(struct lane *l);
 // The same, but the journal is given back open.

@@ -95,7 +95,8 @@ struct lane {
     int64_t id2_offset;
     bool ids_known;
     bool source_is_valkey, source_is_cluster;
-    bool source_ended; // for good
+    int source_version; // 0 unknown
+    bool source_ended;  // for good
     bool force_full;
     bool snapshot_fresh;     // a full sync began and its load has not
     char asked_because[128]; // why a full sync would be needed now
@@ -142,6 +143,7 @@ struct lane {
     // progress
     struct batch_mark mark; // applied
     bool has_mark;
+    uint64_t stored_offset; // the target's position is this or later; with has_mark
     struct lag_sample lag[LAG_SAMPLES];
     uint32_t lag_head, lag_count;
     int64_t last_apply_ms;
@@ -160,6 +162,9 @@ struct lane {
     char turns_id[REPLID_LEN + 1]; // under which it was written
     bool turns_joined;
     uint64_t turns_seen; // changes
+
+    struct feeds *feeds; // the replicas
+    uint64_t refresh_us; // when one of them last made the lane take a full sync; 0: never
 
     struct lane_probe *probe;    // NULL: none
     struct lane_snapshot logged; // numbers of the last statistics line
@@ -256,6 +261,9 @@ void lane_probe_acked(struct lane *l, uint64_t offset);
 void lane_probe_forget(struct lane *l);            // what was sent may not arrive
 int64_t lane_probe_delay_ns(const struct lane *l); // -1 unknown
 void lane_probe_free(struct lane *l);
+
+// lane_serve.c: for status and the replication server.
+void lane_put_served(const struct lane *l, struct lane_snapshot *s);
 
 // lane_status.c: adds what the load under way has counted.
 void lane_count_load(const struct lane *l, struct lane_snapshot *s);

@@ -125,6 +125,7 @@ void lane_publish(struct lane *l)
     s.sync_delay_ns = lane_probe_delay_ns(l);
     put_counters(l, &s);
     put_positions(l, &s, now);
+    lane_put_served(l, &s);
     uv_mutex_lock(&l->lock);
     l->published = s;
     uv_mutex_unlock(&l->lock);

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "serve/session.h"
+
 // The contract's states, plus error, and of a lane that would run, that it waits for its lease.
 enum lane_state {
     LANE_READY_RUN,
@@ -72,9 +74,13 @@ const char *lane_phase_name(enum lane_phase p); // "idle", "connecting", "wait_r
     X(split_transactions) /* of the source, whose keys lie in several slots of the target */       \
     X(staged_commands)    /* whose keys do */                                                      \
     X(dead_letters)                                                                                \
-    X(transient_errors) /* retried */                                                              \
-    X(expiries_held)    /* near expiries replaced by far ones */                                   \
-    X(expiries_settled) /* and set true again */
+    X(transient_errors)      /* retried */                                                         \
+    X(replica_full_syncs)    /* replicas that were given a snapshot of ours */                     \
+    X(replica_partial_syncs) /* and those that continued */                                        \
+    X(replicas_cut)          /* by us: silent, or too slow for what the journal holds */           \
+    X(replica_bytes)         /* sent to them */                                                    \
+    X(expiries_held)         /* near expiries replaced by far ones */                              \
+    X(expiries_settled)      /* and set true again */
 
 struct lane_snapshot {
     char input[300];  // source address
@@ -107,6 +113,7 @@ struct lane_snapshot {
     int64_t sync_delay_ns; // from syncDelayTestKey; -1 unknown
     uint64_t expiries_pending;
     uint64_t dead_letters_kept; // in the file: neither retried nor dropped yet
+    struct serve_facts served;  // what the replication server says of this lane
 #define X(name) uint64_t name;
     LANE_COUNTERS(X)
 #undef X

@@ -2,6 +2,7 @@
 #include "net/conn.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -45,6 +46,35 @@ int conn_dial(struct conn **out, const struct endpoint *ep, int timeout_ms, stru
     c->send_until = ep->send_until;
     *out = c;
     return 0;
+}
+
+int conn_accept(struct conn **out, int fd, struct tls_server *server)
+{
+    struct tls *tls = NULL;
+    int flags = fcntl(fd, F_GETFL);
+    int rc = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+    dial_set_options(fd);
+    if (rc == 0 && server)
+        rc = tls_accept(&tls, fd, server);
+    if (rc) {
+        close(fd);
+        return rc;
+    }
+    struct conn *c = xcalloc(1, sizeof(*c));
+    c->fd = fd;
+    c->tls = tls;
+    *out = c;
+    return 0;
+}
+
+int conn_poll_mask(const struct conn *c, int want)
+{
+    return c->tls ? tls_poll_mask(c->tls, want) : want;
+}
+
+int conn_poll_ready(struct conn *c, int ready)
+{
+    return c->tls ? tls_ready(c->tls, ready) : ready;
 }
 
 int conn_fd(const struct conn *c)

@@ -161,7 +161,7 @@ static void set_option(int fd, int level, int name, int value)
     (void)setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-static void set_tcp_options(int fd)
+void dial_set_options(int fd)
 {
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
@@ -178,7 +178,7 @@ static int connect_to(int *out, const struct sockaddr *addr, socklen_t len, uint
     if (fd < 0)
         return -errno;
     if (addr->sa_family != AF_UNIX)
-        set_tcp_options(fd);
+        dial_set_options(fd);
     int rc = 0;
     if (connect(fd, addr, len) < 0) {
         rc = -errno;

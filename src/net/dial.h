@@ -12,6 +12,9 @@
 // name is tried. Returns the socket in *fd.
 int dial_socket(int *fd, const struct endpoint *ep, uint64_t deadline, struct err *e) must_check;
 
+// Of a TCP socket: no delay, and peers that are gone are noticed.
+void dial_set_options(int fd);
+
 // Waits for a mask of enum conn_want: the mask that is ready, ERR_TIMEOUT or -errno.
 int dial_poll(int fd, int want, uint64_t deadline) must_check;
 

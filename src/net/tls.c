@@ -24,7 +24,7 @@ enum {
 struct tls {
     SSL *ssl;
     bool broken;           // a fatal error: the session must not be used or shut down
-    bool has_read;         // the server has said something after the handshake
+    bool has_read;         // the peer has said something after the handshake
     bool drained;          // the last read found nothing whole
     bool read_wants_write; // a read cannot go on until the socket takes bytes
     bool write_wants_read;
@@ -33,6 +33,10 @@ struct tls {
     char error[192];
     // A record's worth: OpenSSL insists on a repeated write being the same bytes.
     char out[RECORD_SIZE];
+};
+
+struct tls_server {
+    SSL_CTX *ctx;
 };
 
 // ---- setting up ----
@@ -100,9 +104,9 @@ static int no_passphrase(char *buf, int size, int rw, void *ctx)
     return 0;
 }
 
-static SSL_CTX *context_new(const struct tls_options *o, struct err *e)
+static SSL_CTX *context_new(const SSL_METHOD *method, const struct tls_options *o, struct err *e)
 {
-    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL_CTX *ctx = SSL_CTX_new(method);
     if (!ctx) {
         err_set(e, ERR_TLS, "no TLS context");
         return NULL;
@@ -208,7 +212,7 @@ int tls_connect(struct tls **out, int fd, const struct endpoint *ep, uint64_t de
     struct err local = {0};
     e = e ? e : &local;
     ERR_clear_error();
-    SSL_CTX *ctx = context_new(&ep->tls, e);
+    SSL_CTX *ctx = context_new(TLS_client_method(), &ep->tls, e);
     if (!ctx)
         return e->code;
     struct tls *t = xcalloc(1, sizeof(*t));
@@ -228,6 +232,56 @@ int tls_connect(struct tls **out, int fd, const struct endpoint *ep, uint64_t de
         return rc;
     }
     t->drained = true;
+    *out = t;
+    return 0;
+}
+
+// ---- accepting ----
+
+int tls_server_new(struct tls_server **out, const struct tls_options *o, struct err *e)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, ignore_sigpipe);
+    ERR_clear_error();
+    if (!o->cert_file || !o->key_file)
+        return err_set(e, ERR_CONFIG, "TLS needs tls.certFile and tls.keyFile");
+    // Whoever names no CA does not ask for clients' certificates.
+    struct tls_options own = *o;
+    own.insecure = !o->ca_file && !o->ca_dir;
+    SSL_CTX *ctx = context_new(TLS_server_method(), &own, e);
+    if (!ctx)
+        return ERR_TLS;
+    if (!own.insecure)
+        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    // Sessions are few and long: nothing is kept to resume one.
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(ctx, 0);
+    *out = xcalloc(1, sizeof(**out));
+    (*out)->ctx = ctx;
+    return 0;
+}
+
+void tls_server_free(struct tls_server *s)
+{
+    if (!s)
+        return;
+    SSL_CTX_free(s->ctx);
+    free(s);
+}
+
+int tls_accept(struct tls **out, int fd, struct tls_server *s)
+{
+    ERR_clear_error();
+    struct tls *t = xcalloc(1, sizeof(*t));
+    t->ssl = SSL_new(s->ctx);
+    t->has_read = true;
+    t->drained = true;
+    if (!t->ssl || SSL_set_fd(t->ssl, fd) != 1) {
+        t->broken = true;
+        tls_free(t);
+        return ERR_TLS;
+    }
+    SSL_set_accept_state(t->ssl);
     *out = t;
     return 0;
 }

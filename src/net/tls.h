@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A TLS client session over a connected non-blocking socket that the caller owns. Private to net.
+// A TLS session over a connected non-blocking socket that the caller owns. Private to net.
 #ifndef GUNYU_NET_TLS_H
 #define GUNYU_NET_TLS_H
 
@@ -12,10 +12,13 @@
 #include "net/endpoint.h"
 
 struct tls;
+struct tls_server; // net/conn.h
 
 // Handshake up to the monotonic deadline, with verification unless the endpoint says insecure.
 int tls_connect(struct tls **out, int fd, const struct endpoint *ep, uint64_t deadline,
                 struct err *e) must_check;
+// As the server's end. The handshake goes on inside of the first tls_read.
+int tls_accept(struct tls **out, int fd, struct tls_server *s) must_check;
 // Tells the peer (without waiting) and frees.
 void tls_free(struct tls *t);
 
