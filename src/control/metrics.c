@@ -19,15 +19,17 @@ struct totals {
 enum row_type { COUNTER, GAUGE };
 
 enum row_kind {
-    ROW_U64,   // a field of the lane
-    ROW_I64,   // a field of the lane; negative is unknown and leaves the sample out
-    ROW_BOOL,  // a field of the lane
-    ROW_FN,    // computed from the lane
-    ROW_TOTAL, // an int64_t of struct totals; negative is unknown
-    ROW_BUILD, // 1, labelled with the version
+    ROW_U64,     // a field of the lane
+    ROW_I64,     // a field of the lane; negative is unknown and leaves the sample out
+    ROW_BOOL,    // a field of the lane
+    ROW_FN,      // computed from the lane
+    ROW_REPLICA, // computed from each of the lane's replicas
+    ROW_TOTAL,   // an int64_t of struct totals; negative is unknown
+    ROW_BUILD,   // 1, labelled with the version
 };
 
 typedef bool value_fn(const struct lane_snapshot *l, int arg, uint64_t *v);
+typedef bool replica_fn(const struct lane_snapshot *l, const struct serve_replica *r, uint64_t *v);
 typedef void labels_fn(struct buf *b, const struct lane_snapshot *l);
 
 struct row {
@@ -40,6 +42,7 @@ struct row {
     size_t offset;           // of the field
     unsigned decimals;       // the field counts units of 10^-decimals
     value_fn *value;
+    replica_fn *of_replica;
     int arg;
     const char *help;
 };
@@ -103,6 +106,28 @@ static bool has_full_sync_reason(const struct lane_snapshot *l, int arg, uint64_
     (void)arg;
     *v = 1;
     return l->full_sync_reason[0] != 0;
+}
+
+static bool replicas_in_state(const struct lane_snapshot *l, int arg, uint64_t *v)
+{
+    *v = 0;
+    for (size_t i = 0; i < l->served.replicas_n; i++)
+        *v += (int)l->served.replicas[i].state == arg;
+    return true;
+}
+
+static bool replica_lag(const struct lane_snapshot *l, const struct serve_replica *r, uint64_t *v)
+{
+    bool known = r->acked >= 0 && l->served.has_log;
+    *v = known && l->served.right > (uint64_t)r->acked ? l->served.right - (uint64_t)r->acked : 0;
+    return known;
+}
+
+static bool replica_acked(const struct lane_snapshot *l, const struct serve_replica *r, uint64_t *v)
+{
+    (void)l;
+    *v = (uint64_t)r->acked;
+    return r->acked >= 0;
 }
 
 static bool one(const struct lane_snapshot *l, int arg, uint64_t *v)
@@ -312,6 +337,25 @@ static const struct row own_rows[] = {
      U64(expiries_settled)},
     {HELP("gunyu_expiries_pending", GAUGE, "Expiries put off and not yet set true."),
      U64(expiries_pending)},
+    {HELP("gunyu_replicas", GAUGE, "Replicas that are attached to the replication server."),
+     .labels = "state=\"wait_rdb\"", FN(replicas_in_state, REPLICA_WAITS)},
+    {.labels = "state=\"rdb\"", FN(replicas_in_state, REPLICA_SNAPSHOT)},
+    {.labels = "state=\"stream\"", FN(replicas_in_state, REPLICA_STREAM)},
+    {HELP("gunyu_replica_lag_bytes", GAUGE,
+          "Stream bytes received and not yet acknowledged by the replica."),
+     .label_names = "replica", .kind = ROW_REPLICA, .of_replica = replica_lag},
+    {HELP("gunyu_replica_acked_offset_bytes", GAUGE,
+          "Replication offset that the replica acknowledged."),
+     .label_names = "replica", .kind = ROW_REPLICA, .of_replica = replica_acked},
+    {HELP("gunyu_replica_syncs_total", COUNTER,
+          "Replicas that were given a snapshot, or continued (partial)."),
+     .labels = "type=\"full\"", U64(replica_full_syncs)},
+    {.labels = "type=\"partial\"", U64(replica_partial_syncs)},
+    {HELP("gunyu_replicas_cut_total", COUNTER,
+          "Replicas that were cut: silent, or too slow for what the journal holds."),
+     U64(replicas_cut)},
+    {HELP("gunyu_replica_sent_bytes_total", COUNTER, "Bytes sent to replicas."),
+     U64(replica_bytes)},
     {HELP("gunyu_journal_bytes", GAUGE, "Bytes in the lane's journal."), I64(journal_bytes)},
     {HELP("gunyu_journal_limit_bytes", GAUGE,
           "Limit of the lane's journal; absent when unlimited."),
@@ -360,9 +404,9 @@ static bool known(int64_t i, uint64_t *v)
     return i >= 0;
 }
 
-// l is NULL for rows that are not a lane's.
-static bool row_value(const struct row *r, const struct lane_snapshot *l, const struct totals *t,
-                      uint64_t *v)
+// l is NULL for rows that are not a lane's, of for those that are not a replica's.
+static bool row_value(const struct row *r, const struct lane_snapshot *l,
+                      const struct serve_replica *of, const struct totals *t, uint64_t *v)
 {
     if (r->kind == ROW_TOTAL)
         return known(*(const int64_t *)((const char *)t + r->offset), v);
@@ -371,6 +415,8 @@ static bool row_value(const struct row *r, const struct lane_snapshot *l, const 
         return r->kind == ROW_BUILD;
     if (r->kind == ROW_FN)
         return r->value(l, r->arg, v);
+    if (r->kind == ROW_REPLICA)
+        return r->of_replica(l, of, v);
     const char *field = (const char *)l + r->offset;
     if (r->kind == ROW_I64)
         return known(*(const int64_t *)field, v);
@@ -379,7 +425,7 @@ static bool row_value(const struct row *r, const struct lane_snapshot *l, const 
 }
 
 static void row_labels(struct buf *b, const struct row *r, const struct lane_snapshot *l,
-                       const struct totals *t)
+                       const struct serve_replica *of, const struct totals *t)
 {
     if (r->kind == ROW_BUILD) {
         buf_append_cstr(b, "{version=");
@@ -396,6 +442,10 @@ static void row_labels(struct buf *b, const struct row *r, const struct lane_sna
     }
     if (r->labels_of)
         r->labels_of(b, l);
+    if (r->kind == ROW_REPLICA) {
+        buf_append_cstr(b, ",replica=");
+        text_label(b, of->address);
+    }
     buf_append_char(b, '}');
 }
 
@@ -412,16 +462,20 @@ static void render_metric(struct buf *b, const struct row *first, size_t n,
     bool headed = false;
     for (size_t k = 0; k < (per_lane ? lanes_n : 1); k++) {
         const struct lane_snapshot *l = per_lane ? &lanes[k] : NULL;
-        for (const struct row *r = first; r < first + n; r++) {
+        size_t samples = first->kind == ROW_REPLICA ? l->served.replicas_n : n;
+        for (size_t i = 0; i < samples; i++) {
+            const struct row *r = first->kind == ROW_REPLICA ? first : first + i;
+            const struct serve_replica *of =
+                first->kind == ROW_REPLICA ? &l->served.replicas[i] : NULL;
             uint64_t v;
-            if (!row_value(r, l, t, &v))
+            if (!row_value(r, l, of, t, &v))
                 continue;
             if (!headed)
                 buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", first->name, first->help, first->name,
                            type_name(first->type));
             headed = true;
             buf_append_cstr(b, first->name);
-            row_labels(b, r, l, t);
+            row_labels(b, r, l, of, t);
             buf_append_char(b, ' ');
             text_fixed(b, v, first->decimals);
             buf_append_char(b, '\n');

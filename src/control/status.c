@@ -46,6 +46,22 @@ static void append_pascal(struct buf *b, const char *name)
     }
 }
 
+static void json_replicas(struct buf *b, const struct serve_facts *f)
+{
+    buf_append_cstr(b, ",\"Replicas\":[");
+    for (size_t i = 0; i < f->replicas_n; i++) {
+        const struct serve_replica *r = &f->replicas[i];
+        buf_append_cstr(b, i ? ",{\"Address\":" : "{\"Address\":");
+        text_json(b, r->address);
+        json_string(b, "State", serve_replica_state_name(r->state));
+        json_i64(b, "AckedOffset", r->acked);
+        json_i64(b, "BytesSent", (int64_t)r->bytes_sent);
+        json_i64(b, "SilentMs", r->silent_ms);
+        buf_append_char(b, '}');
+    }
+    buf_append_char(b, ']');
+}
+
 static void json_counters(struct buf *b, const struct lane_snapshot *l)
 {
     const struct {
@@ -102,6 +118,7 @@ static void json_lane(struct buf *b, const struct lane_snapshot *l)
     json_i64(b, "SyncDelayNs", l->sync_delay_ns);
     json_i64(b, "ExpiriesPending", (int64_t)l->expiries_pending);
     json_i64(b, "DeadLetters", (int64_t)l->dead_letters_kept);
+    json_replicas(b, &l->served);
     json_counters(b, l);
     buf_append_char(b, '}');
 }
