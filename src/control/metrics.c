@@ -404,7 +404,7 @@ static bool known(int64_t i, uint64_t *v)
     return i >= 0;
 }
 
-// l is NULL for rows that are not a lane's, of for those that are not a replica's.
+// l is NULL for rows that are not a lane's, `of` for those that are not a replica's.
 static bool row_value(const struct row *r, const struct lane_snapshot *l,
                       const struct serve_replica *of, const struct totals *t, uint64_t *v)
 {

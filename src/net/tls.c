@@ -255,6 +255,7 @@ int tls_server_new(struct tls_server **out, const struct tls_options *o, struct 
         SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     // Sessions are few and long: nothing is kept to resume one.
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
     SSL_CTX_set_num_tickets(ctx, 0);
     *out = xcalloc(1, sizeof(**out));
     (*out)->ctx = ctx;

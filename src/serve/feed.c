@@ -17,10 +17,11 @@ enum {
     WRITE_MAX = 256 * 1024, // bytes in one write
     TURN_MAX = 512 * 1024,  // bytes to one replica in one turn
     READ_MAX = 16 * 1024,
-    SILENCE_US = 60 * 1000 * 1000,
     NEWLINE_US = 1000 * 1000,
     PAGE = 4096,
 };
+
+uint64_t feeds_silence_us = UINT64_C(60) * 1000 * 1000;
 
 enum phase {
     PHASE_WAIT,     // the snapshot cannot be sent in a form that the replica knows yet
@@ -378,8 +379,8 @@ static void check_time(struct feed *f, uint64_t now)
     bool due = (talks && !f->request.sync) || has_more(f);
     if (!due) {
         f->moved_us = now;
-    } else if (now > last && now - last > SILENCE_US) {
-        end(f, true, "silent for 60 s");
+    } else if (now > last && now - last > feeds_silence_us) {
+        end(f, true, "silent for too long");
         return;
     }
     // Before a snapshot newlines are no part of anything. In the stream they would be counted as

@@ -35,6 +35,9 @@ void feeds_pump(struct feeds *f);
 // About every 100 ms.
 void feeds_tick(struct feeds *f);
 
+// How long a replica may be silent. Only tests change it.
+extern uint64_t feeds_silence_us;
+
 struct feeds_stats {
     uint64_t attached;   // ever: with a snapshot or without
     uint64_t full;       // of them with a snapshot
