@@ -369,6 +369,8 @@ static const struct command *find(struct slice name)
 
 static void refuse(struct session *s, struct slice name)
 {
+    // What a browser was made to send.
+    s->ended = slice_ieq(name, SLICE("POST")) || slice_ieq(name, SLICE("HOST:"));
     if (cmd_by_name(name))
         error_about(s, "READONLY gunyu serves replication here and holds no data:", name,
                     " is not carried out");

@@ -902,6 +902,38 @@ static void the_document_is_what_the_schema_says(void **state)
     buf_free(&docs);
 }
 
+static void replicas_are_not_served_to_the_world_without_a_password(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *replication, *finding; // NULL: it loads
+    } cases[] = {
+        {"listen: 127.0.0.1:0", NULL},
+        {"listen: localhost:7000", NULL},
+        {"listen: \"[::1]:7000\"", NULL},
+        {"listen: 0.0.0.0:7000, password: x", NULL},
+        {"listen: \"\"", NULL},
+        {"listen: 0.0.0.0:7000", "server.replication.password is required"},
+        {"listen: \":7000\"", "server.replication.password is required"},
+        {"listen: 0.0.0.0:7000, password: \"\"", "server.replication.password is required"},
+        {"listen: 127.0.0.1", "expected host:port"},
+        {"listen: 127.0.0.1:1, tls: {certFile: /a}", "belong together"},
+        {"listen: 127.0.0.1:1, tls: {caFile: /a}", "needs certFile and keyFile"},
+        {"listen: 127.0.0.1:1, password: x, passwordFile: /a", "not both"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *text = xasprintf(BOTH "server: {replication: {%s}}\n", cases[i].replication);
+        struct loaded l = load(text);
+        bool found = false;
+        for (size_t k = 0; k < l.d.n && cases[i].finding; k++)
+            found = found || strstr(l.d.v[k].text, cases[i].finding);
+        if (found != (cases[i].finding != NULL) || (l.rc != 0) != found)
+            fail_msg("%s", cases[i].replication);
+        done(&l);
+        free(text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -938,6 +970,7 @@ int main(void)
         cmocka_unit_test(a_shown_configuration_reads_back_as_the_same),
         cmocka_unit_test(the_sample_configuration_loads_without_a_finding),
         cmocka_unit_test(the_document_is_what_the_schema_says),
+        cmocka_unit_test(replicas_are_not_served_to_the_world_without_a_password),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

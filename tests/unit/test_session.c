@@ -214,6 +214,12 @@ static void hostile_input_is_bounded_and_ends_the_session(void **state)
     expect(&open_to_all, "*0\r\n\r\n\n\n*-1\r\nPING\r\n", "+PONG\r\n");
     // A reply is one line whatever the question was.
     expect(&open_to_all, "*1\r\n$5\r\na\r\nb'\r\n", "-ERR unknown command 'a..b.'\r\n");
+    // A web page that makes a browser post commands here.
+    expect(&open_to_all, "POST / HTTP/1.1\r\nPSYNC ? -1\r\n",
+           "-ERR unknown command 'POST'\r\n<end>");
+    expect(&open_to_all, "GET / HTTP/1.1\r\nHost: a\r\nPSYNC ? -1\r\n",
+           "-READONLY gunyu serves replication here and holds no data: 'GET' is not carried "
+           "out\r\n-ERR unknown command 'Host:'\r\n<end>");
     // What never ends.
     struct session s;
     struct buf bytes = {0}, junk = {0};
