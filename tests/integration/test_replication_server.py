@@ -4,7 +4,7 @@
 import os
 import random
 import socket
-import threading
+import subprocess
 import time
 
 import pytest
@@ -12,7 +12,7 @@ import redis
 
 from compare import wait_equal
 from dataset import load_everything, mutate
-from harness import Endpoint, free_port, merged, wait_until
+from harness import GUNYU, Endpoint, free_port, merged, wait_until
 from test_crash import DURABLE, Load
 from test_faults import certificate
 
@@ -459,3 +459,102 @@ def test_a_replica_of_a_cluster_shard(world):
         wait_until(lambda r=replica, n=node: r.client().dbsize() == n.client().dbsize(), "the shard's keys")
         found += replica.client().dbsize()
     assert found == 300
+
+
+@pytest.mark.parametrize("how", ("freeze", "kill", "pause"))
+def test_replicas_go_on_whatever_the_target_does(world, how):
+    source, target = world.source(**DEBUG), world.target(**DURABLE)
+    tool, listener = served(world, source, target)
+    replica = replica_of(world, listener)
+    wait_follows(replica)
+    if how == "pause":
+        tool.act("pause")
+    else:
+        getattr(target, how)()
+    mutate(source, n=1000)
+    late = replica_of(world, listener)
+    wait_follows(late)
+    wait_same(source, replica)
+    wait_same(source, late)
+    if how == "pause":
+        tool.act("resume")
+    elif how == "freeze":
+        target.thaw()
+    else:
+        target.start()
+    wait_equal(source, target)
+    assert source.full_syncs() == 1
+
+
+def test_kill_of_the_tool_while_it_serves_a_snapshot(world):
+    source, target = world.source(rdb_key_save_delay="100", rdbcompression="no", **DEBUG), world.target(**DURABLE)
+    source.client().execute_command("DEBUG", "POPULATE", 20000, "key", 1000)
+    tool, listener = served(world, source, target)
+    replica = replica_of(world, listener)
+    wait_until(lambda: tool.status()[0]["Replicas"][0]["BytesSent"] > 100_000, "the replica is given the snapshot")
+    tool.restart(wait=False)
+    source.client().config_set("rdb-key-save-delay", 0)
+    # A whole one goes slowly into the hands of another.
+    front = world.proxy(listener)
+    front.rate = 2_000_000
+    slow = replica_of(world, front)
+    wait_until(lambda: any(r["State"] == "rdb" and r["BytesSent"] > 50_000 for r in tool.status()[0]["Replicas"]), "it is given to the slow one", 40)
+    tool.restart(wait=False)
+    front.rate = 0
+    mutate(source, n=300)
+    for one in (replica, slow):
+        wait_follows(one)
+        wait_same(source, one)
+    wait_equal(source, target)
+
+
+def test_a_replica_moves_between_the_source_and_several_tools(world):
+    source = world.source(**DEBUG)
+    listeners = [served(world, source, world.target())[1] for _ in range(2)]
+    replica = replica_of(world, source)
+    wait_follows(replica)
+    syncs = source.full_syncs()
+    with Load(source):
+        for place in (listeners[0], listeners[1], source, listeners[1], source, listeners[0]):
+            replica.client().replicaof("127.0.0.1", place.port)
+            wait_until(lambda p=place: replica.info("replication")["master_port"] == p.port and follows(replica), f"it follows {place.port}")
+            time.sleep(0.1)
+    wait_same(source, replica)
+    assert source.full_syncs() == syncs
+
+
+def test_the_db_that_was_selected_when_the_snapshot_was_taken(world):
+    master = world.source(**DEBUG)
+    below = world.source(replicaof=f"127.0.0.1 {master.port}", **DEBUG)
+    other = world.source(replicaof=f"127.0.0.1 {master.port}")
+    for server in (below, other):
+        wait_follows(server)
+    master.client(4).set("before", 1)
+    # One whose stream is its own, and one that passes its master's on, which has long selected db 4.
+    pairs = [served(world, s, world.target()) for s in (master, below)]
+    for tool, _ in pairs:
+        wait_until(lambda t=tool: t.status()[0]["Phase"] == "streaming", "the lane streams")
+    master.client(4).set("behind", 2)
+    for _, listener in pairs:
+        replica = replica_of(world, listener)
+        wait_follows(replica)
+        wait_same(master, replica)
+        assert replica.client(4).get("behind") == b"2"
+    master.client(4).set("after", 3)
+    for tool, _ in pairs:
+        wait_until(lambda t=tool: t.target.client(4).get("after") == b"3", "it is at the target")
+
+
+def test_a_snapshot_is_dumped_from_the_listener(world, pair, tmp_path):
+    source, target = pair
+    load_everything(source)
+    tool, listener = served(world, source, target, password="secret")
+    wait_until(lambda: tool.status()[0]["Phase"] == "streaming", "the lane streams")
+    file = tmp_path / "dump.rdb"
+    run = subprocess.run([GUNYU, "rdb", "dump", "--from", listener.uri, "-o", str(file)], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    run = subprocess.run([GUNYU, "rdb", "verify", str(file)], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stdout + run.stderr
+    old = tmp_path / "old.rdb"
+    subprocess.run(["redis-cli", "-p", str(listener.port), "-a", "secret", "--rdb", str(old)], capture_output=True, timeout=60, check=True)
+    assert old.read_bytes() == file.read_bytes()
