@@ -24,16 +24,16 @@ void serve_guest_free(struct serve_guest *g);
 struct feeds;
 struct feeds *feeds_new(uv_loop_t *loop, struct journal *j, const char *tag);
 // Ends all connections.
-void feeds_free(struct feeds *f);
+void feeds_free(struct feeds *s);
 
 // Takes the guest over and gives it what was granted (GRANT_CONTINUE or GRANT_FULL). ERR_FULL:
 // there are SERVE_REPLICAS already, and the guest stays the caller's.
-int feeds_attach(struct feeds *f, struct serve_guest *g, const struct grant *grant,
+int feeds_attach(struct feeds *s, struct serve_guest *g, const struct grant *grant,
                  struct err *e) must_check;
 // The journal grew or changed.
-void feeds_pump(struct feeds *f);
+void feeds_pump(struct feeds *s);
 // About every 100 ms.
-void feeds_tick(struct feeds *f);
+void feeds_tick(struct feeds *s);
 
 // How long a replica may be silent. Only tests change it.
 extern uint64_t feeds_silence_us;
@@ -44,8 +44,8 @@ struct feeds_stats {
     uint64_t cut;        // by us: silent, or out of what is held
     uint64_t bytes_sent; // to replicas, present and past
 };
-void feeds_get_stats(const struct feeds *f, struct feeds_stats *out);
+void feeds_get_stats(const struct feeds *s, struct feeds_stats *out);
 // Returns how many; out has SERVE_REPLICAS places.
-size_t feeds_list(const struct feeds *f, struct serve_replica *out);
+size_t feeds_list(const struct feeds *s, struct serve_replica *out);
 
 #endif

@@ -13,7 +13,7 @@ import redis
 from compare import wait_equal
 from dataset import load_everything, mutate
 from harness import GUNYU, Endpoint, free_port, merged, wait_until
-from test_crash import DURABLE, Load
+from test_crash import DURABLE, ROUNDS, SEED, Load
 from test_faults import certificate
 
 VERSIONS = (None, "redis-7", "redis-8", "redis-next", "valkey-8", "valkey-9")
@@ -558,3 +558,53 @@ def test_a_snapshot_is_dumped_from_the_listener(world, pair, tmp_path):
     old = tmp_path / "old.rdb"
     subprocess.run(["redis-cli", "-p", str(listener.port), "-a", "secret", "--rdb", str(old)], capture_output=True, timeout=60, check=True)
     assert old.read_bytes() == file.read_bytes()
+
+
+def disturb(rng, tools, replicas, fronts):
+    """One thing that goes wrong."""
+    what = rng.randrange(5)
+    if what == 0:
+        rng.choice(tools).restart(wait=False)
+    elif what == 1:
+        rng.choice(fronts).cut()
+    elif what == 2:
+        front = rng.choice(fronts)
+        front.piece = rng.choice((0, 3, 1000))
+        front.cut_after(rng.randrange(1, 50000))
+    elif what == 3:
+        replica = rng.choice(replicas)
+        replica.kill()
+        replica.start(wait=False)
+    else:
+        victim = rng.choice(tools + replicas)
+        victim.freeze()
+        time.sleep(rng.uniform(0.05, 0.8))
+        victim.thaw()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", (SEED, SEED + 1, SEED + 2))
+def test_everything_at_once(world, seed):
+    rng = random.Random(seed)
+    source, target, last = world.source(**DEBUG), world.target(**DURABLE), world.target(**DURABLE)
+    load_everything(source, dbs=(0,))
+    up = world.proxy(source)
+    first, listener = served(world, up, target)
+    middle = world.proxy(listener)
+    second, listener2 = served(world, middle, last)
+    down = world.proxy(listener2)
+    replicas = [replica_of(world, middle), replica_of(world, down)]
+    with Load(source):
+        for i in range(4 * ROUNDS):
+            time.sleep(rng.choice((0.05, 0.2, 0.6)))
+            disturb(rng, [first, second], replicas, (up, middle, down))
+            if i % 3 == 0:
+                mutate(source, seed=seed * 100 + i, n=100)
+    for front in (up, middle, down):
+        front.piece = 0
+    for server in (target, last):
+        wait_equal(source, server, timeout=60 + 3 * ROUNDS)
+    for replica in replicas:
+        wait_follows(replica)
+        wait_same(source, replica, timeout=60)
+    assert source.full_syncs() == 1
