@@ -594,6 +594,8 @@ def test_everything_at_once(world, seed):
     second, listener2 = served(world, middle, last)
     down = world.proxy(listener2)
     replicas = [replica_of(world, middle), replica_of(world, down)]
+    for server in (target, last):
+        wait_equal(source, server)
     with Load(source):
         for i in range(4 * ROUNDS):
             time.sleep(rng.choice((0.05, 0.2, 0.6)))
