@@ -158,10 +158,10 @@ struct channel_config {
 struct etcd_config {
     bool present;
     struct str_list endpoints;
-    char *username, *password;
+    char *username, *password, *password_file; // password is the one to use, from either
+    struct tls_options tls;
     int64_t auto_sync_interval_ms, dial_timeout_ms;
-    int64_t dial_keepalive_ms, dial_keepalive_timeout_ms;
-    bool reject_old_cluster;
+    int64_t dial_keepalive_ms, dial_keepalive_timeout_ms; // 0: ours
 };
 
 struct cluster_config {

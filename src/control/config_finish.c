@@ -118,6 +118,11 @@ static void finish_cluster(struct config_builder *b)
     if (c->etcd.present && c->etcd.endpoints.n == 0)
         config_diag_add(b->d, DIAG_ERROR, NULL, 0, 0,
                         "cluster.metaEtcd.endpoints is required when metaEtcd is given");
+    config_finish_tls(b, "cluster.metaEtcd", &c->etcd.tls);
+    // The keys of a group are below its name.
+    if (c->group_name && (!*c->group_name || strchr(c->group_name, '/')))
+        config_path_diag(b, "cluster.groupName", DIAG_ERROR,
+                         "cluster.groupName must not be empty or hold a '/'");
 }
 
 // host:port with a port in range; the host may be empty or bracketed.

@@ -39,7 +39,9 @@ void config_read_flags(struct config_builder *b, int argc, char *const *argv);
 void config_finish(struct config_builder *b);
 // Makes the endpoints of a redis block of its addresses, user, password and TLS.
 void config_finish_redis(struct config_builder *b, const char *path, struct redis_config *r);
-// server.tokenFile.
+// Whether TLS is on where only its block says so, and whether its files go together.
+void config_finish_tls(struct config_builder *b, const char *path, struct tls_options *t);
+// server.tokenFile, cluster.metaEtcd.passwordFile.
 void config_finish_secrets(struct config_builder *b);
 
 #endif

@@ -61,38 +61,46 @@ out:
     return text;
 }
 
-static void take_secret(struct config_builder *b, const char *key, const char *file, char **secret)
+// The secret, or what its file holds.
+static void take_secret(struct config_builder *b, const char *file_key, const char *either,
+                        char **secret, const char *file)
 {
     if (!file)
         return;
-    if (*secret)
-        config_path_diag(b, key, DIAG_ERROR, "%s: give the secret or its file, not both", key);
-    else
-        *secret = read_secret(b, key, file);
+    if (*secret) {
+        config_path_diag(b, file_key, DIAG_ERROR, "%s, not both", either);
+        return;
+    }
+    *secret = read_secret(b, file_key, file);
 }
 
 void config_finish_secrets(struct config_builder *b)
 {
     struct server_config *s = &b->c->server;
-    take_secret(b, "server.tokenFile", s->token_file, &s->token);
-    take_secret(b, "server.replication.passwordFile", s->replication.password_file,
-                &s->replication.password);
+    struct etcd_config *etcd = &b->c->cluster.etcd;
+    take_secret(b, "server.tokenFile", "server: give token or tokenFile", &s->token, s->token_file);
+    take_secret(b, "cluster.metaEtcd.passwordFile",
+                "cluster.metaEtcd: give password or passwordFile", &etcd->password,
+                etcd->password_file);
+    take_secret(b, "server.replication.passwordFile",
+                "server.replication: give password or passwordFile", &s->replication.password,
+                s->replication.password_file);
 }
 
-static void check_tls(struct config_builder *b, const char *path, struct redis_config *r)
+void config_finish_tls(struct config_builder *b, const char *path, struct tls_options *t)
 {
     static const char *const keys[] = {"tls.caFile", "tls.caDir", "tls.certFile", "tls.keyFile"};
-    const char *const files[] = {r->tls.ca_file, r->tls.ca_dir, r->tls.cert_file, r->tls.key_file};
-    bool block = r->tls.server_name || r->tls.insecure || r->tls.min_version != TLS_ANY;
+    const char *const files[] = {t->ca_file, t->ca_dir, t->cert_file, t->key_file};
+    bool block = t->server_name || t->insecure || t->min_version != TLS_ANY;
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
         block = block || files[i];
     if (block && !config_given(b, CHILD(path, "tlsEnable")))
-        r->tls.enabled = true;
-    else if (block && !r->tls.enabled)
+        t->enabled = true;
+    else if (block && !t->enabled)
         config_path_diag(b, CHILD(path, "tlsEnable"), DIAG_WARNING,
                          "%s.tls has no effect with tlsEnable: false", path);
-    if (!r->tls.cert_file != !r->tls.key_file)
-        config_path_diag(b, CHILD(path, r->tls.cert_file ? "tls.certFile" : "tls.keyFile"),
+    if (!t->cert_file != !t->key_file)
+        config_path_diag(b, CHILD(path, t->cert_file ? "tls.certFile" : "tls.keyFile"),
                          DIAG_ERROR, "%s.tls: certFile and keyFile belong together", path);
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
         if (files[i] && access(files[i], R_OK) != 0)
@@ -177,7 +185,7 @@ void config_finish_redis(struct config_builder *b, const char *path, struct redi
                                 sc->tls};
     bool by_sentinel = r->type == REDIS_SENTINEL;
     check_sentinel(b, path, r);
-    check_tls(b, path, r);
+    config_finish_tls(b, path, &r->tls);
     data.tls = r->tls.enabled;
     if (by_sentinel)
         fill(&r->data, r, &data);
