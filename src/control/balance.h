@@ -23,10 +23,10 @@ struct balance_edge {
 };
 
 struct balance_shard {
-    int leader;      // a place in nodes, or BALANCE_NOBODY
-    int last_leader; // while there is none
-    int note;        // who a leader hands it over to
-    bool together;   // is to be led by the node that leads the others of these
+    int leader;                       // a place in nodes, or BALANCE_NOBODY
+    int last_leader;                  // while there is none
+    int note;                         // who a leader hands it over to
+    bool together;                    // is to be led by the node that leads the others of these
     const struct balance_edge *edges; // of each node
 };
 

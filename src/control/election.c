@@ -154,6 +154,9 @@ static void take(struct election *e, const struct election_event *ev, enum elect
         if (e->role != ELECTION_FOLLOWER)
             give_up(e, ev->now);
         break;
+    case ELECTION_START:
+        e->stopped = false;
+        break;
     }
 }
 

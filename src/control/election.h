@@ -37,6 +37,7 @@ enum election_event_type {
     ELECTION_HAND_OVER, // finish, then give it up
     ELECTION_RELEASED,  // the owner has finished
     ELECTION_STOP,      // give it up now and ask for nothing
+    ELECTION_START,     // after STOP: take part again
 };
 
 struct election_event {

@@ -250,7 +250,7 @@ static struct curl_slist *set_common(const struct etcd_http *h, CURL *c)
 
 static int curl_failed(struct etcd_http *h, CURLcode rc, struct err *e)
 {
-    int code = rc == CURLE_OPERATION_TIMEDOUT                                           ? ERR_TIMEOUT
+    int code = rc == CURLE_OPERATION_TIMEDOUT                                          ? ERR_TIMEOUT
                : rc == CURLE_PEER_FAILED_VERIFICATION || rc == CURLE_SSL_CONNECT_ERROR ? ERR_TLS
                                                                                        : ERR_CLOSED;
     const char *words = h->words[0] ? h->words : curl_easy_strerror(rc);

@@ -25,7 +25,8 @@ int etcd_post(struct etcd_http *h, const char *path, json_t *body, json_t **answ
 int etcd_http_code(const struct etcd_http *h);
 
 // A request whose answer is a stream of messages. One at a time. The body is taken.
-int etcd_stream_begin(struct etcd_http *h, const char *path, json_t *body, struct err *e) must_check;
+int etcd_stream_begin(struct etcd_http *h, const char *path, json_t *body,
+                      struct err *e) must_check;
 bool etcd_stream_is_on(const struct etcd_http *h);
 // The next message: 1 with *message new; 0 after timeout_ms or *cancel. An error ends the stream;
 // the next one is begun at another endpoint.

@@ -23,12 +23,12 @@ struct registry_options {
 
 // Keys of a group, as redisGunYu has them; the rest is ours.
 #define REGISTRY_ROOT "/redis-gunyu/"
-#define REGISTRY_NAMES "registry/"         // + node = node
+#define REGISTRY_NAMES "registry/"          // + node = node
 #define REGISTRY_ELECTION "input-election/" // + shard + "/" (etcd: + lease) = node
-#define REGISTRY_RECORDS "nodes/"          // + node = JSON
-#define REGISTRY_NOTES "handover/"         // + shard = node
-#define REGISTRY_SHARD_OF "shard-of/"      // + node id = shard
-#define REGISTRY_SOURCE "source"           // what the group syncs
+#define REGISTRY_RECORDS "nodes/"           // + node = JSON
+#define REGISTRY_NOTES "handover/"          // + shard = node
+#define REGISTRY_SHARD_OF "shard-of/"       // + node id = shard
+#define REGISTRY_SOURCE "source"            // what the group syncs
 
 enum registry_held { REGISTRY_UNKNOWN, REGISTRY_HELD, REGISTRY_NOT_HELD };
 
@@ -72,11 +72,10 @@ struct registry_ops {
     int (*join)(struct registry *r, int64_t *since, struct err *e);
     int (*renew)(struct registry *r, struct registry_hold *holds, size_t n, int64_t *since,
                  struct err *e);
-    int (*campaign)(struct registry *r, const char *shard, struct registry_won *out,
-                    struct err *e);
+    int (*campaign)(struct registry *r, const char *shard, struct registry_won *out, struct err *e);
     int (*resign)(struct registry *r, const char *shard, uint64_t token, struct err *e);
-    int (*view)(struct registry *r, const char *const *shards, size_t n,
-                struct registry_view *out, struct err *e);
+    int (*view)(struct registry *r, const char *const *shards, size_t n, struct registry_view *out,
+                struct err *e);
     int (*put)(struct registry *r, const char *key, const char *value, int64_t ttl_ms,
                struct err *e);
     int (*put_if_absent)(struct registry *r, const char *key, const char *value, bool leased,
@@ -128,8 +127,7 @@ int registry_put(struct registry *r, const char *key, const char *value, int64_t
 int registry_put_if_absent(struct registry *r, const char *key, const char *value, bool leased,
                            char **there, struct err *e) must_check;
 // Ends with this node unless it is kept again; to be repeated with each renewal.
-int registry_keep(struct registry *r, const char *key, const char *value,
-                  struct err *e) must_check;
+int registry_keep(struct registry *r, const char *key, const char *value, struct err *e) must_check;
 int registry_del(struct registry *r, const char *key, struct err *e) must_check;
 
 // Waits until something of the group has changed since the last call: 1; 0 after timeout_ms or

@@ -19,9 +19,9 @@
 struct etcd_registry {
     struct registry base;
     struct etcd_http *http;
-    char *prefix;   // owns; "/redis-gunyu/<group>/"
-    int64_t lease;  // 0: none
-    int64_t since;  // before the request was sent that granted it or kept it alive last
+    char *prefix;    // owns; "/redis-gunyu/<group>/"
+    int64_t lease;   // 0: none
+    int64_t since;   // before the request was sent that granted it or kept it alive last
     int64_t watched; // revision up to which the watch has told; 0: none
 };
 
@@ -247,12 +247,13 @@ static int campaign(struct registry *base, const char *shard, struct registry_wo
     char *prefix = claim_prefix(r, shard), *key = claim_key(r, shard);
     json_t *yes = and_op(one_op("put", etcd_put(key, base->o.node, r->lease)), "range",
                          etcd_range(prefix, true));
-    json_t *no = and_op(one_op("range", etcd_range(prefix, true)), "range",
-                        etcd_range(prefix, true));
+    json_t *no =
+        and_op(one_op("range", etcd_range(prefix, true)), "range", etcd_range(prefix, true));
     json_t *answer;
     // The lease may have been kept alive long ago: what is won lasts no longer than that.
     out->since = r->since;
-    int rc = post(r, "kv/txn", etcd_txn(etcd_compare_created(prefix, true, 0), yes, no), &answer, e);
+    int rc =
+        post(r, "kv/txn", etcd_txn(etcd_compare_created(prefix, true, 0), yes, no), &answer, e);
     struct etcd_kvs claims = {0};
     if (rc == 0)
         rc = etcd_read_txn_range(answer, 1, &claims, e);
@@ -275,7 +276,8 @@ static int resign(struct registry *base, const char *shard, uint64_t token, stru
         return 0;
     char *key = claim_key(r, shard);
     json_t *yes = one_op("delete_range", etcd_range(key, false));
-    int rc = post_only(r, "kv/txn", etcd_txn(etcd_compare_created(key, false, token), yes, NULL), e);
+    int rc =
+        post_only(r, "kv/txn", etcd_txn(etcd_compare_created(key, false, token), yes, NULL), e);
     free(key);
     return rc;
 }

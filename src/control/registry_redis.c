@@ -35,11 +35,11 @@ struct redis_registry {
 struct ask {
     char *key; // owns; says which node it goes to
     struct buf command;
-    int rc;               // of this one alone
-    struct err why;       // unless rc is 0
+    int rc;         // of this one alone
+    struct err why; // unless rc is 0
     enum resp_type type;
     int64_t num;
-    char *text; // owns; of a status, error or bulk
+    char *text;   // owns; of a status, error or bulk
     char **items; // owns; of an array of strings
     size_t items_n;
 };
@@ -449,7 +449,7 @@ static int renew(struct registry *base, struct registry_hold *holds, size_t n, i
     put_alive(r, &a);
     (void)ask_all(r, &a, e);
     for (size_t i = 0; i < n; i++)
-        holds[i].held = a.v[i + 1].rc           ? REGISTRY_UNKNOWN
+        holds[i].held = a.v[i + 1].rc         ? REGISTRY_UNKNOWN
                         : a.v[i + 1].num == 1 ? REGISTRY_HELD
                                               : REGISTRY_NOT_HELD;
     int rc = a.v[0].rc;
