@@ -65,6 +65,7 @@ static void set_leader(struct group *g, struct group_shard *s, const char *leade
 {
     if (!same_text(s->leader, leader)) {
         g->changed_at = now;
+        s->hold_until = 0;
         if (s->leader)
             replace(&s->last_leader, s->leader);
     }

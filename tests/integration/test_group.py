@@ -105,6 +105,7 @@ def test_a_shard_is_handed_over_with_a_gap_of_less_than_a_second(setup):
         leader, follower = follower, leader
     assert "leads s1 already" in leader.ask("handover", "s1", leader.node)
     assert "no node nobody" in leader.ask("handover", "s1", "nobody")
+    wait_until(lambda: follower.role()[1:4] == ("follower", 0, leader.node), "it has seen who leads")
     assert f"led by {leader.node}" in follower.ask("handover", "s1")
     assert "no shard x" in leader.ask("handover", "x")
 
@@ -136,9 +137,11 @@ def test_nobody_acts_while_the_registry_is_silent_for_longer_than_the_lease(setu
     leader, _ = pair_of(setup)
     acts = Acts(setup.world.dir / "acts")
     setup.freeze()
-    began = time.monotonic()
+    began, began_at = time.monotonic(), time.time()
     wait_until(lambda: not leader.leads(), "it has stepped down", 10)
-    assert leader.role()[0] - began < LEASE - 0.4
+    # It may have been waiting for an answer when its time was over; what it acts by is not.
+    assert leader.role()[0] - began < (LEASE - 0.5 + LEASE / 6) + 0.2
+    assert acts.path.stat().st_mtime - began_at < LEASE - 0.5 + 0.1
     before = len(acts.read())
     time.sleep(1.5)  # the rest of the lease, and more
     assert len(acts.read()) == before
@@ -200,6 +203,7 @@ def test_shards_that_are_to_be_together_come_together_and_stay(setup):
     wait_until(lambda: a.count() == 4, "a leads all")
     b = setup.node("b:2", shards=shards)
     wait_until(lambda: b.role() and b.role()[1] == "follower", "b follows")
+    wait_until(lambda: any(w[:2] == ["node", b.node] for w in a.state()), "a sees b")
     a.report(1000)
     b.report(1000)
     for s in ("s2", "s3"):
@@ -278,14 +282,16 @@ def test_etcd_is_killed_and_comes_back(etcd_setup):
     etcd_setup.leader()
 
 
+@pytest.mark.slow
 def test_one_of_three_members_is_lost_whichever_it_is(world):
     etcd = Etcd(world, members=3)
     source = world.source()
-    nodes = [Node(world, n, source, etcd).start() for n in ("a:1", "b:2")]
+    lease = 6  # etcd's own election takes up to two seconds
+    nodes = [Node(world, n, source, etcd, lease=f"{lease}s").start() for n in ("a:1", "b:2")]
     leader = wait_leader(nodes)
     for member in etcd.members:
         member.freeze()
-        deadline = time.monotonic() + 2 * LEASE
+        deadline = time.monotonic() + lease + 1
         while time.monotonic() < deadline:
             assert leader.leads(), f"lost with {member.name} stopped"
             time.sleep(0.05)
@@ -295,7 +301,7 @@ def test_one_of_three_members_is_lost_whichever_it_is(world):
     etcd.members[1].kill()
     other = next(n for n in nodes if n is not leader)
     leader.kill()
-    wait_until(other.leads, "takeover with two members", 10)
+    wait_until(other.leads, "takeover with two members", 2 * lease)
     Acts(world.dir / "acts").check()
 
 
@@ -373,14 +379,9 @@ def test_a_node_of_redisgunyu_that_leads_is_respected(etcd_setup):
 def test_compaction_does_not_stop_the_watch(etcd_setup):
     leader, follower = pair_of(etcd_setup)
     etcd = etcd_setup.etcd
-    etcd.members[0].freeze()
-    etcd.members[0].thaw()
     for i in range(30):
         etcd.put("/elsewhere", str(i))
-    revision = etcd.call("kv/range", {"key": ""})["header"]["revision"] if False else None
-    answer = etcd.call("kv/put", {"key": "eA==", "value": "eA=="})
-    revision = answer["header"]["revision"]
-    etcd.call("kv/compaction", {"revision": revision})
+    etcd.call("kv/compaction", {"revision": etcd.call("kv/put", {"key": "eA=="})["header"]["revision"]})
     etcd.members[0].restart()
     etcd.wait_ready()
     leader = etcd_setup.leader()
