@@ -15,6 +15,9 @@ enum {
     ANSWER_MAX = 16 << 20,
     PORT = 2379,
     WAIT_STEP_MS = 200,
+    LOGIN_MS = 4000,      // etcd's check of a password takes much time on purpose
+    LOGIN_WAIT_MS = 1000, // after one that failed; doubled with each
+    LOGIN_WAIT_MAX_MS = 16000,
     ENDPOINTS_MAX = 64,
 };
 
@@ -23,9 +26,11 @@ struct etcd_http {
     int timeout_ms;
     char **urls; // owns
     size_t urls_n, at;
-    char *user, *password; // own; NULL: no login
-    char *token;           // owns; NULL: not logged in; "": there is no need to
-    int code;              // of the last refusal
+    char *user, *password;           // own; NULL: no login
+    char *token;                     // owns; NULL: not logged in; "": there is no need to
+    int64_t login_at, login_wait_ms; // no attempt before; after one that failed
+    struct err login_failed;
+    int code; // of the last refusal
     int64_t synced_at;
     CURL *curl;
     struct buf answer;
@@ -268,8 +273,8 @@ static int refused(struct etcd_http *h, const json_t *answer, long status, struc
                    status, status == 404 ? "; it has to be etcd 3.4 or later" : "");
 }
 
-static int ask_endpoint(struct etcd_http *h, const char *path, const char *body, json_t **answer,
-                        struct err *e)
+static int ask_endpoint(struct etcd_http *h, const char *path, const char *body, int timeout_ms,
+                        json_t **answer, struct err *e)
 {
     CURL *c = h->curl;
     long status = 0;
@@ -279,7 +284,7 @@ static int ask_endpoint(struct etcd_http *h, const char *path, const char *body,
     struct curl_slist *headers = set_common(h, c), *to = set_url(h, c, path);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, &h->answer);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, h->words);
-    curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)h->timeout_ms);
+    curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     curl_easy_setopt(c, CURLOPT_POSTFIELDS, body);
     CURLcode rc = curl_easy_perform(c);
     curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
@@ -300,7 +305,7 @@ static int ask_endpoint(struct etcd_http *h, const char *path, const char *body,
 
 // ---- the login ----
 
-static int log_in(struct etcd_http *h, struct err *e)
+static int try_login(struct etcd_http *h, struct err *e)
 {
     json_t *o = json_object(), *answer = NULL;
     json_object_set_new(o, "name", json_string(h->user));
@@ -311,7 +316,7 @@ static int log_in(struct etcd_http *h, struct err *e)
     h->token = NULL;
     if (!body)
         return err_set(e, ERR_CONFIG, "cluster.metaEtcd: user and password have to be UTF-8");
-    int rc = ask_endpoint(h, "v3/auth/authenticate", body, &answer, e);
+    int rc = ask_endpoint(h, "v3/auth/authenticate", body, LOGIN_MS, &answer, e);
     wipe(body);
     const char *token = json_string_value(json_object_get(answer, "token"));
     if (rc == 0 && (!token || strpbrk(token, "\r\n")))
@@ -331,6 +336,28 @@ static int log_in(struct etcd_http *h, struct err *e)
     return rc;
 }
 
+static int log_in(struct etcd_http *h, struct err *e)
+{
+    if (clock_boot_ms() < h->login_at) {
+        *e = h->login_failed;
+        return e->code;
+    }
+    int rc = try_login(h, e);
+    if (rc == 0) {
+        h->login_wait_ms = 0;
+        return 0;
+    }
+    h->login_wait_ms = h->login_wait_ms ? 2 * h->login_wait_ms : LOGIN_WAIT_MS;
+    if (h->login_wait_ms > LOGIN_WAIT_MAX_MS)
+        h->login_wait_ms = LOGIN_WAIT_MAX_MS;
+    // Another endpoint may be asked at once.
+    if (rc == ERR_AUTH || rc == ERR_TIMEOUT || h->urls_n == 1) {
+        h->login_at = clock_boot_ms() + h->login_wait_ms;
+        h->login_failed = *e;
+    }
+    return rc;
+}
+
 // The token has ended, or users were changed since.
 static bool wants_login(const struct etcd_http *h, const struct err *e)
 {
@@ -346,7 +373,7 @@ static int ask_logged_in(struct etcd_http *h, const char *path, const char *body
         return rc;
     h->code = ETCD_OK;
     *sent = clock_boot_ms();
-    rc = ask_endpoint(h, path, body, answer, e);
+    rc = ask_endpoint(h, path, body, h->timeout_ms, answer, e);
     if (rc != ERR_REPLY || !wants_login(h, e))
         return rc;
     rc = log_in(h, e);
@@ -354,7 +381,7 @@ static int ask_logged_in(struct etcd_http *h, const char *path, const char *body
         return rc;
     h->code = ETCD_OK;
     *sent = clock_boot_ms();
-    return ask_endpoint(h, path, body, answer, e);
+    return ask_endpoint(h, path, body, h->timeout_ms, answer, e);
 }
 
 // Whether another endpoint may do better.
@@ -368,10 +395,7 @@ static bool is_local(const struct etcd_http *h, int rc)
 
 static void next_endpoint(struct etcd_http *h)
 {
-    h->at = (h->at + 1) % h->urls_n;
-    // Simple tokens are known to all members, but a member that was behind may not know it yet.
-    wipe(h->token);
-    h->token = NULL;
+    h->at = (h->at + 1) % h->urls_n; // the token is known to all
 }
 
 static int ask_any(struct etcd_http *h, const char *path, const char *body, json_t **answer,

@@ -376,7 +376,7 @@ static int64_t poll_ms(struct group *g)
     uv_mutex_unlock(&g->lock);
     if (watched)
         return g->o.cluster->lease_renew_ms;
-    return is_heir(g) && !g->registry->ops->can_watch ? POLL_FAST_MS : POLL_MS;
+    return is_heir(g) && !g->registry->ops->can_watch ? POLL_FAST_MS : GROUP_POLL_MS;
 }
 
 static void look(struct group *g, int64_t now)
@@ -497,8 +497,8 @@ static struct group_shard *find(struct group *g, const char *name)
 static void add_shard(struct group *g, const char *name)
 {
     struct group_shard *s = xcalloc(1, sizeof(*s));
-    const struct election_options o = {g->o.cluster->lease_timeout_ms,
-                                       g->o.cluster->lease_renew_ms, RETRY_MS, g->o.handover_ms};
+    const struct election_options o = {g->o.cluster->lease_timeout_ms, g->o.cluster->lease_renew_ms,
+                                       RETRY_MS, g->o.handover_ms};
     s->name = xstrdup(name);
     election_init(&s->election, &o);
     size_t at = g->shards_n;

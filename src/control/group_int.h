@@ -11,7 +11,11 @@
 #include "control/group.h"
 #include "control/registry.h"
 
-enum { GROUP_SHARDS_MAX = 1024, GROUP_REPLID = 41 };
+enum {
+    GROUP_SHARDS_MAX = 1024,
+    GROUP_REPLID = 41,
+    GROUP_POLL_MS = 250, // of a registry that cannot be watched, or is not at the moment
+};
 
 struct group_edge {
     char replid[GROUP_REPLID]; // "": it has no journal

@@ -208,6 +208,16 @@ static void erase(struct picture *p)
     free(p->edges);
 }
 
+// A claim that vanishes without a note may have been deleted by hand while its leader goes on. One
+// that polls the registry as we do finds out within this time.
+static int64_t grace_ms(const struct group *g, const struct group_shard *s)
+{
+    bool polled = !g->registry->ops->can_watch;
+    return polled && s->last_leader && !s->note && strcmp(s->last_leader, g->o.node) != 0
+               ? GROUP_POLL_MS + 50
+               : 0;
+}
+
 static void follow_advice(struct group *g, struct group_shard *s, const struct balance_advice *a)
 {
     bool leads = s->election.role != ELECTION_FOLLOWER;
@@ -219,7 +229,7 @@ static void follow_advice(struct group *g, struct group_shard *s, const struct b
         return;
     struct election_event ev = {.type = ELECTION_WANT, .at = ELECTION_NEVER};
     if (a->what == BALANCE_CAMPAIGN && !s->unknown && s->leaderless_at) {
-        ev.at = s->leaderless_at + a->delay_ms;
+        ev.at = s->leaderless_at + a->delay_ms + grace_ms(g, s);
         ev.at = ev.at > s->hold_until ? ev.at : s->hold_until;
     }
     group_step(g, s, &ev);

@@ -514,6 +514,11 @@ static void contradictions_are_errors(void **state)
         {BOTH "server: {listen: 'a:b:1'}\n", "server.listen: expected host:port"},
         {BOTH "cluster: {groupName: g, metaEtcd: {username: x}}\n",
          "metaEtcd.endpoints is required"},
+        {BOTH "cluster: {groupName: a/b}\n", "must not be empty or hold a '/'"},
+        {BOTH "cluster: {groupName: g, metaEtcd: {endpoints: e, password: a, passwordFile: b}}\n",
+         "cluster.metaEtcd: give password or passwordFile, not both"},
+        {BOTH "cluster: {groupName: g, metaEtcd: {endpoints: e, tls: {keyFile: /nonexistent}}}\n",
+         "certFile and keyFile belong together"},
         {BOTH "  replay: {targetDbMap: {0: 1, 0: 2}}\n", "db 0 is mapped twice"},
         {BOTH "  filter: {commandGroupBlacklist: [strng]}\n", "no command is in the group"},
         {BOTH "  filter: {slotFilter: {keySlotBlacklist: [[5, 1]]}}\n", "not a range"},
@@ -770,6 +775,21 @@ static void bug_40_flags_exist_for_numbers_and_maps_and_groups_need_no_etcd(void
     done(&l);
 }
 
+static void etcd_gets_tls_by_its_block(void **state)
+{
+    (void)state;
+    struct loaded l = load(BOTH "cluster: {groupName: g, metaEtcd: {endpoints: 'e:1', "
+                                "tls: {serverName: n}}}\n");
+    must_load(&l);
+    assert_true(l.c->cluster.etcd.present);
+    assert_true(l.c->cluster.etcd.tls.enabled);
+    done(&l);
+    l = load(BOTH "cluster: {groupName: g, metaEtcd: {endpoints: 'e:1'}}\n");
+    must_load(&l);
+    assert_false(l.c->cluster.etcd.tls.enabled);
+    done(&l);
+}
+
 static void wrong_flags_are_errors(void **state)
 {
     (void)state;
@@ -964,6 +984,7 @@ int main(void)
         cmocka_unit_test(hostile_repetition_stops_at_a_bounded_number_of_errors),
         cmocka_unit_test(flags_work_as_redisgunyu_named_them),
         cmocka_unit_test(bug_40_flags_exist_for_numbers_and_maps_and_groups_need_no_etcd),
+        cmocka_unit_test(etcd_gets_tls_by_its_block),
         cmocka_unit_test(wrong_flags_are_errors),
         cmocka_unit_test(flags_override_the_file_instead_of_being_ignored),
         cmocka_unit_test(uris_make_a_whole_configuration),
