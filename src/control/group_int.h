@@ -28,7 +28,8 @@ struct group_shard {
     _Atomic int64_t deadline;
     // Under the lock: what others say.
     struct group_edge edge;
-    bool together, leaving, released, hand_over;
+    atomic_bool together, leaving;
+    bool released, hand_over;
     char *wished; // owns; who shall take it; NULL: whoever is best
     // Written by the thread under the lock, read by it without.
     struct election election;

@@ -270,6 +270,47 @@ def test_random_deaths_pauses_and_handovers(setup):
     Acts(setup.world.dir / "acts").check()
 
 
+def test_a_leader_that_is_cut_off_from_the_registry_alone_stops_before_the_other_begins(world):
+    """By a proxy between one node and its registry."""
+    etcd = Etcd(world)
+    source = world.source()
+    nodes = []
+    for backend in ("etcd", "redis"):
+        proxies = [world.proxy(etcd.members[0] if backend == "etcd" else source) for _ in range(2)]
+        nodes = [Node(world, f"{backend}:{i}", source, etcd if backend == "etcd" else None, group=backend, shards=(backend,),
+                      cluster={"metaEtcd": {"endpoints": [proxies[i].address]}} if backend == "etcd" else {},
+                      config={"addresses": [proxies[i].address]} if backend == "redis" else None).start() for i in range(2)]
+        leader = wait_leader(nodes, backend)
+        other = next(n for n in nodes if n is not leader)
+        wait_until(lambda o=other: o.role(backend) and o.role(backend)[1] == "follower", "the other follows")
+        mine = proxies[nodes.index(leader)]
+        mine.pause()
+        cut = time.monotonic()
+        wait_until(lambda o=other: o.leads(backend), "the other leads")
+        assert other.role(backend)[0] - cut < (LEASE + 1) * PATIENCE
+        mine.resume()
+        wait_until(lambda n=leader: n.role(backend)[1] == "follower", "it follows when it sees the registry again")
+        for node in nodes:
+            node.kill()
+    Acts(world.dir / "acts").check()
+
+
+def test_the_source_is_found_by_sentinel(world):
+    master = world.source()
+    replica = world.source(replicaof=f"127.0.0.1 {master.port}")
+    wait_until(lambda: replica.info("replication")["master_link_status"] == "up", "replica in sync")
+    sentinels = world.sentinels(master)
+    config = {"type": "sentinel", "addresses": sentinels.addresses, "sentinelOptions": {"masterName": "mymaster"}}
+    nodes = [Node(world, n, master, config=config).start() for n in ("a:1", "b:2")]
+    wait_leader(nodes)
+    sentinels.failover()
+    wait_until(lambda: replica.client().exists("/redis-gunyu/g/input-election/s1/"), "the keys are kept at the new master", 30)
+    leader = wait_leader(nodes, timeout=30)
+    master.kill()
+    time.sleep(LEASE)
+    assert leader.leads()
+
+
 # ---- etcd ----
 
 def test_etcd_is_killed_and_comes_back(etcd_setup):
@@ -428,3 +469,19 @@ def test_a_failover_of_a_source_master_moves_its_keys(world):
         for s in ("s1", "s2", "s3"):
             wait_leader(nodes, s)
     Acts(world.dir / "acts").check()
+
+
+def test_the_keys_of_a_group_do_not_reach_the_target(world, pair):
+    source, target = pair
+    nodes = [Node(world, n, source).start() for n in ("a:1", "b:2")]
+    leader = wait_leader(nodes)
+    world.gunyu(source, target)
+    source.client().set("x", 1)
+    wait_until(lambda: target.client().get("x") == b"1", "the stream arrives")
+    leader.ask("handover", "s1")
+    wait_until(lambda: not leader.leads(), "handover")
+    wait_leader(nodes)
+    wait_until(lambda: len(source.client().keys("/redis-gunyu/*")) >= 9, "all kinds of keys are there")
+    source.client().set("x", 2)
+    wait_until(lambda: target.client().get("x") == b"2", "the stream goes on")
+    assert target.client().keys("/redis-gunyu*") == []
