@@ -81,7 +81,7 @@ void group_fail(struct group *g, const struct err *e)
     if (changed && e)
         log_warn("group", "%s", e->msg);
     else if (changed)
-        log_info("group", "the registry (%s) answers again", g->registry->ops->name);
+        log_info("group", "in order again; what was wrong: %s", g->error);
     uv_mutex_lock(&g->lock);
     snprintf(g->error, sizeof(g->error), "%s", e ? e->msg : "");
     uv_mutex_unlock(&g->lock);
@@ -344,7 +344,8 @@ static void take_shards(struct group *g)
     }
     g->shards_n = n;
     g->mine_n = n;
-    memcpy(g->mine, g->shards, n * sizeof(struct group_shard *));
+    if (n)
+        memcpy(g->mine, g->shards, n * sizeof(struct group_shard *));
     uv_mutex_unlock(&g->lock);
 }
 

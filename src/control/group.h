@@ -57,15 +57,16 @@ void group_set_shards(struct group *g, const char *const *shards, size_t n);
 void group_report(struct group *g, const char *shard, const char *replid, uint64_t left,
                   uint64_t right, bool ready);
 // Until when the shard may be written: CLOCK_BOOTTIME milliseconds, 0 unless we lead. Valid until
-// group_stop. NULL: no such shard.
+// group_stop, but stays 0 for a shard that was given up; ask anew when it is named again. NULL: no
+// such shard.
 _Atomic int64_t *group_deadline(struct group *g, const char *shard);
 // Begins to hand the shard over to a node, NULL: to the one that is best for it. ERR_CONFIG: no
 // such shard or node, or none to hand over to; ERR_REPLY: another node leads it (e names it).
 int group_handover(struct group *g, const char *shard, const char *to, struct err *e) must_check;
 // The owner of a shard that is handed over has stored its position and writes no more.
 void group_released(struct group *g, const char *shard);
-// These shards are to have one leader for the time; none ends it. Each node says what it sees, and
-// it holds while any does.
+// These of the shards are to have one leader for the time; none ends it. Each node says what it
+// sees, and it holds while any does.
 void group_together(struct group *g, const char *const *shards, size_t n);
 // The name of the shard with these node ids, the same at every node of the group and for ever: the
 // one that any of the ids has got before, else `wanted`. Waits for the registry.

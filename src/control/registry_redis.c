@@ -27,6 +27,7 @@ struct redis_registry {
     struct server_link *links; // owns; of a cluster its masters
     size_t links_n;
     struct cluster_map map; // of a cluster
+    size_t seed;            // the one that answered last
     char instance[INSTANCE + 1];
     int64_t name_since;
 };
@@ -129,9 +130,13 @@ static void unlink_servers(struct redis_registry *r)
 static int find_cluster(struct redis_registry *r, struct err *e)
 {
     const struct redis_config *s = r->base.o.source;
-    int rc = ERR_CONFIG;
-    for (size_t i = 0; i < s->endpoints_n && rc; i++)
-        rc = cluster_ask(&r->map, &s->endpoints[i], registry_timeout_ms(&r->base), e);
+    int rc = ERR_CONFIG, timeout_ms = registry_timeout_ms(&r->base);
+    uint64_t last = clock_mono_us() + (uint64_t)timeout_ms * 2000;
+    for (size_t i = 0; i < s->endpoints_n && rc && clock_mono_us() < last; i++) {
+        rc = cluster_ask(&r->map, &s->endpoints[r->seed], timeout_ms, e);
+        if (rc)
+            r->seed = (r->seed + 1) % s->endpoints_n;
+    }
     if (rc)
         return rc;
     struct endpoint *eps = cluster_endpoints(&r->map, &s->endpoints[0]);

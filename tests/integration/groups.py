@@ -125,6 +125,15 @@ class Acts:
             last[shard] = token
 
 
+def check(world):
+    """What has to hold at the end of every test."""
+    Acts(world.dir / "acts").check()
+    for thing in world.things:
+        if isinstance(thing, Node):
+            text = thing.log.read_text(encoding="utf-8", errors="replace")
+            assert "Sanitizer" not in text and "runtime error" not in text, f"{thing.name}: {text[-4000:]}"
+
+
 class Node(Process):
     """One of a group."""
 

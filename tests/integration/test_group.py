@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who leads, with real nodes, real etcds and real sources. The tests end with Acts.check: at no time did two
+"""Who leads, with real nodes, real etcds and real sources. The tests end with groups.check: at no time did two
 nodes write, and the token of whoever writes only rises."""
 
 import random
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from groups import Acts, Etcd, Node, wait_leader
+from groups import Acts, Etcd, Node, check, wait_leader
 from harness import PATIENCE, wait_until
 from test_tls import Authority
 
@@ -45,14 +45,14 @@ def setup(world, request):
     made = Setup(world, request.param)
     yield made
     if made.checked:
-        Acts(world.dir / "acts").check()
+        check(world)
 
 
 @pytest.fixture
 def etcd_setup(world):
     made = Setup(world, "etcd")
     yield made
-    Acts(world.dir / "acts").check()
+    check(world)
 
 
 def pair_of(setup):
@@ -267,7 +267,7 @@ def test_random_deaths_pauses_and_handovers(setup):
             setup.thaw()
     for s in shards:
         setup.leader(s)
-    Acts(setup.world.dir / "acts").check()
+    check(setup.world)
 
 
 def test_a_leader_that_is_cut_off_from_the_registry_alone_stops_before_the_other_begins(world):
@@ -292,7 +292,7 @@ def test_a_leader_that_is_cut_off_from_the_registry_alone_stops_before_the_other
         wait_until(lambda n=leader: n.role(backend)[1] == "follower", "it follows when it sees the registry again")
         for node in nodes:
             node.kill()
-    Acts(world.dir / "acts").check()
+    check(world)
 
 
 def test_the_source_is_found_by_sentinel(world):
@@ -347,7 +347,7 @@ def test_one_of_three_members_is_lost_whichever_it_is(world):
     other = next(n for n in nodes if n is not leader)
     leader.kill()
     wait_until(other.leads, "takeover with two members", 2 * lease)
-    Acts(world.dir / "acts").check()
+    check(world)
 
 
 def test_an_etcd_with_users(world):
@@ -367,7 +367,7 @@ def test_an_etcd_with_users(world):
     for node in [*nodes, bad]:
         log = node.log.read_text(encoding="utf-8")
         assert "hunter3" not in log and "wr0ng" not in log
-    Acts(world.dir / "acts").check()
+    check(world)
 
 
 def test_an_etcd_with_certificates(world, tmp_path):
@@ -387,7 +387,7 @@ def test_an_etcd_with_certificates(world, tmp_path):
         bad = Node(world, name, source, etcd, cluster={"metaEtcd": {"tls": options}}).start()
         wait_until(lambda b=bad: b.state()[0][2:] and "etcd at https://" in str(b.state()[0]), f"{name} is refused")
         assert not bad.leads()
-    leader.ask("handover", "s1")
+    wait_until(lambda: leader.ask("handover", "s1", other.node) == "handover begun", "the leader knows of the other")
     wait_until(other.leads, "handover by TLS")
 
 
@@ -468,7 +468,7 @@ def test_a_failover_of_a_source_master_moves_its_keys(world):
         source.failover(shard)
         for s in ("s1", "s2", "s3"):
             wait_leader(nodes, s)
-    Acts(world.dir / "acts").check()
+    check(world)
 
 
 def test_the_keys_of_a_group_do_not_reach_the_target(world, pair):
@@ -478,9 +478,8 @@ def test_the_keys_of_a_group_do_not_reach_the_target(world, pair):
     world.gunyu(source, target)
     source.client().set("x", 1)
     wait_until(lambda: target.client().get("x") == b"1", "the stream arrives")
-    leader.ask("handover", "s1")
-    wait_until(lambda: not leader.leads(), "handover")
-    wait_leader(nodes)
+    wait_until(lambda: leader.ask("handover", "s1") == "handover begun", "the leader knows of the other")
+    wait_leader(nodes, but=leader)
     wait_until(lambda: len(source.client().keys("/redis-gunyu/*")) >= 9, "all kinds of keys are there")
     source.client().set("x", 2)
     wait_until(lambda: target.client().get("x") == b"2", "the stream goes on")

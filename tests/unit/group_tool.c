@@ -34,7 +34,7 @@ static struct group *group;
 static const char *node;
 static struct acting shards[SHARDS];
 static _Atomic int shards_n;
-static atomic_bool holding;
+static atomic_bool holding, ending;
 
 static struct acting *find(const char *name)
 {
@@ -63,7 +63,7 @@ static void on_change(void *ctx, const struct group_change *c)
 static void *act(void *arg)
 {
     int fd = open(arg, O_WRONLY | O_APPEND | O_CREAT, 0600);
-    for (;; usleep(2000)) {
+    for (; !atomic_load(&ending); usleep(2000)) {
         for (int i = 0; i < atomic_load(&shards_n); i++) {
             char line[1024];
             struct acting *a = &shards[i];
@@ -76,6 +76,7 @@ static void *act(void *arg)
                 abort();
         }
     }
+    close(fd);
     return NULL;
 }
 
@@ -190,7 +191,9 @@ int main(int argc, char **argv)
         go = obey(line);
     if (go)
         _exit(0);
+    atomic_store(&ending, true);
+    pthread_join(thread, NULL);
     group_stop(group);
-    printf("stopped\n");
-    _exit(0);
+    config_free(cfg);
+    return 0;
 }
