@@ -100,8 +100,8 @@ void config_finish_tls(struct config_builder *b, const char *path, struct tls_op
         config_path_diag(b, CHILD(path, "tlsEnable"), DIAG_WARNING,
                          "%s.tls has no effect with tlsEnable: false", path);
     if (!t->cert_file != !t->key_file)
-        config_path_diag(b, CHILD(path, t->cert_file ? "tls.certFile" : "tls.keyFile"),
-                         DIAG_ERROR, "%s.tls: certFile and keyFile belong together", path);
+        config_path_diag(b, CHILD(path, t->cert_file ? "tls.certFile" : "tls.keyFile"), DIAG_ERROR,
+                         "%s.tls: certFile and keyFile belong together", path);
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
         if (files[i] && access(files[i], R_OK) != 0)
             config_path_diag(b, CHILD(path, keys[i]), DIAG_ERROR, "%s.%s: %s cannot be read: %s",

@@ -77,7 +77,7 @@ bool group_record_edge(const json_t *record, const char *shard, struct group_edg
     if (!replid || strlen(replid) >= sizeof(out->replid) || !get_u64(o, "left", &out->left) ||
         !get_u64(o, "right", &out->right))
         return false;
-    strcpy(out->replid, replid);
+    memcpy(out->replid, replid, strlen(replid) + 1);
     out->ready = json_is_true(json_object_get(o, "ready"));
     return replid[0] != '\0';
 }

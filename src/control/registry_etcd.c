@@ -313,16 +313,23 @@ static void add_record(const struct etcd_kv *kv, const char *name, struct regist
     node->value = xstrdup(kv->value);
 }
 
+// The key below the group's prefix; NULL: that was not asked for.
+static const char *below_prefix(const struct etcd_registry *r, const struct etcd_kv *kv)
+{
+    return after(kv->key, r->prefix);
+}
+
 static void read_view(const struct etcd_registry *r, const struct etcd_kvs *all,
                       struct registry_view *out)
 {
-    const char *name;
+    const char *key, *name;
     for (size_t i = 0; i < all->n; i++)
-        if ((name = after(all->v[i].key + strlen(r->prefix), REGISTRY_NAMES)))
+        if ((key = below_prefix(r, &all->v[i])) && (name = after(key, REGISTRY_NAMES)))
             registry_add(&out->nodes, name, strlen(name), NULL, 0, 0, is_ours(r, &all->v[i]));
     for (size_t i = 0; i < all->n; i++) {
         const struct etcd_kv *kv = &all->v[i];
-        const char *key = kv->key + strlen(r->prefix);
+        if (!(key = below_prefix(r, kv)))
+            continue;
         if ((name = after(key, REGISTRY_ELECTION)))
             add_claim(r, all, kv, name, out);
         else if ((name = after(key, REGISTRY_RECORDS)))
@@ -332,21 +339,6 @@ static void read_view(const struct etcd_registry *r, const struct etcd_kvs *all,
         else if (strcmp(key, REGISTRY_SOURCE) == 0 && !out->source)
             out->source = xstrdup(kv->value);
     }
-}
-
-// What does not begin with the prefix was not asked for.
-static void drop_others(const struct etcd_registry *r, struct etcd_kvs *all)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < all->n; i++) {
-        if (after(all->v[i].key, r->prefix)) {
-            all->v[n++] = all->v[i];
-            continue;
-        }
-        free(all->v[i].key);
-        free(all->v[i].value);
-    }
-    all->n = n;
 }
 
 static int view(struct registry *base, const char *const *shards, size_t n,
@@ -359,7 +351,6 @@ static int view(struct registry *base, const char *const *shards, size_t n,
     int rc = post(r, "kv/range", etcd_range(r->prefix, true), &answer, e);
     if (rc == 0)
         rc = etcd_read_range(answer, &all, e);
-    drop_others(r, &all);
     if (rc == 0)
         read_view(r, &all, out);
     etcd_kvs_free(&all);

@@ -25,6 +25,10 @@
     "{\"key\":\"L2EvMQ==\",\"create_revision\":\"3\"},"                                            \
     "{\"key\":\"L2EvMg==\",\"create_revision\":\"2\",\"value\":\"eXk=\"}],\"count\":\"3\"}"
 
+#define RECORD                                                                                     \
+    "{\"shards\":{\"s\":{\"replid\":\"r\",\"left\":\"1\",\"right\":\"2\",\"ready\":true}},"        \
+    "\"together\":[\"s\",3]}"
+
 static void base64_is_read_as_it_is_written(void **state)
 {
     (void)state;
@@ -126,8 +130,7 @@ static const char *const answers[] = {
     "{\"error\":\"x\",\"message\":\"y\",\"code\":5}",
     "{\"result\":{\"header\":{\"revision\":\"4\"},\"created\":true,\"events\":[{}]}}",
     "{\"result\":{\"canceled\":true,\"compact_revision\":\"8\"}}",
-    "{\"shards\":{\"s\":{\"replid\":\"r\",\"left\":\"1\",\"right\":\"2\",\"ready\":true}},"
-    "\"together\":[\"s\",3]}",
+    RECORD,
     "[\"a\",{},3]",
 };
 
