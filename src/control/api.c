@@ -249,8 +249,10 @@ static void handle_act(const struct call *c, struct api_reply *r)
     enum supervisor_action a = (enum supervisor_action)c->arg;
     bool whole = a == SUP_STOP || a == SUP_RESTART;
     struct err e = {0};
-    bool skip;
+    bool skip, passed_on;
     int rc = form_yes(c->form, "skip", &skip, &e);
+    if (rc == 0)
+        rc = form_yes(c->form, "passedOn", &passed_on, &e);
     if (rc < 0) {
         reply_failed(r, rc, &e);
         return;
@@ -258,7 +260,7 @@ static void handle_act(const struct call *c, struct api_reply *r)
     char *inputs;
     if (!take_inputs(c, r, whole ? "all" : NULL, &inputs))
         return;
-    rc = supervisor_act(c->o->sup, a, inputs, skip, &e);
+    rc = supervisor_act(c->o->sup, a, inputs, skip, passed_on, &e);
     free(inputs);
     if (rc < 0)
         reply_failed(r, rc, &e);
@@ -269,9 +271,11 @@ static void handle_act(const struct call *c, struct api_reply *r)
 static void handle_fullsync(const struct call *c, struct api_reply *r)
 {
     struct err e = {0};
-    bool flush;
+    bool flush, passed_on;
     const char *command = form_get(c->form, "flushCommand");
     int rc = form_yes(c->form, "flushdb", &flush, &e);
+    if (rc == 0)
+        rc = form_yes(c->form, "passedOn", &passed_on, &e);
     if (rc == 0 && command)
         rc = form_flush_command(command, &e);
     if (rc == 0 && command && !flush)
@@ -285,7 +289,7 @@ static void handle_fullsync(const struct call *c, struct api_reply *r)
         return;
     if (flush && !command)
         command = "flushdb";
-    rc = supervisor_fullsync(c->o->sup, inputs, command, &e);
+    rc = supervisor_fullsync(c->o->sup, inputs, command, passed_on, &e);
     free(inputs);
     if (rc < 0)
         reply_failed(r, rc, &e);
@@ -294,7 +298,7 @@ static void handle_fullsync(const struct call *c, struct api_reply *r)
 }
 
 // Scripts made for redisGunYu send flushdb to pause and resume too, where it means nothing.
-#define P_INPUTS " inputs flushdb "
+#define P_INPUTS " inputs flushdb passedOn "
 
 static const struct route routes[] = {
     {.methods = M_GET,
@@ -397,7 +401,8 @@ static const struct route routes[] = {
      .handler = handle_act,
      .arg = SUP_HANDOVER,
      .params = P_INPUTS,
-     .help = "Restarts lanes: there is no group whose other node could take over."},
+     .help = "Hands over to another node of the group, the one whose journal reaches furthest. "
+             "Without a group: restarts lanes."},
     {.path = "/syncer/fullsync",
      .methods = M_POST,
      .access = ACCESS_ACT,

@@ -138,6 +138,34 @@ static bool one(const struct lane_snapshot *l, int arg, uint64_t *v)
     return true;
 }
 
+static bool leads(const struct lane_snapshot *l, int arg, uint64_t *v)
+{
+    (void)arg;
+    *v = strcmp(l->role, "leader") == 0;
+    return true;
+}
+
+static bool lease_left(const struct lane_snapshot *l, int arg, uint64_t *v)
+{
+    (void)arg;
+    *v = (uint64_t)l->lease_left_ms;
+    return l->lease_left_ms >= 0;
+}
+
+static bool group_joined(const struct lane_snapshot *l, int arg, uint64_t *v)
+{
+    (void)arg;
+    *v = l->group_joined > 0;
+    return l->group_joined >= 0;
+}
+
+static bool follower_offset(const struct lane_snapshot *l, int arg, uint64_t *v)
+{
+    (void)arg;
+    *v = (uint64_t)l->received_offset;
+    return strcmp(l->role, "follower") == 0 && l->received_offset >= 0;
+}
+
 static void role_label(struct buf *b, const struct lane_snapshot *l)
 {
     buf_append_cstr(b, ",role=");
@@ -214,6 +242,15 @@ static const struct row compat_rows[] = {
      U64(stream_bytes)},
     {HELP("redisGunYu_rdb_write", COUNTER, "Snapshot bytes written to the journal."),
      U64(rdb_bytes)},
+    {HELP("redisGunYu_syncer_role_change", COUNTER, "How often this node became the leader."),
+     U64(role_changes)},
+    {HELP("redisGunYu_replica_leader_send", COUNTER, "Bytes sent to followers and replicas."),
+     U64(replica_bytes)},
+    {HELP("redisGunYu_replica_follower_recv", COUNTER, "Bytes received from the leader."),
+     U64(follower_bytes)},
+    {HELP("redisGunYu_replica_follower_recv_offset", GAUGE,
+          "Replication offset received from the leader."),
+     FN(follower_offset, 0)},
     {HELP("redisGunYu_storage_size", GAUGE, "Bytes in the journals of all lanes."),
      TOTAL(storage_bytes)},
     {HELP("redisGunYu_storage_ratio", GAUGE, "Bytes in the journals divided by their limit."),
@@ -225,6 +262,15 @@ static const struct row own_rows[] = {
      .label_names = "version", .kind = ROW_BUILD},
     {HELP("gunyu_lane_info", GAUGE, "1, labelled with the ends of the lane."),
      .labels_of = lane_info_labels, .label_names = "output`, `role`, `transaction", FN(one, 0)},
+    {HELP("gunyu_leader", GAUGE, "1 if this node leads the input, 0 if it follows."), FN(leads, 0)},
+    {HELP("gunyu_group_joined", GAUGE, "1 while this node takes part in its group, else 0."),
+     FN(group_joined, 0)},
+    {HELP("gunyu_lease_seconds", GAUGE, "Time until a leader has to stop writing."), .decimals = 3,
+     FN(lease_left, 0)},
+    {HELP("gunyu_role_changes_total", COUNTER, "How often this node became the leader."),
+     U64(role_changes)},
+    {HELP("gunyu_follower_received_bytes_total", COUNTER, "Bytes received from the leader."),
+     U64(follower_bytes)},
     {HELP("gunyu_lane_state", GAUGE, "1 for the state that the lane is in, else 0."),
      .labels = "state=\"ready_run\"", FN(state_is, LANE_READY_RUN)},
     {.labels = "state=\"run\"", FN(state_is, LANE_RUN)},
@@ -591,8 +637,6 @@ static const char docs_tail[] =
     "| `redisGunYu_aof_write`, `redisGunYu_rdb_write`, `redisGunYu_storage_size`, "
     "`redisGunYu_storage_ratio` | cover a channel of type `memory` as well and are always "
     "current |\n"
-    "| `redisGunYu_syncer_role_change`, `redisGunYu_replica_*` | absent: they belong to leader "
-    "election and followers |\n"
     "| `redisGunYu_output_bisync_*` | absent: they belong to bidirectional sync |\n"
     "| `go_*`, `promhttp_*` | absent: they describe the Go runtime |\n";
 

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "control/gc.h"
 #include "control/lane_config.h"
+#include "control/peer.h"
 #include "control/supervisor_int.h"
 
 enum { WAIT_STEP_MS = 20, GC_MIN_MS = 5 * 60 * 1000 };
@@ -57,7 +58,11 @@ static int start_all(struct supervisor *s, struct err *e)
     if (rc)
         return rc;
     worker_call(s->keeper, start_gc_timer, s);
-    rc = sup_watch_start(s, e);
+    rc = sup_serve_start(s, e);
+    if (rc == 0)
+        rc = sup_roles_start(s, e);
+    if (rc == 0)
+        rc = sup_watch_start(s, e);
     size_t lanes = in->type == REDIS_STANDALONE ? in->endpoints_n : in->type == REDIS_SENTINEL;
     for (size_t i = 0; rc == 0 && i < lanes; i++) {
         struct sup_lane *sl;
@@ -68,7 +73,7 @@ static int start_all(struct supervisor *s, struct err *e)
         sup_lane_list(s, sl);
         uv_rwlock_wrunlock(&s->lock);
     }
-    return rc == 0 ? sup_serve_start(s, e) : rc;
+    return rc == 0 ? sup_roles_begin(s, e) : rc;
 }
 
 int supervisor_start(struct supervisor **out, const struct config *cfg, struct err *e)
@@ -121,6 +126,7 @@ void supervisor_stop(struct supervisor *s, int timeout_ms)
     sup_serve_end(s);
     // First, so that no lane begins now.
     sup_watch_end(s);
+    sup_roles_end(s);
     uv_rwlock_rdlock(&s->lock);
     stop_and_wait(s, NULL, timeout_ms);
     uv_rwlock_rdunlock(&s->lock);
@@ -140,6 +146,7 @@ void supervisor_free(struct supervisor *s)
         worker_call(s->lanes[i]->worker, sup_lane_end, s->lanes[i]);
     for (int i = 0; i < s->workers_n; i++)
         worker_stop(s->workers[i]);
+    sup_roles_free(s);
     for (int i = 0; i < s->lanes_n; i++)
         sup_lane_free(s->lanes[i]);
     for (int i = 0; i < s->ended_n; i++)
@@ -165,6 +172,7 @@ size_t supervisor_snapshots(struct supervisor *s, struct lane_snapshot **out)
     *out = xcalloc(n, sizeof(**out));
     for (size_t i = 0; i < n; i++)
         sup_lane_snapshot(s->lanes[i], &(*out)[i]);
+    sup_roles_describe(s, *out, n);
     uv_rwlock_rdunlock(&s->lock);
     return n;
 }
@@ -225,22 +233,30 @@ static int choose(const struct supervisor *s, const char *inputs, bool *chosen, 
     return 0;
 }
 
+// Of a follower there is nothing to pause.
 static void pause_lane(void *arg)
 {
     struct sup_lane *sl = arg;
-    lane_pause(sl->lane);
+    if (sl->lane)
+        lane_pause(sl->lane);
 }
 
 static void resume_lane(void *arg)
 {
     struct sup_lane *sl = arg;
-    lane_resume(sl->lane, false);
+    if (sl->lane)
+        lane_resume(sl->lane, false);
+    else if (sl->follower)
+        follower_resume(sl->follower);
 }
 
 static void resume_lane_skipping(void *arg)
 {
     struct sup_lane *sl = arg;
-    lane_resume(sl->lane, true);
+    if (sl->lane)
+        lane_resume(sl->lane, true);
+    else if (sl->follower)
+        follower_resume(sl->follower);
 }
 
 static void act_on(struct supervisor *s, const bool *chosen, worker_fn fn)
@@ -250,34 +266,59 @@ static void act_on(struct supervisor *s, const bool *chosen, worker_fn fn)
             worker_call(s->lanes[i]->worker, fn, s->lanes[i]);
 }
 
-int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *inputs,
-                   bool resume_skip, struct err *e)
+// Those that this node leads begin to go to another.
+static int hand_over(struct supervisor *s, const bool *chosen, struct err *e)
 {
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < s->lanes_n; i++)
+        if (chosen[i] && s->lanes[i]->lane)
+            rc = sup_roles_hand_over(s, s->lanes[i], e);
+    return rc;
+}
+
+static int act_here(struct supervisor *s, enum supervisor_action a, const bool *chosen,
+                    bool resume_skip, struct err *e)
+{
+    int timeout = (int)s->cfg->server.graceful_stop_ms;
+    switch (a) {
+    case SUP_PAUSE:
+        act_on(s, chosen, pause_lane);
+        return 0;
+    case SUP_RESUME:
+        act_on(s, chosen, resume_skip ? resume_lane_skipping : resume_lane);
+        return 0;
+    case SUP_STOP:
+        stop_and_wait(s, chosen, timeout);
+        return 0;
+    case SUP_HANDOVER: // without a group there is nobody to hand over to but ourselves
+    case SUP_RESTART:
+        if (s->roles && a == SUP_HANDOVER)
+            return hand_over(s, chosen, e);
+        stop_and_wait(s, chosen, timeout);
+        act_on(s, chosen, resume_lane);
+        return 0;
+    }
+    return 0;
+}
+
+int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *inputs,
+                   bool resume_skip, bool passed_on, struct err *e)
+{
+    static const char *const names[] = {
+        [SUP_PAUSE] = "pause", [SUP_RESUME] = "resume", [SUP_HANDOVER] = "handover",
+        [SUP_STOP] = "stop",   [SUP_RESTART] = NULL,
+    };
+    struct sup_passing pass = {.action = names[a], .more = resume_skip ? "&skip=yes" : ""};
     uv_rwlock_rdlock(&s->lock);
     bool *chosen = xcalloc((size_t)s->lanes_n, sizeof(*chosen));
-    int timeout = (int)s->cfg->server.graceful_stop_ms;
     int rc = choose(s, inputs, chosen, e);
-    if (rc == 0) {
-        switch (a) {
-        case SUP_PAUSE:
-            act_on(s, chosen, pause_lane);
-            break;
-        case SUP_RESUME:
-            act_on(s, chosen, resume_skip ? resume_lane_skipping : resume_lane);
-            break;
-        case SUP_STOP:
-            stop_and_wait(s, chosen, timeout);
-            break;
-        case SUP_HANDOVER: // without a group there is nobody to hand over to but ourselves
-        case SUP_RESTART:
-            stop_and_wait(s, chosen, timeout);
-            act_on(s, chosen, resume_lane);
-            break;
-        }
-    }
+    if (rc == 0)
+        rc = sup_pass_collect(s, &pass, chosen, passed_on, e);
+    if (rc == 0)
+        rc = act_here(s, a, chosen, resume_skip, e);
     uv_rwlock_rdunlock(&s->lock);
     free(chosen);
-    return rc;
+    return sup_pass_on(s, &pass, rc, e);
 }
 
 struct full_sync_call {
@@ -288,7 +329,8 @@ struct full_sync_call {
 static void full_sync_lane(void *arg)
 {
     struct full_sync_call *c = arg;
-    lane_full_sync(c->sl->lane, c->flush);
+    if (c->sl->lane)
+        lane_full_sync(c->sl->lane, c->flush);
 }
 
 // The command is sent to the target as it is, so only what empties it is let through.
@@ -303,11 +345,17 @@ static bool is_flush(const char *command)
 }
 
 int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *flush_command,
-                        struct err *e)
+                        bool passed_on, struct err *e)
 {
     if (flush_command && !is_flush(flush_command))
         return err_set(e, ERR_CONFIG,
                        "flushCommand may be flushdb or flushall, with async or sync");
+    struct buf more = {0};
+    if (flush_command) {
+        buf_append_cstr(&more, "&flushdb=yes&flushCommand=");
+        peer_encode(&more, flush_command);
+    }
+    struct sup_passing pass = {.action = "fullsync", .more = buf_cstr(&more)};
     uv_rwlock_rdlock(&s->lock);
     bool *chosen = xcalloc((size_t)s->lanes_n, sizeof(*chosen));
     int rc = choose(s, inputs, chosen, e);
@@ -315,6 +363,8 @@ int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *fl
         rc = err_set(e, ERR_CONFIG,
                      "each shard's full sync would empty the target of what the others have "
                      "written: empty it yourself, then ask for a full sync without flushdb");
+    if (rc == 0)
+        rc = sup_pass_collect(s, &pass, chosen, passed_on, e);
     for (int i = 0; rc == 0 && i < s->lanes_n; i++) {
         struct full_sync_call c = {s->lanes[i], flush_command};
         if (chosen[i])
@@ -322,6 +372,8 @@ int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *fl
     }
     uv_rwlock_rdunlock(&s->lock);
     free(chosen);
+    rc = sup_pass_on(s, &pass, rc, e);
+    buf_free(&more);
     return rc;
 }
 
@@ -364,10 +416,4 @@ bool supervisor_ready(struct supervisor *s, char *why, size_t cap)
     }
     free(lanes);
     return ready;
-}
-
-void supervisor_group_json(struct supervisor *s, struct buf *out)
-{
-    (void)s;
-    buf_append_cstr(out, "{\"Group\":\"\"}\n");
 }

@@ -28,12 +28,14 @@ void supervisor_group_json(struct supervisor *s, struct buf *out);
 enum supervisor_action { SUP_PAUSE, SUP_RESUME, SUP_HANDOVER, SUP_STOP, SUP_RESTART };
 // inputs: "all" or a comma list of source addresses; an empty or unknown one is ERR_CONFIG with the
 // known ones named, and then nothing is done. Idempotent. Waits until the lanes took it (bounded).
+// In a group what another node leads is passed on to that node, but for SUP_RESTART; passed_on: it
+// was already.
 // resume_skip: a lane in state error skips the command that stopped it instead of retrying.
 int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *inputs,
-                   bool resume_skip, struct err *e) must_check;
+                   bool resume_skip, bool passed_on, struct err *e) must_check;
 // Forces a full sync; flush_command is NULL or what empties the target first ("flushdb").
 int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *flush_command,
-                        struct err *e) must_check;
+                        bool passed_on, struct err *e) must_check;
 // Stale positions in the targets and stale journal directories of ours.
 int supervisor_gc(struct supervisor *s, struct err *e) must_check;
 // Where replicas are served, as "host:port"; false: nowhere.

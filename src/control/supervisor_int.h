@@ -23,13 +23,15 @@ struct sup_lane {
     struct follower *follower;   // in a group, while another node leads or nobody does
     struct lane_options options; // of the lane
     struct worker *worker;
-    size_t unit;             // sup_roles; what it is led with
-    char name[300];          // of the source, for ever; what the journal is called after
-    struct endpoint source;  // see lane_options
-    struct shard *shard;     // NULL: not of a cluster
-    char *dir, *dead_letter; // owns
-    bool stopped;            // worker thread; read after worker_call
-    enum leaving leaving;    // watch thread
+    size_t unit;               // of a group: what it is led with
+    char follows[300];         // where the follower reads; "": nowhere
+    struct lane_snapshot past; // only its LANE_COUNTERS are used: of earlier lanes and followers
+    char name[300];            // of the source, for ever; what the journal is called after
+    struct endpoint source;    // see lane_options
+    struct shard *shard;       // NULL: not of a cluster
+    char *dir, *dead_letter;   // owns
+    bool stopped;              // worker thread; read after worker_call
+    enum leaving leaving;      // watch thread
 };
 
 struct sup_sentinel {
@@ -61,8 +63,9 @@ struct supervisor {
     struct sup_lane **ended; // their names may still be in use; freed with the supervisor
     int ended_n;
 
-    struct sup_roles *roles; // NULL: no group
+    struct sup_roles *roles;     // NULL: no group
     struct serve_server *server; // of replicas; NULL: none
+    char *serve_password;        // owns; NULL: none
 
     atomic_bool ending;
     struct sup_sentinel source_sentinel, target_sentinel;
@@ -86,7 +89,7 @@ void sup_lane_free(struct sup_lane *sl);                       // of a lane that
 // Under the lock. In a group the other node's name is in it, but not where that reads from.
 void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out);
 // Under the writer's lock. leader: the other node's replication server; NULL: nobody leads.
-void sup_lane_lead(struct sup_lane *sl);
+void sup_lane_lead(struct supervisor *s, struct sup_lane *sl);
 void sup_lane_follow(struct sup_lane *sl, const struct endpoint *leader, const char *name);
 // For worker_call with a struct sup_lane. Of a follower there is nothing to stop.
 void sup_lane_stop(void *arg);
@@ -106,12 +109,43 @@ void sup_turns_expect(struct supervisor *s, struct shard *shard);
 int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns *out,
                     struct err *e) must_check;
 void sup_turns_gone(struct supervisor *s, struct shard *shard);
+// Under the writer's lock, with no lane: this node leads from now on, and what was known counts no
+// more. And: it does not lead.
+void sup_turns_renew(struct supervisor *s);
+void sup_turns_rest(struct supervisor *s);
 // Watch thread: the shards were looked at, and have their lanes.
 void sup_turns_looked(struct supervisor *s);
 // How long the next look may wait.
 int64_t sup_turns_look_ms(struct supervisor *s, int64_t otherwise);
 // The watch thread is to go on.
 void sup_watch_wake(struct supervisor *s);
+
+// supervisor_roles.c: a group. Each is a no-op without one, but for the last two.
+int sup_roles_start(struct supervisor *s, struct err *e) must_check; // before the first lane
+int sup_roles_begin(struct supervisor *s, struct err *e) must_check; // there may be lanes now
+void sup_roles_end(struct supervisor *s);                            // waits for its thread
+void sup_roles_free(struct supervisor *s);                           // after the lanes
+// Until when the lane may write; NULL: for ever.
+const _Atomic int64_t *sup_roles_lease(struct supervisor *s, const struct sup_lane *sl);
+// The lane is in the list.
+void sup_roles_listed(struct supervisor *s, const struct sup_lane *sl);
+// What the group adds to the state of lanes.
+void sup_roles_describe(struct supervisor *s, struct lane_snapshot *lanes, size_t n);
+// The node that leads; false: none is known.
+bool sup_roles_leader(struct supervisor *s, const struct sup_lane *sl, char *node, size_t cap);
+int sup_roles_hand_over(struct supervisor *s, const struct sup_lane *sl, struct err *e) must_check;
+
+// supervisor_pass.c: requests for what another node leads. Collected under the lock, passed on
+// without it: that waits for the other nodes, for a bounded time.
+struct sup_passing {
+    const char *action, *more; // NULL: it concerns this node only; the rest of the query
+    struct sup_passed *list;   // owns until sup_pass_on
+    size_t n;
+};
+int sup_pass_collect(struct supervisor *s, struct sup_passing *p, const bool *chosen,
+                     bool passed_on, struct err *e) must_check;
+// rc: of what went before; if that failed nothing is passed on.
+int sup_pass_on(struct supervisor *s, struct sup_passing *p, int rc, struct err *e) must_check;
 
 // supervisor_serve.c: replicas that are served out of the lanes' journals.
 int sup_serve_start(struct supervisor *s, struct err *e) must_check;

@@ -155,10 +155,29 @@ struct new_lane {
     int rc;
 };
 
+static void add_counters(struct lane_snapshot *to, const struct lane_snapshot *from)
+{
+#define X(name) to->name += from->name;
+    LANE_COUNTERS(X)
+#undef X
+}
+
+static void look_at(struct sup_lane *sl, struct lane_snapshot *out)
+{
+    if (sl->follower)
+        follower_get_snapshot(sl->follower, out);
+    else
+        lane_get_snapshot(sl->lane, out);
+}
+
 // What has the journal open gives it back.
 static struct journal *take_journal(struct sup_lane *sl)
 {
     struct journal *j = NULL;
+    struct lane_snapshot last = {0};
+    if (sl->lane || sl->follower)
+        look_at(sl, &last);
+    add_counters(&sl->past, &last);
     if (sl->lane) {
         lane_stop_now(sl->lane);
         j = lane_free_but_journal(sl->lane);
@@ -167,18 +186,27 @@ static struct journal *take_journal(struct sup_lane *sl)
     }
     sl->lane = NULL;
     sl->follower = NULL;
+    sl->follows[0] = 0;
     return j;
 }
 
 static void follow(struct new_lane *n, struct journal *j)
 {
     struct sup_lane *sl = n->sl;
+    char source[300];
+    if (sl->shard)
+        shard_master(sl->shard, source, sizeof(source));
+    else
+        snprintf(source, sizeof(source), "%s", sl->name);
     struct follower_options o = {.loop = sl->options.loop,
                                  .tag = sl->name,
+                                 .source_name = source,
                                  .leader_name = n->leader_name,
                                  .listening_port = sl->options.listening_port};
-    if (n->leader)
+    if (n->leader) {
         o.leader = *n->leader;
+        endpoint_name(n->leader, sl->follows, sizeof(sl->follows));
+    }
     sl->follower = follower_new(&o, j);
 }
 
@@ -202,26 +230,36 @@ static void create_lane(void *arg)
     }
 }
 
-void sup_lane_lead(struct sup_lane *sl)
+void sup_lane_lead(struct supervisor *s, struct sup_lane *sl)
 {
     struct err e;
+    if (sl->lane)
+        return;
+    if (sl->shard) {
+        sup_turns_expect(s, sl->shard);
+        must(sup_turns_begin(s, sl->shard, &sl->options.turns, &e) == 0);
+    }
     struct new_lane n = {.sl = sl, .e = &e};
+    sl->past.role_changes++;
     worker_call(sl->worker, create_lane, &n);
 }
 
 void sup_lane_follow(struct sup_lane *sl, const struct endpoint *leader, const char *name)
 {
     struct err e;
+    char at[300] = "";
+    if (leader)
+        endpoint_name(leader, at, sizeof(at));
+    if (sl->follower && strcmp(at, sl->follows) == 0)
+        return;
     struct new_lane n = {.sl = sl, .leader = leader, .leader_name = name, .follows = true, .e = &e};
     worker_call(sl->worker, create_lane, &n);
 }
 
 void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out)
 {
-    if (sl->follower)
-        follower_get_snapshot(sl->follower, out);
-    else
-        lane_get_snapshot(sl->lane, out);
+    look_at(sl, out);
+    add_counters(out, &sl->past);
 }
 
 int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, struct shard *shard,
@@ -231,7 +269,9 @@ int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, st
     struct lane_options *o = &sl->options;
     struct new_lane n = {.sl = sl, .follows = s->roles != NULL, .e = e};
     sl->shard = shard;
+    sl->unit = s->cfg->input.redis.type == REDIS_STANDALONE ? place : 0;
     lane_config_options(o, s->cfg, lanes);
+    o->lease = sup_roles_lease(s, sl);
     set_source(s, sl, o, place);
     set_target(s, o, place);
     const struct replay_config *r = &s->cfg->output.replay;
@@ -263,6 +303,7 @@ void sup_lane_list(struct supervisor *s, struct sup_lane *sl)
 {
     s->lanes = xrealloc(s->lanes, ((size_t)s->lanes_n + 1) * sizeof(struct sup_lane *));
     s->lanes[s->lanes_n++] = sl;
+    sup_roles_listed(s, sl);
 }
 
 void sup_lane_free(struct sup_lane *sl)

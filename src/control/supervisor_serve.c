@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the replication server to the lanes.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
 #include "control/supervisor_int.h"
 
 // Under the lock. Only who has logged in is told names.
@@ -37,7 +42,7 @@ static int facts(void *ctx, const char *shard, struct serve_facts *out, struct e
     uv_rwlock_rdlock(&s->lock);
     struct sup_lane *sl = pick(s, shard, e);
     if (sl) {
-        lane_get_snapshot(sl->lane, &now);
+        sup_lane_snapshot(sl, &now);
         *out = now.served;
     }
     uv_rwlock_rdunlock(&s->lock);
@@ -45,7 +50,7 @@ static int facts(void *ctx, const char *shard, struct serve_facts *out, struct e
 }
 
 struct serve_call {
-    struct lane *lane;
+    struct sup_lane *sl;
     struct serve_guest *guest;
     struct err *e;
     int rc;
@@ -54,7 +59,8 @@ struct serve_call {
 static void serve(void *arg)
 {
     struct serve_call *c = arg;
-    c->rc = lane_serve(c->lane, c->guest, c->e);
+    c->rc = c->sl->lane ? lane_serve(c->sl->lane, c->guest, c->e)
+                        : err_set(c->e, ERR_REPLY, "NOMASTERLINK another node leads");
 }
 
 static int attach(void *ctx, const char *shard, struct serve_guest *g, struct err *e)
@@ -64,30 +70,64 @@ static int attach(void *ctx, const char *shard, struct serve_guest *g, struct er
     uv_rwlock_rdlock(&s->lock);
     struct sup_lane *sl = pick(s, shard, e);
     if (sl) {
-        c.lane = sl->lane;
+        c.sl = sl;
         worker_call(sl->worker, serve, &c);
     }
     uv_rwlock_rdunlock(&s->lock);
     return c.rc;
 }
 
+// Followers get it by the registry.
+static int make_password(struct supervisor *s, struct err *e)
+{
+    uint8_t random[32];
+    int rc = uv_random(NULL, NULL, random, sizeof(random), 0, NULL);
+    if (rc)
+        return err_sys(e, rc, "make a password");
+    s->serve_password = xcalloc(1, 2 * sizeof(random) + 1);
+    for (size_t i = 0; i < sizeof(random); i++)
+        snprintf(s->serve_password + 2 * i, 3, "%02x", random[i]);
+    return 0;
+}
+
+// Any free port of the address that the other nodes know this one by. Returns new.
+static char *beside(const char *listen_peer)
+{
+    const char *colon = strrchr(listen_peer, ':');
+    return xasprintf("%.*s:0", (int)(colon - listen_peer), listen_peer);
+}
+
 int sup_serve_start(struct supervisor *s, struct err *e)
 {
     const struct replication_config *r = &s->cfg->server.replication;
-    if (!r->listen)
+    const char *group = s->cfg->cluster.group_name;
+    bool in_group = group && group[0];
+    int rc = 0;
+    if (!r->listen && !in_group)
         return 0;
-    struct serve_server_options o = {.listen = r->listen,
-                                     .password = r->password,
+    if (r->password)
+        s->serve_password = xstrdup(r->password);
+    else if (in_group)
+        rc = make_password(s, e);
+    if (rc)
+        return rc;
+    char *listen = r->listen ? xstrdup(r->listen) : beside(s->cfg->server.listen_peer);
+    struct serve_server_options o = {.listen = listen,
+                                     .password = s->serve_password,
                                      .tls = r->tls,
                                      .version = GUNYU_VERSION,
                                      .ops = {.facts = facts, .attach = attach, .ctx = s}};
-    return serve_server_start(&s->server, &o, e);
+    rc = serve_server_start(&s->server, &o, e);
+    free(listen);
+    return rc;
 }
 
 void sup_serve_end(struct supervisor *s)
 {
     serve_server_stop(s->server);
     s->server = NULL;
+    free(s->serve_password);
+    s->serve_password = NULL;
 }
 
 bool supervisor_replication_address(const struct supervisor *s, char *dst, size_t cap)

@@ -24,7 +24,10 @@ enum seat { SEAT_EMPTY, SEAT_WAITS, SEAT_JOINED };
 
 struct sup_turns {
     struct supervisor *s;
+    uv_rwlock_t renewal; // guards the next two
     struct ownership *ownership;
+    unsigned generation; // changes with it
+    atomic_bool active;  // the lanes are here
     atomic_bool open, sign;
     atomic_int seat[SUP_SHARDS]; // enum seat
     uint64_t began_us;
@@ -85,19 +88,32 @@ static int ask_master(struct sup_turns *t, const struct ownership_question *q, u
     return 0;
 }
 
+// The arbiter that asked may be gone.
+static void give_answer(struct sup_turns *t, const struct ownership_question *q,
+                        unsigned generation, bool answered, uint64_t offset, bool empty)
+{
+    uv_rwlock_rdlock(&t->renewal);
+    if (generation == t->generation && answered)
+        ownership_answer(t->ownership, q->id, offset, empty);
+    else if (generation == t->generation)
+        ownership_no_answer(t->ownership, q->id);
+    uv_rwlock_rdunlock(&t->renewal);
+}
+
 // Returns whether all were answered.
-static bool ask_all(struct sup_turns *t, const struct ownership_question *q, int n)
+static bool ask_all(struct sup_turns *t, const struct ownership_question *q, int n,
+                    unsigned generation)
 {
     bool failed[SUP_SHARDS] = {false}, all = true;
     for (int i = 0; i < n; i++) {
-        uint64_t offset;
-        bool empty;
+        uint64_t offset = 0;
+        bool empty = false;
         struct err e;
         int lane = q[i].lane;
         // One that hangs is not asked again and again while others have to wait.
         if (!failed[lane] && !atomic_load(&t->s->ending) &&
             ask_master(t, &q[i], &offset, &empty, &e) == 0) {
-            ownership_answer(t->ownership, q[i].id, offset, empty);
+            give_answer(t, &q[i], generation, true, offset, empty);
             continue;
         }
         if (!failed[lane] && !atomic_load(&t->s->ending))
@@ -106,7 +122,7 @@ static bool ask_all(struct sup_turns *t, const struct ownership_question *q, int
             drop_client(t, lane);
         failed[lane] = true;
         all = false;
-        ownership_no_answer(t->ownership, q[i].id);
+        give_answer(t, &q[i], generation, false, 0, false);
     }
     return all;
 }
@@ -127,11 +143,14 @@ static void run(void *arg)
     while (!atomic_load(&t->s->ending)) {
         struct ownership_question q[QUESTIONS] = {none};
         int n = 0;
+        uv_rwlock_rdlock(&t->renewal);
+        unsigned generation = t->generation;
         while (n < QUESTIONS && ownership_question(t->ownership, &q[n]))
             n++;
+        uv_rwlock_rdunlock(&t->renewal);
         if (n == 0)
             wait_for_questions(t);
-        else if (!ask_all(t, q, n))
+        else if (!ask_all(t, q, n, generation))
             uv_sleep(REST_MS);
     }
     for (int i = 0; i < SUP_SHARDS; i++)
@@ -187,8 +206,10 @@ void sup_turns_expect(struct supervisor *s, struct shard *shard)
     int lane = shard_number(shard);
     if (lane >= SUP_SHARDS)
         return;
+    uv_rwlock_rdlock(&s->turns->renewal);
     atomic_store(&s->turns->seat[lane], SEAT_WAITS);
     ownership_lane_here(s->turns->ownership, lane);
+    uv_rwlock_rdunlock(&s->turns->renewal);
 }
 
 int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns *out,
@@ -198,6 +219,7 @@ int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns
     int lane = shard_number(shard);
     if (lane >= SUP_SHARDS)
         return err_set(e, ERR_TOO_BIG, "there have been more than %d shards", SUP_SHARDS);
+    uv_rwlock_rdlock(&t->renewal);
     *out = (struct lane_turns){.ownership = t->ownership,
                                .lane = lane,
                                .lane_of = lane_of,
@@ -206,6 +228,7 @@ int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns
                                .joined = on_joined,
                                .open = is_open,
                                .ctx = t};
+    uv_rwlock_rdunlock(&t->renewal);
     return 0;
 }
 
@@ -214,8 +237,42 @@ void sup_turns_gone(struct supervisor *s, struct shard *shard)
     int lane = shard_number(shard);
     if (lane >= SUP_SHARDS)
         return;
+    uv_rwlock_rdlock(&s->turns->renewal);
     atomic_store(&s->turns->seat[lane], SEAT_EMPTY);
     ownership_lane_gone(s->turns->ownership, lane);
+    uv_rwlock_rdunlock(&s->turns->renewal);
+}
+
+static struct ownership *new_arbiter(void)
+{
+    struct ownership *o = ownership_new(SUP_SHARDS, NULL);
+    for (int i = 0; i < SUP_SHARDS; i++)
+        ownership_lane_gone(o, i);
+    return o;
+}
+
+void sup_turns_renew(struct supervisor *s)
+{
+    struct sup_turns *t = s->turns;
+    if (!t)
+        return;
+    uv_rwlock_wrlock(&t->renewal);
+    ownership_free(t->ownership);
+    t->ownership = new_arbiter();
+    t->generation++;
+    for (int i = 0; i < SUP_SHARDS; i++)
+        atomic_store(&t->seat[i], SEAT_EMPTY);
+    atomic_store(&t->open, false);
+    atomic_store(&t->active, true);
+    t->began_us = clock_mono_us();
+    uv_rwlock_wrunlock(&t->renewal);
+    sup_watch_wake(s);
+}
+
+void sup_turns_rest(struct supervisor *s)
+{
+    if (s->turns)
+        atomic_store(&s->turns->active, false);
 }
 
 // ---- maps ----
@@ -239,14 +296,13 @@ static bool all_joined(struct sup_turns *t)
     return true;
 }
 
-void sup_turns_looked(struct supervisor *s)
+static void tell_map(struct sup_turns *t)
 {
-    struct sup_turns *t = s->turns;
     int16_t owner[CLUSTER_SLOTS];
     bool open = atomic_load(&t->open);
-    if (!open && !all_joined(t))
+    if (!atomic_load(&t->active) || (!open && !all_joined(t)))
         return;
-    shards_owners(s->shards, owner);
+    shards_owners(t->s->shards, owner);
     for (int i = 0; i < CLUSTER_SLOTS; i++)
         if (owner[i] >= SUP_SHARDS || (owner[i] >= 0 && !atomic_load(&t->seat[owner[i]])))
             owner[i] = OWNERSHIP_NOBODY;
@@ -256,13 +312,25 @@ void sup_turns_looked(struct supervisor *s)
     wake(t);
 }
 
+void sup_turns_looked(struct supervisor *s)
+{
+    struct sup_turns *t = s->turns;
+    uv_rwlock_rdlock(&t->renewal);
+    tell_map(t);
+    uv_rwlock_rdunlock(&t->renewal);
+}
+
 int64_t sup_turns_look_ms(struct supervisor *s, int64_t otherwise)
 {
     struct sup_turns *t = s->turns;
+    if (!atomic_load(&t->active))
+        return otherwise;
+    uv_rwlock_rdlock(&t->renewal);
     int64_t ms = !atomic_load(&t->open)             ? SIGN_MS / 3
                  : atomic_exchange(&t->sign, false) ? SIGN_MS
                  : !ownership_quiet(t->ownership)   ? QUIET_MS
                                                     : otherwise;
+    uv_rwlock_rdunlock(&t->renewal);
     return ms < otherwise ? ms : otherwise;
 }
 
@@ -272,9 +340,9 @@ int sup_turns_start(struct supervisor *s, struct err *e)
 {
     struct sup_turns *t = xcalloc(1, sizeof(*t));
     t->s = s;
-    t->ownership = ownership_new(SUP_SHARDS, NULL);
-    for (int i = 0; i < SUP_SHARDS; i++)
-        ownership_lane_gone(t->ownership, i);
+    t->ownership = new_arbiter();
+    atomic_store(&t->active, s->roles == NULL);
+    must(uv_rwlock_init(&t->renewal) == 0);
     t->began_us = clock_mono_us();
     must(uv_mutex_init(&t->lock) == 0 && uv_cond_init(&t->cond) == 0);
     s->turns = t;
@@ -298,6 +366,7 @@ void sup_turns_free(struct supervisor *s)
     if (!t)
         return;
     ownership_free(t->ownership);
+    uv_rwlock_destroy(&t->renewal);
     uv_cond_destroy(&t->cond);
     uv_mutex_destroy(&t->lock);
     free(t);

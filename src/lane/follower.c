@@ -15,7 +15,7 @@ enum { TICK_MS = 100 };
 struct follower {
     struct follower_options o;
     struct endpoint leader; // owns
-    char leader_name[300], target_name[300];
+    char source_name[300], leader_name[300], target_name[300];
     struct journal *journal;
     struct journal_reader *keeper; // holds nothing back, and lets the journal drop what is old
     struct link *link;             // NULL: no leader
@@ -36,7 +36,7 @@ static void publish(struct follower *f)
     struct lane_snapshot s = f->counters;
     struct journal_info ji;
     journal_get_info(f->journal, &ji);
-    snprintf(s.input, sizeof(s.input), "%s", f->o.tag);
+    snprintf(s.input, sizeof(s.input), "%s", f->source_name);
     snprintf(s.output, sizeof(s.output), "%s", f->target_name);
     snprintf(s.role, sizeof(s.role), "follower");
     snprintf(s.leader, sizeof(s.leader), "%s", f->leader_name);
@@ -55,12 +55,12 @@ static void publish(struct follower *f)
     s.journal_max = ji.max_size;
     s.journal_full = f->link_state == LINK_BLOCKED;
     s.snapshot_size = ji.snapshot_size == JOURNAL_SIZE_UNKNOWN ? 0 : ji.snapshot_size;
-    s.sync_delay_ns = -1;
+    s.sync_delay_ns = s.lease_left_ms = -1;
+    s.group_joined = -1;
     if (f->link) {
         struct link_stats ls;
         link_get_stats(f->link, &ls);
-        s.rdb_bytes = ls.bytes_rdb;
-        s.stream_bytes = ls.bytes_stream;
+        s.follower_bytes = ls.bytes_rdb + ls.bytes_stream;
         s.reconnects = ls.reconnects;
         s.acked_source_offset = (int64_t)ls.last_ack;
     }
@@ -196,13 +196,19 @@ static void on_tick(uv_timer_t *t)
     publish(f);
 }
 
+static void copy(char *dst, size_t cap, const char *s)
+{
+    snprintf(dst, cap, "%s", s ? s : "");
+}
+
 struct follower *follower_new(const struct follower_options *o, struct journal *j)
 {
     struct follower *f = xcalloc(1, sizeof(*f));
     f->o = *o;
     f->journal = j;
-    snprintf(f->leader_name, sizeof(f->leader_name), "%s", o->leader_name ? o->leader_name : "");
-    snprintf(f->target_name, sizeof(f->target_name), "%s", o->target_name ? o->target_name : "");
+    copy(f->source_name, sizeof(f->source_name), o->source_name);
+    copy(f->leader_name, sizeof(f->leader_name), o->leader_name);
+    copy(f->target_name, sizeof(f->target_name), o->target_name);
     endpoint_copy(&f->leader, &o->leader);
     f->o.leader = f->leader;
     must(uv_mutex_init(&f->lock) == 0);

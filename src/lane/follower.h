@@ -18,8 +18,9 @@ struct follower_options {
     // The leader's replication server, with the shard's name as the user; copied. host NULL: nobody
     // is known to lead, and nothing is received.
     struct endpoint leader;
-    const char *leader_name; // for the status; copied
-    const char *target_name; // that a lane would write to; copied
+    const char *source_name; // for the status, as the next ones; copied
+    const char *leader_name;
+    const char *target_name; // that a lane would write to
     int listening_port;
 };
 

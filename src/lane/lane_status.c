@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lane's published state.
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -98,6 +99,14 @@ static void put_counters(const struct lane *l, struct lane_snapshot *s)
     s->dead_letters_kept = l->dead_letters_kept;
 }
 
+static int64_t lease_left(const struct lane *l)
+{
+    if (!l->o.lease)
+        return -1;
+    int64_t left = atomic_load(l->o.lease) - clock_boot_ms();
+    return left > 0 ? left : 0;
+}
+
 void lane_publish(struct lane *l)
 {
     struct lane_snapshot s = l->counters;
@@ -107,6 +116,8 @@ void lane_publish(struct lane *l)
     snprintf(s.output, sizeof(s.output), "%s", l->target_name);
     snprintf(s.role, sizeof(s.role), "leader");
     s.epoch = l->epoch;
+    s.lease_left_ms = lease_left(l);
+    s.group_joined = -1;
     // A transaction of a cluster has one slot, and stays whole whoever has that at the target.
     s.transaction = l->o.transactions && (!l->router || l->source_is_cluster);
     s.state = l->lease_lost && (l->state == LANE_RUN || l->state == LANE_READY_RUN)

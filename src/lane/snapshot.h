@@ -73,6 +73,8 @@ const char *lane_phase_name(enum lane_phase p); // "idle", "connecting", "wait_r
     X(batches_plain_failed)                                                                        \
     X(split_transactions) /* of the source, whose keys lie in several slots of the target */       \
     X(staged_commands)    /* whose keys do */                                                      \
+    X(role_changes)       /* became the leader */                                                  \
+    X(follower_bytes)     /* received from the leader */                                           \
     X(dead_letters)                                                                                \
     X(transient_errors)      /* retried */                                                         \
     X(replica_full_syncs)    /* replicas that were given a snapshot of ours */                     \
@@ -108,7 +110,9 @@ struct lane_snapshot {
     uint64_t snapshot_loaded; // bytes
     int64_t journal_left;     // left edge of the journal; -1 none
     int64_t journal_bytes, journal_max;
-    uint64_t epoch; // of the fence at the target; 0 unknown
+    uint64_t epoch;        // of the fence at the target; 0 unknown
+    int64_t lease_left_ms; // until the lane has to stop writing; -1: for ever, or it does not lead
+    int group_joined;      // this node takes part in its group; -1: there is no group
     bool journal_full;
     int64_t sync_delay_ns; // from syncDelayTestKey; -1 unknown
     uint64_t expiries_pending;

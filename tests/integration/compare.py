@@ -9,7 +9,7 @@ import redis
 import harness
 
 # The tool's own keys: positions of gunyu and of redisGunYu.
-OWN = (b"gunyu:", b"redis-gunyu-")
+OWN = (b"gunyu:", b"redis-gunyu-", b"/redis-gunyu/")
 # Clients of a stream's groups leave their times of last activity; these are not replicated.
 STREAM_LOCAL = {b"radix-tree-keys", b"radix-tree-nodes", b"seen-time", b"active-time", b"lag", b"idmp-duration",
                 b"idmp-maxsize", b"pids-tracked", b"iids-tracked", b"iids-added", b"iids-duplicates"}

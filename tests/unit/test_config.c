@@ -561,11 +561,10 @@ static void what_is_not_available_is_refused_by_name_and_only_by_validate(void *
     (void)state;
     struct loaded l = load("input: {redis: {addresses: [a:1], type: cluster}}\n"
                            "output: {redis: {addresses: [b:1], type: cluster}, "
-                           "replay: {bisyncEnabled: true, mode: parallel}}\n"
-                           "cluster: {groupName: g}\n");
+                           "replay: {bisyncEnabled: true, mode: parallel}}\n");
     must_load(&l);
     assert_int_equal(config_validate(l.c, &l.d), ERR_CONFIG);
-    assert_int_equal(l.d.errors, 3);
+    assert_int_equal(l.d.errors, 2);
     assert_non_null(find(&l, DIAG_ERROR, "not available in this version"));
     done(&l);
 }

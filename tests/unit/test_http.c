@@ -70,16 +70,18 @@ void supervisor_group_json(struct supervisor *s, struct buf *out)
 }
 
 int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *inputs,
-                   bool resume_skip, struct err *e)
+                   bool resume_skip, bool passed_on, struct err *e)
 {
+    (void)passed_on;
     static const char *const names[] = {"pause", "resume", "handover", "stop", "restart"};
     note(s, names[a], inputs, resume_skip ? "skip" : "-");
     return result(s, e);
 }
 
 int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *flush_command,
-                        struct err *e)
+                        bool passed_on, struct err *e)
 {
+    (void)passed_on;
     note(s, "fullsync", inputs, flush_command ? flush_command : "-");
     return result(s, e);
 }

@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: Apache-2.0
+// A group: which sources are led here. Lanes become followers of another node, and lanes again.
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "control/group.h"
+#include "control/supervisor_int.h"
+
+enum { REPORT_MS = 500, FINISH_STEP_MS = 5 };
+
+// The node that leads something, and where it serves replicas; "": there is none, or it does not
+// say.
+struct leader {
+    char node[GROUP_NODE], replication[GROUP_NODE], password[80];
+};
+
+// What is led as one: a source, or all shards of a cluster, whose lanes wait for each other.
+struct unit {
+    char name[300];
+    // Guarded by the lock.
+    bool changed;
+    enum group_role role;
+    struct leader leader;
+    // Of the thread.
+    bool leads; // its lanes are lanes
+    char followed[GROUP_NODE];
+    int64_t finish_by_us; // they end, because another node takes over; 0: they do not
+};
+
+struct sup_roles {
+    struct supervisor *s;
+    struct group *group;
+    struct unit *units;
+    size_t units_n;
+    uv_mutex_t lock;
+    uv_cond_t cond;
+    uv_thread_t thread;
+    bool started;
+};
+
+static bool is_of(const struct sup_roles *r, const struct sup_lane *sl, const struct unit *u)
+{
+    return sl->unit == (size_t)(u - r->units);
+}
+
+static void copy(char *dst, size_t cap, const char *s)
+{
+    snprintf(dst, cap, "%s", s ? s : "");
+}
+
+static void on_changed(void *ctx, const struct group_change *c)
+{
+    struct sup_roles *r = ctx;
+    uv_mutex_lock(&r->lock);
+    for (size_t i = 0; i < r->units_n; i++) {
+        struct unit *u = &r->units[i];
+        if (strcmp(u->name, c->shard) != 0)
+            continue;
+        u->role = c->role;
+        u->changed = true;
+        u->leader = (struct leader){0};
+        copy(u->leader.node, sizeof(u->leader.node), c->leader);
+        copy(u->leader.replication, sizeof(u->leader.replication), c->replication);
+        copy(u->leader.password, sizeof(u->leader.password), c->password);
+    }
+    uv_cond_signal(&r->cond);
+    uv_mutex_unlock(&r->lock);
+}
+
+// ---- becoming what the group says ----
+
+static void lead(struct sup_roles *r, struct unit *u)
+{
+    struct supervisor *s = r->s;
+    if (!u->leads)
+        log_info(u->name, "this node leads");
+    uv_rwlock_wrlock(&s->lock);
+    if (!u->leads)
+        sup_turns_renew(s);
+    for (int i = 0; i < s->lanes_n; i++)
+        if (is_of(r, s->lanes[i], u))
+            sup_lane_lead(s, s->lanes[i]);
+    uv_rwlock_wrunlock(&s->lock);
+    u->leads = true;
+}
+
+// What the leader knows the shard by: names of shards are each node's own.
+static void name_of(const struct sup_lane *sl, char user[300])
+{
+    if (sl->shard)
+        shard_master(sl->shard, user, 300);
+    else
+        copy(user, 300, sl->name);
+}
+
+// Each lane follows what the leader serves of its shard.
+static void follow(struct sup_roles *r, struct unit *u, const struct leader *leader)
+{
+    struct supervisor *s = r->s;
+    struct err e = {0};
+    struct endpoint place = {0};
+    if (u->leads || strcmp(leader->node, u->followed) != 0)
+        log_info(u->name, "%s leads; this node does not",
+                 leader->node[0] ? leader->node : "nobody that is known");
+    copy(u->followed, sizeof(u->followed), leader->node);
+    bool known =
+        leader->replication[0] && endpoint_parse(&place, slice_cstr(leader->replication), &e) == 0;
+    if (e.code)
+        log_warn(u->name, "%s serves replicas at no address: %s", leader->node, e.msg);
+    uv_rwlock_wrlock(&s->lock);
+    for (int i = 0; i < s->lanes_n; i++) {
+        struct sup_lane *sl = s->lanes[i];
+        struct leader borrowed = *leader;
+        char user[300];
+        name_of(sl, user);
+        struct endpoint at = {.host = place.host,
+                              .port = place.port,
+                              .user = user,
+                              .password = borrowed.password,
+                              .tls = s->cfg->server.replication.tls};
+        if (is_of(r, sl, u))
+            sup_lane_follow(sl, known ? &at : NULL, leader->node);
+    }
+    sup_turns_rest(s);
+    uv_rwlock_wrunlock(&s->lock);
+    endpoint_free(&place);
+    u->leads = false;
+}
+
+static void begin_finishing(struct sup_roles *r, struct unit *u)
+{
+    struct supervisor *s = r->s;
+    u->finish_by_us = (int64_t)clock_mono_us() + s->cfg->server.graceful_stop_ms * 1000;
+    uv_rwlock_rdlock(&s->lock);
+    for (int i = 0; i < s->lanes_n; i++)
+        if (is_of(r, s->lanes[i], u))
+            worker_call(s->lanes[i]->worker, sup_lane_stop, s->lanes[i]);
+    uv_rwlock_rdunlock(&s->lock);
+}
+
+// Returns whether all that was in flight is done with.
+static bool has_finished(struct sup_roles *r, struct unit *u)
+{
+    struct supervisor *s = r->s;
+    bool all = true;
+    uv_rwlock_rdlock(&s->lock);
+    for (int i = 0; all && i < s->lanes_n; i++)
+        all = !is_of(r, s->lanes[i], u) || sup_lane_has_stopped(s->lanes[i]);
+    uv_rwlock_rdunlock(&s->lock);
+    return all || (int64_t)clock_mono_us() > u->finish_by_us;
+}
+
+static void go_on_finishing(struct sup_roles *r, struct unit *u)
+{
+    static const struct leader nobody;
+    if (!has_finished(r, u))
+        return;
+    u->finish_by_us = 0;
+    follow(r, u, &nobody);
+    group_released(r->group, u->name);
+}
+
+static void apply_role(struct sup_roles *r, struct unit *u, enum group_role role,
+                       const struct leader *leader)
+{
+    u->finish_by_us = 0;
+    switch (role) {
+    case GROUP_LEADER:
+        lead(r, u);
+        break;
+    case GROUP_HANDING_OVER:
+        begin_finishing(r, u);
+        break;
+    case GROUP_FOLLOWER:
+    case GROUP_NONE:
+        follow(r, u, leader);
+        break;
+    }
+}
+
+// ---- what the group is told ----
+
+static void report(struct sup_roles *r)
+{
+    struct supervisor *s = r->s;
+    uv_rwlock_rdlock(&s->lock);
+    for (size_t i = 0; i < r->units_n; i++) {
+        char replid[sizeof((struct lane_snapshot *)0)->replid] = "";
+        uint64_t left = 0, right = 0;
+        bool ready = true;
+        int n = 0;
+        for (int k = 0; k < s->lanes_n; k++) {
+            struct lane_snapshot now;
+            if (!is_of(r, s->lanes[k], &r->units[i]))
+                continue;
+            sup_lane_snapshot(s->lanes[k], &now);
+            // Of several shards, the sum tells who is furthest.
+            memcpy(replid, now.replid, sizeof(replid));
+            left += now.journal_left > 0 ? (uint64_t)now.journal_left : 0;
+            right += now.received_offset > 0 ? (uint64_t)now.received_offset : 0;
+            ready = ready && now.state != LANE_ERROR && now.phase == LANE_PHASE_STREAMING;
+            n++;
+        }
+        group_report(r->group, r->units[i].name, replid, left, right, ready && n > 0);
+    }
+    uv_rwlock_rdunlock(&s->lock);
+}
+
+// Returns whether something is under way.
+static bool turn(struct sup_roles *r)
+{
+    bool finishing = false;
+    for (size_t i = 0; i < r->units_n; i++) {
+        struct unit *u = &r->units[i];
+        uv_mutex_lock(&r->lock);
+        bool changed = u->changed;
+        enum group_role role = u->role;
+        struct leader leader = u->leader;
+        u->changed = false;
+        uv_mutex_unlock(&r->lock);
+        if (changed)
+            apply_role(r, u, role, &leader);
+        else if (u->finish_by_us)
+            go_on_finishing(r, u);
+        finishing = finishing || u->finish_by_us;
+    }
+    return finishing;
+}
+
+static void run(void *arg)
+{
+    struct sup_roles *r = arg;
+    uint64_t reported = 0;
+    while (!atomic_load(&r->s->ending)) {
+        bool finishing = turn(r);
+        uint64_t now = clock_mono_us();
+        if (now - reported >= REPORT_MS * 1000) {
+            report(r);
+            reported = now;
+        }
+        uv_mutex_lock(&r->lock);
+        bool changed = false;
+        for (size_t i = 0; i < r->units_n; i++)
+            changed = changed || r->units[i].changed;
+        if (!changed)
+            uv_cond_timedwait(&r->cond, &r->lock,
+                              (uint64_t)(finishing ? FINISH_STEP_MS : REPORT_MS) * 1000000);
+        uv_mutex_unlock(&r->lock);
+    }
+}
+
+// ---- for the other files ----
+
+void sup_roles_describe(struct supervisor *s, struct lane_snapshot *lanes, size_t n)
+{
+    if (!s->roles)
+        return;
+    struct group_state st;
+    group_state(s->roles->group, &st);
+    for (size_t i = 0; i < n; i++) {
+        lanes[i].group_joined = st.joined && !st.conflict;
+        if (st.error[0] && !lanes[i].error[0])
+            snprintf(lanes[i].error, sizeof(lanes[i].error), "group: %.500s", st.error);
+    }
+    group_state_free(&st);
+}
+
+bool sup_roles_leader(struct supervisor *s, const struct sup_lane *sl, char *node, size_t cap)
+{
+    struct sup_roles *r = s->roles;
+    uv_mutex_lock(&r->lock);
+    copy(node, cap, r->units[sl->unit].leader.node);
+    uv_mutex_unlock(&r->lock);
+    return node[0] != 0;
+}
+
+const _Atomic int64_t *sup_roles_lease(struct supervisor *s, const struct sup_lane *sl)
+{
+    struct sup_roles *r = s->roles;
+    return r ? group_deadline(r->group, r->units[sl->unit].name) : NULL;
+}
+
+void sup_roles_listed(struct supervisor *s, const struct sup_lane *sl)
+{
+    struct sup_roles *r = s->roles;
+    if (!r)
+        return;
+    uv_mutex_lock(&r->lock);
+    r->units[sl->unit].changed = true;
+    uv_cond_signal(&r->cond);
+    uv_mutex_unlock(&r->lock);
+}
+
+int sup_roles_hand_over(struct supervisor *s, const struct sup_lane *sl, struct err *e)
+{
+    return group_handover(s->roles->group, s->roles->units[sl->unit].name, NULL, e);
+}
+
+// ---- the group as JSON ----
+
+static void put_nodes(json_t *out, const struct group_state *st)
+{
+    for (size_t i = 0; i < st->nodes_n; i++) {
+        const struct group_node_state *n = &st->nodes[i];
+        json_error_t ignored;
+        json_t *record = n->record ? json_loads(n->record, 0, &ignored) : NULL;
+        json_array_append_new(out,
+                              json_pack("{s:s, s:b, s:I, s:o?}", "Node", n->name, "Self", n->self,
+                                        "AliveMs", (json_int_t)n->alive_ms, "Record", record));
+    }
+}
+
+static void put_shards(json_t *out, const struct group_state *st)
+{
+    for (size_t i = 0; i < st->shards_n; i++) {
+        const struct group_shard_state *h = &st->shards[i];
+        json_array_append_new(
+            out,
+            json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s}", "Shard", h->name, "Role",
+                      group_role_name(h->role), "Leader", h->leader, "Token", (json_int_t)h->token,
+                      "LeaseLeftMs", (json_int_t)h->left_ms, "RenewedMs", (json_int_t)h->renewed_ms,
+                      "LeaderlessMs", (json_int_t)h->leaderless_ms, "HandoverTo", h->handover_to));
+    }
+}
+
+void supervisor_group_json(struct supervisor *s, struct buf *out)
+{
+    json_t *j = json_pack("{s:s}", "Group", s->roles ? s->cfg->cluster.group_name : "");
+    if (s->roles) {
+        struct group_state st;
+        json_t *nodes = json_array(), *shards = json_array();
+        group_state(s->roles->group, &st);
+        put_nodes(nodes, &st);
+        put_shards(shards, &st);
+        json_t *more =
+            json_pack("{s:s, s:s, s:b, s:b, s:s, s:I, s:I, s:I, s:o, s:o}", "Node",
+                      s->cfg->server.listen_peer, "Registry", st.registry, "Joined", st.joined,
+                      "Conflict", st.conflict, "Error", st.error, "SeenMs", (json_int_t)st.seen_ms,
+                      "LeaseMs", (json_int_t)st.lease_ms, "MarginMs", (json_int_t)st.margin_ms,
+                      "Nodes", nodes, "Shards", shards);
+        json_object_update(j, more);
+        json_decref(more);
+        group_state_free(&st);
+    }
+    char *text = json_dumps(j, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    must(text);
+    buf_append_cstr(out, text);
+    buf_append_char(out, '\n');
+    free(text);
+    json_decref(j);
+}
+
+// ---- life ----
+
+static void add_unit(struct sup_roles *r, const char *name)
+{
+    r->units = xrealloc(r->units, (r->units_n + 1) * sizeof(*r->units));
+    r->units[r->units_n] = (struct unit){.role = GROUP_NONE};
+    copy(r->units[r->units_n++].name, sizeof(r->units->name), name);
+}
+
+static void add_units(struct sup_roles *r, const struct redis_config *in)
+{
+    char name[300];
+    switch (in->type) {
+    case REDIS_STANDALONE:
+        for (size_t i = 0; i < in->endpoints_n; i++)
+            add_unit(r, endpoint_name(&in->endpoints[i], name, sizeof(name)));
+        break;
+    case REDIS_SENTINEL:
+        snprintf(name, sizeof(name), "sentinel-%s", in->sentinel.master_name);
+        add_unit(r, name);
+        break;
+    case REDIS_CLUSTER:
+        add_unit(r, "cluster");
+        break;
+    }
+}
+
+int sup_roles_start(struct supervisor *s, struct err *e)
+{
+    if (!s->cfg->cluster.group_name || !s->cfg->cluster.group_name[0])
+        return 0;
+    struct sup_roles *r = xcalloc(1, sizeof(*r));
+    char at[300] = "";
+    s->roles = r;
+    r->s = s;
+    must(uv_mutex_init(&r->lock) == 0 && uv_cond_init(&r->cond) == 0);
+    add_units(r, &s->cfg->input.redis);
+    supervisor_replication_address(s, at, sizeof(at));
+    struct group_options o = {.node = s->cfg->server.listen_peer,
+                              .cluster = &s->cfg->cluster,
+                              .source = &s->cfg->input.redis,
+                              .api = s->cfg->server.listen_peer,
+                              .replication = at,
+                              .password = s->serve_password,
+                              .handover_ms = s->cfg->server.graceful_stop_ms,
+                              .changed = on_changed,
+                              .ctx = r};
+    int rc = group_start(&r->group, &o, e);
+    if (rc)
+        return rc;
+    const char **names = xcalloc(r->units_n, sizeof(*names));
+    for (size_t i = 0; i < r->units_n; i++)
+        names[i] = r->units[i].name;
+    group_set_shards(r->group, names, r->units_n);
+    free(names);
+    return 0;
+}
+
+// Once there are lanes.
+int sup_roles_begin(struct supervisor *s, struct err *e)
+{
+    if (!s->roles)
+        return 0;
+    int rc = uv_thread_create(&s->roles->thread, run, s->roles);
+    s->roles->started = rc == 0;
+    return rc ? err_sys(e, rc, "start a thread") : 0;
+}
+
+void sup_roles_end(struct supervisor *s)
+{
+    struct sup_roles *r = s->roles;
+    if (!r || !r->started)
+        return;
+    uv_mutex_lock(&r->lock);
+    uv_cond_signal(&r->cond);
+    uv_mutex_unlock(&r->lock);
+    uv_thread_join(&r->thread);
+    r->started = false;
+}
+
+// After the lanes, which look at their leases.
+void sup_roles_free(struct supervisor *s)
+{
+    struct sup_roles *r = s->roles;
+    if (!r)
+        return;
+    sup_roles_end(s);
+    group_stop(r->group);
+    uv_mutex_destroy(&r->lock);
+    uv_cond_destroy(&r->cond);
+    free(r->units);
+    free(r);
+    s->roles = NULL;
+}
