@@ -132,24 +132,28 @@ static char *below(const struct etcd_registry *r, const char *dir, const char *n
     return xasprintf("%s%s%s", r->prefix, dir, name);
 }
 
-// One transaction tells whether the name is ours, takes it if it is nobody's, and lists all claims.
-static int take_name(struct etcd_registry *r, struct etcd_kvs *claims, bool *ours, struct err *e)
+enum name { NAME_OURS, NAME_FREE, NAME_OTHERS };
+
+// One transaction tells whose the name is and lists all claims. take: it becomes ours if it is
+// nobody's. Without, nothing is written: an etcd that has no more room still keeps leases.
+static int ask_name(struct etcd_registry *r, bool take, struct etcd_kvs *claims, enum name *whose,
+                    struct err *e)
 {
     char *name = below(r, REGISTRY_NAMES, r->base.o.node), *all = below(r, REGISTRY_ELECTION, "");
-    json_t *yes = and_op(one_op("range", etcd_range(all, true)), "put",
-                         etcd_put(name, r->base.o.node, r->lease));
+    json_t *yes = one_op("range", etcd_range(all, true)), *answer;
     json_t *no = and_op(one_op("range", etcd_range(all, true)), "range", etcd_range(name, false));
-    json_t *answer;
+    if (take)
+        yes = and_op(yes, "put", etcd_put(name, r->base.o.node, r->lease));
     int rc = post(r, "kv/txn", etcd_txn(etcd_compare_created(name, false, 0), yes, no), &answer, e);
     *claims = (struct etcd_kvs){0};
     if (rc == 0)
         rc = etcd_read_txn_range(answer, 0, claims, e);
-    *ours = rc == 0 && etcd_succeeded(answer);
+    bool nobodys = rc == 0 && etcd_succeeded(answer);
     struct etcd_kvs who = {0};
-    if (rc == 0 && !*ours)
+    if (rc == 0 && !nobodys)
         rc = etcd_read_txn_range(answer, 1, &who, e);
-    if (rc == 0 && !*ours)
-        *ours = who.n == 1 && who.v[0].lease == r->lease;
+    bool ours = who.n == 1 && who.v[0].lease == r->lease;
+    *whose = nobodys && !take ? NAME_FREE : nobodys || ours ? NAME_OURS : NAME_OTHERS;
     etcd_kvs_free(&who);
     json_decref(answer);
     free(name);
@@ -161,15 +165,15 @@ static int join(struct registry *base, int64_t *since, struct err *e)
 {
     struct etcd_registry *r = self(base);
     struct etcd_kvs claims;
-    bool ours;
+    enum name whose;
     if (r->lease == 0) {
         int rc = begin_lease(r, e);
         if (rc)
             return rc;
     }
-    int rc = take_name(r, &claims, &ours, e);
+    int rc = ask_name(r, true, &claims, &whose, e);
     etcd_kvs_free(&claims);
-    if (rc == 0 && !ours) {
+    if (rc == 0 && whose != NAME_OURS) {
         drop_lease(r);
         return REGISTRY_NAME_TAKEN;
     }
@@ -208,7 +212,8 @@ static int renew(struct registry *base, struct registry_hold *list, size_t n, in
 {
     struct etcd_registry *r = self(base);
     struct etcd_kvs claims;
-    bool alive = false, ours = false;
+    bool alive = false;
+    enum name whose = NAME_FREE;
     if (r->lease == 0)
         return REGISTRY_NAME_TAKEN;
     int rc = keep_alive(r, &alive, e);
@@ -219,7 +224,12 @@ static int renew(struct registry *base, struct registry_hold *list, size_t n, in
         return REGISTRY_NAME_TAKEN;
     }
     int64_t sent = r->since;
-    rc = take_name(r, &claims, &ours, e);
+    rc = ask_name(r, false, &claims, &whose, e);
+    if (rc == 0 && whose == NAME_FREE) {
+        etcd_kvs_free(&claims);
+        rc = ask_name(r, true, &claims, &whose, e);
+    }
+    bool ours = whose == NAME_OURS;
     for (size_t i = 0; rc == 0 && i < n; i++)
         list[i].held = ours && holds(r, &claims, &list[i]) ? REGISTRY_HELD : REGISTRY_NOT_HELD;
     etcd_kvs_free(&claims);

@@ -2,6 +2,7 @@
 """Who leads, with real nodes, real etcds and real sources. The tests end with groups.check: at no time did two
 nodes write, and the token of whoever writes only rises."""
 
+import os
 import random
 import time
 
@@ -242,7 +243,7 @@ def test_random_deaths_pauses_and_handovers(setup):
     shards = ["s1", "s2", "s3"]
     for i in range(3):
         setup.node(f"n:{i}", shards=shards)
-    for _ in range(12):
+    for _ in range(int(os.environ.get("GUNYU_TEST_ROUNDS", "12"))):
         for s in shards:
             setup.leader(s)
         node = dice.choice(setup.nodes)
@@ -348,6 +349,29 @@ def test_one_of_three_members_is_lost_whichever_it_is(world):
     leader.kill()
     wait_until(other.leads, "takeover with two members", 2 * lease)
     check(world)
+
+
+def test_a_name_that_is_deleted_by_hand_is_put_back(etcd_setup):
+    leader, _ = pair_of(etcd_setup)
+    key = f"/redis-gunyu/g/registry/{leader.node}"
+    assert etcd_setup.etcd.delete(key) == 1
+    wait_until(lambda: key in etcd_setup.etcd.keys(), "it is back", 2 * LEASE)
+    assert leader.leads() and not any(r[2] == "none" and r[0] > leader.role()[0] for r in leader.roles)
+
+
+def test_an_etcd_without_room_still_keeps_leases(etcd_setup):
+    leader, follower = pair_of(etcd_setup)
+    etcd = etcd_setup.etcd
+    etcd.call("maintenance/alarm", {"action": "ACTIVATE", "alarm": "NOSPACE"})
+    leader.report(5)
+    wait_until(lambda: "space" in str(leader.state()[0]), "it says what is wrong")
+    deadline = time.monotonic() + 2 * LEASE
+    while time.monotonic() < deadline:
+        assert leader.leads()
+        time.sleep(0.05)
+    etcd.call("maintenance/alarm", {"action": "DEACTIVATE", "alarm": "NOSPACE"})
+    leader.kill()
+    wait_until(follower.leads, "the other leads", 10)
 
 
 def test_an_etcd_with_users(world):
