@@ -59,8 +59,12 @@ struct serve_call {
 static void serve(void *arg)
 {
     struct serve_call *c = arg;
-    c->rc = c->sl->lane ? lane_serve(c->sl->lane, c->guest, c->e)
-                        : err_set(c->e, ERR_REPLY, "NOMASTERLINK another node leads");
+    if (c->sl->lane)
+        c->rc = lane_serve(c->sl->lane, c->guest, c->e);
+    else if (c->sl->follower)
+        c->rc = follower_serve(c->sl->follower, c->guest, c->e);
+    else
+        c->rc = err_set(c->e, ERR_REPLY, "NOMASTERLINK the shard is being left");
 }
 
 static int attach(void *ctx, const char *shard, struct serve_guest *g, struct err *e)

@@ -19,6 +19,8 @@ struct follower {
     struct journal *journal;
     struct journal_reader *keeper; // holds nothing back, and lets the journal drop what is old
     struct link *link;             // NULL: no leader
+    struct feeds *feeds;           // replicas of ours
+    struct serve_facts source;     // as the leader told
     struct link_events events;
     enum link_state link_state;
     struct err error, link_error;
@@ -30,6 +32,16 @@ struct follower {
     struct lane_snapshot published;
     struct lane_snapshot counters; // only its LANE_COUNTERS are used
 };
+
+static void put_served(struct follower *f, struct lane_snapshot *s)
+{
+    s->served = f->source;
+    s->served.needed_offset = -1;
+    s->served.link_up = f->link_state == LINK_STREAM || f->link_state == LINK_BLOCKED;
+    if (f->leader.host)
+        endpoint_name(&f->leader, s->served.source, sizeof(s->served.source));
+    snapshot_put_feeds(s, f->feeds);
+}
 
 static void publish(struct follower *f)
 {
@@ -57,6 +69,7 @@ static void publish(struct follower *f)
     s.snapshot_size = ji.snapshot_size == JOURNAL_SIZE_UNKNOWN ? 0 : ji.snapshot_size;
     s.sync_delay_ns = s.lease_left_ms = -1;
     s.group_joined = -1;
+    put_served(f, &s);
     if (f->link) {
         struct link_stats ls;
         link_get_stats(f->link, &ls);
@@ -113,6 +126,10 @@ static void on_choose(void *ctx, const struct redis_server *leader, struct link_
     struct follower *f = ctx;
     struct journal_info ji;
     journal_get_info(f->journal, &ji);
+    f->source.version = leader->version;
+    f->source.is_valkey = leader->is_valkey;
+    f->source.cluster = leader->cluster_enabled;
+    f->source.clock_ahead_ms = leader->clock_ahead_ms;
     if (continues(&ji, leader)) {
         memcpy(out->replid, ji.replid, sizeof(out->replid));
         out->offset = (int64_t)ji.right;
@@ -160,6 +177,7 @@ static void on_grew(void *ctx)
 {
     struct follower *f = ctx;
     open_keeper(f);
+    feeds_pump(f->feeds);
     release(f);
     if (f->link_state == LINK_BLOCKED)
         link_kick(f->link);
@@ -191,6 +209,7 @@ static void on_tick(uv_timer_t *t)
         note(f, &e);
     }
     release(f);
+    feeds_tick(f->feeds);
     if (f->link && f->link_state == LINK_BLOCKED)
         link_kick(f->link);
     publish(f);
@@ -212,6 +231,7 @@ struct follower *follower_new(const struct follower_options *o, struct journal *
     endpoint_copy(&f->leader, &o->leader);
     f->o.leader = f->leader;
     must(uv_mutex_init(&f->lock) == 0);
+    f->feeds = feeds_new(o->loop, j, o->tag);
     f->events = (struct link_events){.choose = on_choose,
                                      .continued = on_continued,
                                      .full_sync = on_full_sync,
@@ -236,6 +256,12 @@ struct follower *follower_new(const struct follower_options *o, struct journal *
     }
     publish(f);
     return f;
+}
+
+int follower_serve(struct follower *f, struct serve_guest *g, struct err *e)
+{
+    bool needs_snapshot;
+    return feeds_attach(f->feeds, g, &needs_snapshot, e);
 }
 
 void follower_resume(struct follower *f)
@@ -263,6 +289,7 @@ struct journal *follower_free(struct follower *f)
     if (f->link)
         link_free(f->link);
     f->link = NULL;
+    feeds_free(f->feeds);
     close_keeper(f);
     uv_timer_stop(&f->tick);
     uv_close((uv_handle_t *)&f->tick, on_closed);

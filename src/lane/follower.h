@@ -28,6 +28,8 @@ struct follower;
 
 // Takes the journal.
 struct follower *follower_new(const struct follower_options *o, struct journal *j);
+// As lane_serve.
+int follower_serve(struct follower *f, struct serve_guest *g, struct err *e) must_check;
 // Tries again what a person has mended.
 void follower_resume(struct follower *f);
 // Memory goes when the loop has closed its handles. Gives the journal back.

@@ -25,31 +25,22 @@ static void refresh(struct lane *l, struct err *e)
 
 int lane_serve(struct lane *l, struct serve_guest *g, struct err *e)
 {
-    struct journal_info ji;
-    struct grant grant;
-    journal_get_info(l->journal, &ji);
-    grant_decide(&ji, &g->request, &grant);
-    if (grant.kind == GRANT_CONTINUE || grant.kind == GRANT_FULL) {
-        int rc = feeds_attach(l->feeds, g, &grant, e);
-        if (rc)
-            err_wrap(e, "NOMASTERLINK");
-        return rc;
-    }
-    if (grant.kind == GRANT_LATER)
-        return err_set(e, ERR_REPLY, "NOMASTERLINK %s", grant.why);
-    err_set(e, ERR_REPLY, "NOMASTERLINK %s, and the journal holds no snapshot for a full sync",
-            grant.why);
-    refresh(l, e);
-    return ERR_REPLY;
+    bool needs_snapshot;
+    int rc = feeds_attach(l->feeds, g, &needs_snapshot, e);
+    if (rc && needs_snapshot)
+        refresh(l, e);
+    return rc;
 }
 
 // From where on a node that stands in for this one must have the log.
-static void put_needed(const struct lane *l, const struct journal_info *ji, struct serve_facts *f)
+static void put_needed(const struct lane *l, struct serve_facts *f)
 {
+    struct journal_info ji;
+    journal_get_info(l->journal, &ji);
     f->needed_offset = -1;
     if (l->load || l->snapshot_fresh || (l->position_found && l->position.loading)) {
         f->needed_snapshot = true;
-        f->needed_offset = ji->has_snapshot ? (int64_t)ji->snapshot_offset : -1;
+        f->needed_offset = ji.has_snapshot ? (int64_t)ji.snapshot_offset : -1;
     } else if (l->has_mark && !l->mark.loading) {
         f->needed_offset = (int64_t)l->stored_offset;
     } else if (l->position_found) {
@@ -60,24 +51,21 @@ static void put_needed(const struct lane *l, const struct journal_info *ji, stru
 void lane_put_served(const struct lane *l, struct lane_snapshot *s)
 {
     struct serve_facts *f = &s->served;
-    struct journal_info ji;
-    journal_get_info(l->journal, &ji);
     snprintf(f->source, sizeof(f->source), "%s", s->input);
     f->link_up = l->link_state == LINK_STREAM || l->link_state == LINK_BLOCKED;
     f->cluster = l->source_is_cluster;
     f->is_valkey = l->source_is_valkey;
     f->version = l->source_version ? l->source_version : l->o.source_version;
-    memcpy(f->replid, ji.replid, sizeof(f->replid));
-    memcpy(f->replid2, ji.replid2, sizeof(f->replid2));
-    f->replid2_offset = ji.replid2[0] ? (int64_t)ji.replid2_offset : -1;
-    f->has_log = ji.has_log;
-    f->left = ji.left;
-    f->right = ji.right;
     f->clock_ahead_ms = l->source_ahead_ms;
-    put_needed(l, &ji, f);
-    f->replicas_n = feeds_list(l->feeds, f->replicas);
+    put_needed(l, f);
+    snapshot_put_feeds(s, l->feeds);
+}
+
+void snapshot_put_feeds(struct lane_snapshot *s, const struct feeds *feeds)
+{
     struct feeds_stats fs;
-    feeds_get_stats(l->feeds, &fs);
+    feeds_put_facts(feeds, &s->served);
+    feeds_get_stats(feeds, &fs);
     s->replica_full_syncs = fs.full;
     s->replica_partial_syncs = fs.attached - fs.full;
     s->replicas_cut = fs.cut;

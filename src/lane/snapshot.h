@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "serve/session.h"
+#include "serve/feed.h"
 
 // The contract's states, plus error, and of a lane that would run, that it waits for its lease.
 enum lane_state {
@@ -122,5 +122,8 @@ struct lane_snapshot {
     LANE_COUNTERS(X)
 #undef X
 };
+
+// lane_serve.c: what the replicas of lane or follower have to tell.
+void snapshot_put_feeds(struct lane_snapshot *s, const struct feeds *feeds);
 
 #endif

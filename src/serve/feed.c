@@ -465,12 +465,9 @@ static void answer(struct feed *f, const struct grant *grant)
         buf_append_cstr(&f->out, "+CONTINUE\r\n");
 }
 
-int feeds_attach(struct feeds *s, struct serve_guest *g, const struct grant *grant, struct err *e)
+static void attach(struct feeds *s, struct serve_guest *g, const struct journal_info *j,
+                   const struct grant *grant)
 {
-    if (s->n >= SERVE_REPLICAS)
-        return err_set(e, ERR_FULL, "there are %d replicas already", SERVE_REPLICAS);
-    struct journal_info j;
-    journal_get_info(s->journal, &j);
     struct feed *f = xcalloc(1, sizeof(*f));
     uint64_t now = clock_mono_us();
     *f = (struct feed){.set = s,
@@ -478,7 +475,7 @@ int feeds_attach(struct feeds *s, struct serve_guest *g, const struct grant *gra
                        .conn = g->conn,
                        .guest = journal_guest_open(s->journal),
                        .request = g->request,
-                       .life = j.life,
+                       .life = j->life,
                        .phase = grant->kind == GRANT_FULL ? PHASE_WAIT : PHASE_STREAM,
                        .pos = grant->offset,
                        .acked = -1,
@@ -487,7 +484,7 @@ int feeds_attach(struct feeds *s, struct serve_guest *g, const struct grant *gra
                        .heard_us = now,
                        .moved_us = now,
                        .newline_us = now};
-    memcpy(f->replid, j.replid, sizeof(f->replid));
+    memcpy(f->replid, j->replid, sizeof(f->replid));
     set_address(f, g);
     free(g);
     s->first = f;
@@ -506,6 +503,24 @@ int feeds_attach(struct feeds *s, struct serve_guest *g, const struct grant *gra
         receive(f);
     s->depth--;
     sweep(s);
+}
+
+int feeds_attach(struct feeds *s, struct serve_guest *g, bool *needs_snapshot, struct err *e)
+{
+    struct journal_info j;
+    struct grant grant;
+    journal_get_info(s->journal, &j);
+    grant_decide(&j, &g->request, &grant);
+    *needs_snapshot = grant.kind == GRANT_SNAPSHOT;
+    if (*needs_snapshot)
+        return err_set(e, ERR_REPLY,
+                       "NOMASTERLINK %s, and the journal holds no snapshot for a full sync",
+                       grant.why);
+    if (grant.kind == GRANT_LATER)
+        return err_set(e, ERR_REPLY, "NOMASTERLINK %s", grant.why);
+    if (s->n >= SERVE_REPLICAS)
+        return err_set(e, ERR_FULL, "NOMASTERLINK there are %d replicas already", SERVE_REPLICAS);
+    attach(s, g, &j, &grant);
     return 0;
 }
 
@@ -514,7 +529,7 @@ void feeds_get_stats(const struct feeds *s, struct feeds_stats *out)
     *out = s->stats;
 }
 
-size_t feeds_list(const struct feeds *s, struct serve_replica *out)
+static size_t list(const struct feeds *s, struct serve_replica *out)
 {
     static const enum serve_replica_state states[] = {[PHASE_WAIT] = REPLICA_WAITS,
                                                       [PHASE_SNAPSHOT] = REPLICA_SNAPSHOT,
@@ -533,4 +548,17 @@ size_t feeds_list(const struct feeds *s, struct serve_replica *out)
         n++;
     }
     return n;
+}
+
+void feeds_put_facts(const struct feeds *s, struct serve_facts *f)
+{
+    struct journal_info j;
+    journal_get_info(s->journal, &j);
+    memcpy(f->replid, j.replid, sizeof(f->replid));
+    memcpy(f->replid2, j.replid2, sizeof(f->replid2));
+    f->replid2_offset = j.replid2[0] ? (int64_t)j.replid2_offset : -1;
+    f->has_log = j.has_log;
+    f->left = j.left;
+    f->right = j.right;
+    f->replicas_n = list(s, f->replicas);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The replicas that are attached to one lane: each gets snapshot and log straight from the
+// The replicas that are attached to one journal: each gets snapshot and log straight from the
 // journal's mapping. They pin nothing: who falls out of what the journal holds is cut.
 //
-// Lives on the lane's loop; everything here is called there.
+// Lives on the journal's loop; everything here is called there.
 #ifndef GUNYU_SERVE_FEED_H
 #define GUNYU_SERVE_FEED_H
 
@@ -23,12 +23,13 @@ void serve_guest_free(struct serve_guest *g);
 
 struct feeds;
 struct feeds *feeds_new(uv_loop_t *loop, struct journal *j, const char *tag);
-// Ends all connections.
+// Ends all connections. Before the journal is closed.
 void feeds_free(struct feeds *s);
 
-// Takes the guest over and gives it what was granted (GRANT_CONTINUE or GRANT_FULL). ERR_FULL:
-// there are SERVE_REPLICAS already, and the guest stays the caller's.
-int feeds_attach(struct feeds *s, struct serve_guest *g, const struct grant *grant,
+// Takes the guest over and gives it what it asked for, as far as the journal has it. Else it stays
+// the caller's: *needs_snapshot tells that only a snapshot would help, and e.msg is the error that
+// the client is told.
+int feeds_attach(struct feeds *s, struct serve_guest *g, bool *needs_snapshot,
                  struct err *e) must_check;
 // The journal grew or changed.
 void feeds_pump(struct feeds *s);
@@ -45,7 +46,7 @@ struct feeds_stats {
     uint64_t bytes_sent; // to replicas, present and past
 };
 void feeds_get_stats(const struct feeds *s, struct feeds_stats *out);
-// Returns how many; out has SERVE_REPLICAS places.
-size_t feeds_list(const struct feeds *s, struct serve_replica *out);
+// Fills in what the journal and its replicas are.
+void feeds_put_facts(const struct feeds *s, struct serve_facts *f);
 
 #endif

@@ -44,10 +44,7 @@ static void teardown(struct world *w)
 
 static int attach(struct world *w, struct serve_request r, struct err *e)
 {
-    struct journal_info j = info_of(w->j);
-    struct grant g;
-    grant_decide(&j, &r, &g);
-    assert_true(g.kind == GRANT_CONTINUE || g.kind == GRANT_FULL);
+    bool needs_snapshot;
     int pair[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
     struct serve_guest *guest = xcalloc(1, sizeof(*guest));
@@ -59,7 +56,8 @@ static int attach(struct world *w, struct serve_request r, struct err *e)
         close(w->fd);
     w->fd = pair[0];
     buf_clear(&w->got);
-    int rc = feeds_attach(w->feeds, guest, &g, e);
+    int rc = feeds_attach(w->feeds, guest, &needs_snapshot, e);
+    assert_true(rc == 0 || needs_snapshot == (strstr(e->msg, "no snapshot") != NULL));
     if (rc)
         serve_guest_free(guest);
     return rc;
@@ -160,15 +158,18 @@ static void a_snapshot_that_arrives_goes_with_a_mark_and_the_stream_waits_for_th
     assert_true(take(&w));
     assert_int_equal(w.got.n, 500);
     assert_true(matches(w.got.p, 5000, 500));
-    struct serve_replica r[SERVE_REPLICAS];
-    assert_int_equal(feeds_list(w.feeds, r), 1);
+    struct serve_facts f;
+    const struct serve_replica *r = f.replicas;
+    feeds_put_facts(w.feeds, &f);
+    assert_int_equal(f.replicas_n, 1);
+    assert_string_equal(f.replid, ID_A);
     assert_int_equal(r[0].state, REPLICA_STREAM);
     assert_int_equal(r[0].acked, 5000);
     assert_string_equal(r[0].address, "127.0.0.1:7");
     // Nobody has what was not sent.
     say(&w, "REPLCONF ACK 99999\r\nREPLCONF ACK 5400 FACK 5400\r\nPING\r\n");
     assert_true(take(&w));
-    feeds_list(w.feeds, r);
+    feeds_put_facts(w.feeds, &f);
     assert_int_equal(r[0].acked, 5400);
     teardown(&w);
 }
@@ -334,6 +335,22 @@ static void garbage_ends_the_one_that_sends_it(void **state)
     teardown(&w);
 }
 
+static void who_cannot_be_served_is_told_why(void **state)
+{
+    (void)state;
+    struct world w;
+    struct err e = {0};
+    setup(&w, JOURNAL_STORER, -1);
+    assert_int_equal(attach(&w, full(true), &e), ERR_REPLY);
+    assert_string_equal(e.msg, "NOMASTERLINK nothing of the source is here yet");
+    ok(journal_begin_log(w.j, ID_A, 100, &failure));
+    assert_int_equal(attach(&w, from(ID_A, 103), &e), ERR_REPLY);
+    assert_non_null(strstr(e.msg, "NOMASTERLINK offset 102 is ahead"));
+    assert_int_equal(attach(&w, full(true), &e), ERR_REPLY);
+    assert_non_null(strstr(e.msg, "the journal holds no snapshot"));
+    teardown(&w);
+}
+
 static void there_is_an_end_to_the_places(void **state)
 {
     (void)state;
@@ -369,6 +386,7 @@ int main(void)
         cmocka_unit_test(a_slow_replica_is_cut_when_the_log_has_gone_on),
         cmocka_unit_test(silence_ends_a_replica_and_a_word_keeps_it),
         cmocka_unit_test(garbage_ends_the_one_that_sends_it),
+        cmocka_unit_test(who_cannot_be_served_is_told_why),
         cmocka_unit_test(there_is_an_end_to_the_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
