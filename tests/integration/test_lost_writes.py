@@ -213,6 +213,11 @@ def unfollow(cluster, shard):
     return replica
 
 
+def follow(replica):
+    replica.client().config_set("masteruser", "")
+    replica.client().config_set("masterauth", "")
+
+
 @pytest.mark.parametrize("into", ("server", "cluster"))
 def test_every_master_of_a_source_cluster_dies_with_writes_that_its_heir_lacks(world, into):
     source = world.cluster("source", masters=3, replicas=1)
@@ -233,5 +238,6 @@ def test_every_master_of_a_source_cluster_dies_with_writes_that_its_heir_lacks(w
         wait_equal(source, target, timeout=PATIENT)
         mutate_slots(source, seed=10 + shard, n=100)
         wait_equal(source, target, timeout=PATIENT)
+        follow(replica)
         dead.start()
         source.wait_agreed()

@@ -226,8 +226,8 @@ def test_flushall_takes_the_place_of_taking_back(world, pair):
     assert "taking back" not in tool.text() and not list(tool.journal.rglob("aside-*"))
 
 
-def test_a_part_that_nothing_is_known_of_any_more_is_named(world, pair):
-    source, target = pair
+def lose_the_journal(world, source, target):
+    """Of a half-loaded snapshot; returns the tool, and what is deleted at the source."""
     fill(source, "a")
     slow_down(source)
     tool = world.gunyu(source, target, wait=False)
@@ -236,6 +236,20 @@ def test_a_part_that_nothing_is_known_of_any_more_is_named(world, pair):
     gone = delete_some(source, target, "a")
     shutil.rmtree(tool.journal)
     slow_down(source, False)
+    return tool, gone
+
+
+def test_without_a_journal_the_stream_of_the_source_tells_what_was_deleted(world, pair):
+    source, target = pair
+    tool, _ = lose_the_journal(world, source, target)
+    tool.start()
+    wait_equal(source, target)
+
+
+def test_a_part_that_nothing_is_known_of_any_more_is_named(world):
+    source, target = world.source(repl_backlog_size="16kb"), world.target()
+    tool, gone = lose_the_journal(world, source, target)
+    source.raw().many(("SET", "overwritten", b"x" * 1000) for _ in range(100))
     tool.start()
     wait_passed(source, target)
     assert len(compare(source, target, limit=10000)) == len(gone)
