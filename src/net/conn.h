@@ -26,8 +26,8 @@ int conn_dial(struct conn **out, const struct endpoint *ep, int timeout_ms,
 struct tls_server;
 int tls_server_new(struct tls_server **out, const struct tls_options *o, struct err *e) must_check;
 void tls_server_free(struct tls_server *s); // after the connections
-// Takes an accepted socket, and closes it when that fails. server NULL: plain. A TLS handshake goes on
-// in conn_recv, which returns -EAGAIN meanwhile.
+// Takes an accepted socket, and closes it when that fails. server NULL: plain. A TLS handshake goes
+// on in conn_recv, which returns -EAGAIN meanwhile.
 int conn_accept(struct conn **out, int fd, struct tls_server *server) must_check;
 
 // > 0 bytes; -EAGAIN; ERR_CLOSED at end of stream; ERR_TLS; -errno.
