@@ -137,6 +137,8 @@ static int kill_one(struct dial_job *j, struct redis_client *c, int64_t id)
 static int kill_at_node(struct dial_job *j, struct redis_client *c)
 {
     struct buf text = {0};
+    bool elsewhere = j->no_kill;
+    j->no_kill = false; // of this node
     int rc = list_clients(j, c, &text);
     struct slice list = buf_slice(&text);
     struct named one;
@@ -152,6 +154,7 @@ static int kill_at_node(struct dial_job *j, struct redis_client *c)
     list = buf_slice(&text);
     while (rc == 0 && !j->no_kill && next_named(&list, j, &one))
         rc = kill_one(j, c, one.id);
+    j->no_kill = j->no_kill || elsewhere;
     buf_free(&text);
     return rc;
 }
@@ -223,7 +226,7 @@ static int write_epoch(struct dial_job *j, const char *id, struct slice value, b
 // was written between reading and raising it: that one's data would be applied again.
 static int raise_epoch(struct dial_job *j, const char *id, bool *raised)
 {
-    struct redis_reply reply;
+    struct redis_reply reply = {0};
     uint64_t stored = 0;
     *raised = true;
     int rc = *id ? watch_record(j, id) : 0;
