@@ -396,13 +396,14 @@ static void turn(struct group *g)
 {
     take_shards(g);
     run_elections(g);
-    ask(g);
     if (!g->joined && clock_boot_ms() >= g->join_at)
         join_group(g);
+    // Before anything is campaigned for: what is won lasts as long as the name.
+    if (g->joined && clock_boot_ms() >= g->renew_at)
+        renew(g);
+    ask(g);
     if (!g->joined)
         return;
-    if (clock_boot_ms() >= g->renew_at)
-        renew(g);
     look(g, clock_boot_ms());
     if (g->seen_at)
         group_advise(g);

@@ -101,6 +101,13 @@ bool group_source_same(const char *a, const char *b, char **all)
     const json_t *v;
     bool same = false;
     *all = NULL;
+    // What is no list says nothing about anybody.
+    if (json_array_size(x) == 0) {
+        json_decref(x);
+        json_decref(y);
+        *all = xstrdup(b);
+        return true;
+    }
     json_array_foreach(y, i, v)
     {
         const char *id = json_string_value(v);
@@ -108,7 +115,7 @@ bool group_source_same(const char *a, const char *b, char **all)
             continue;
         if (has(x, id))
             same = true;
-        else if (json_is_array(x) && json_array_size(x) < IDS_MAX)
+        else if (json_array_size(x) < IDS_MAX)
             json_array_append_new(x, json_string(id));
     }
     if (same && json_array_size(x) > before)

@@ -96,7 +96,7 @@ def test_a_node_that_ends_gives_its_shards_up_at_once(setup):
     assert leader.stop() == 0
     wait_until(follower.leads, "the other leads")
     assert follower.role()[0] - began < 1 * PATIENCE
-    assert not any(words[1] == leader.node for words in follower.state() if words[0] == "node")
+    wait_until(lambda: not any(words[:2] == ["node", leader.node] for words in follower.state()), "it is gone from the list")
 
 
 def test_a_shard_is_handed_over_with_a_gap_of_less_than_a_second(setup):

@@ -181,6 +181,22 @@ static void answers_of_any_shape_are_survived(void **state)
     read_all(NULL);
 }
 
+static void one_thing_in_common_is_the_same_source(void **state)
+{
+    (void)state;
+    char *all;
+    assert_true(group_source_same("[\"a\",\"b\"]", "[\"b\",\"c\"]", &all));
+    assert_string_equal(all, "[\"a\",\"b\",\"c\"]");
+    free(all);
+    assert_true(group_source_same("[\"a\",\"b\"]", "[\"b\"]", &all));
+    assert_null(all);
+    assert_false(group_source_same("[\"a\"]", "[\"b\"]", &all));
+    assert_null(all);
+    assert_true(group_source_same("garbage", "[\"b\"]", &all));
+    assert_string_equal(all, "[\"b\"]");
+    free(all);
+}
+
 static void errors_are_told_apart(void **state)
 {
     (void)state;
@@ -373,6 +389,7 @@ int main(void)
         cmocka_unit_test(keys_come_sorted_and_the_oldest_is_found),
         cmocka_unit_test(a_transaction_asks_for_a_prefix_that_nobody_has),
         cmocka_unit_test(answers_of_any_shape_are_survived),
+        cmocka_unit_test(one_thing_in_common_is_the_same_source),
         cmocka_unit_test(errors_are_told_apart),
         cmocka_unit_test(a_watch_that_was_compacted_says_so),
         cmocka_unit_test(endpoints_are_read_as_people_write_them),
