@@ -154,11 +154,10 @@ static bool find_fork(const struct lane *l, const struct fork *f, const struct j
     return resume_fork(j, f->replid, f->offset, f->id2, l->id2_offset, fork);
 }
 
-// The position that the target had is one of a stream.
-static bool stands(const struct lane *l)
+// The target's position tells an offset: of the stream, or of the snapshot that it is in.
+static bool has_offset(const struct lane *l)
 {
-    return l->position_found && !l->position.foreign && !l->position.loading &&
-           l->position.offset >= 0;
+    return l->position_found && !l->position.foreign && l->position.offset >= 0;
 }
 
 // What the journal has received behind the fork, and what lies between the target's position and
@@ -167,7 +166,7 @@ static bool keep_log(struct lane *l, const struct journal_info *ji, uint64_t for
 {
     struct err e = {0};
     uint64_t from = fork, covered = fork;
-    if (stands(l) && (uint64_t)l->position.offset < fork)
+    if (has_offset(l) && (uint64_t)l->position.offset < fork)
         from = (uint64_t)l->position.offset;
     else if (!l->position_found)
         from = ji->left; // it may be anywhere
@@ -201,8 +200,7 @@ static void note_position(struct lane *l, const struct fork *f, const struct jou
     struct journal_info at = {.right = (uint64_t)l->position.offset};
     uint64_t fork;
     memcpy(at.replid, l->position.replid, sizeof(at.replid));
-    if (!l->position_found || l->position.foreign || l->position.offset < 0 ||
-        !find_fork(l, f, &at, &fork))
+    if (!has_offset(l) || !find_fork(l, f, &at, &fork))
         return;
     // An earlier full sync did not get to its end, or not even to its load: what the source has
     // deleted since is in none of the two snapshots.
@@ -227,8 +225,8 @@ void lane_lost_note(struct lane *l, const char *replid, uint64_t offset)
         log_warn(l->o.tag, "how much of what the journal holds is the source's as well is not "
                            "known: keys at the target that the source does not have stay there");
     // Everything up to the fork is at the target, and nothing behind it.
-    bool before =
-        known && stands(l) && (uint64_t)l->position.offset <= fork && l->loose_until <= fork;
+    bool before = known && has_offset(l) && !l->position.loading &&
+                  (uint64_t)l->position.offset <= fork && l->loose_until <= fork;
     if (known && fork < ji.right && !before) {
         if (keep_log(l, &ji, fork))
             read_heir(l, replid, fork, 0, offset);

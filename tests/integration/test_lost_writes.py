@@ -24,7 +24,8 @@ class Pair:
         self.master = world.source(**options)
         self.front = world.proxy(self.master)
         self.between = world.proxy(self.master)
-        self.replica = world.source(replicaof=f"127.0.0.1 {self.between.port}", **options)
+        self.replica = world.source(**options)
+        self.replica.client().replicaof("127.0.0.1", self.between.port)
         wait_until(lambda: self.replica.info("replication")["master_link_status"] == "up", "the replica follows")
 
     def catch_up(self):
