@@ -98,6 +98,23 @@ def test_a_node_that_ends_hands_over_at_once(group):
     assert group.source.full_syncs() == 1
 
 
+def test_a_group_is_restarted_node_by_node_as_for_an_upgrade(group):
+    wait_equal(group.source, group.target)
+    epochs = Epochs(group.target)
+    with Load(group.source):
+        first = group.leader()
+        for node in [n for n in group.nodes if n is not first] + [first]:
+            if node is group.leader():
+                node.tool.act("handover")
+                wait_leader(group, node)
+            assert node.tool.stop() == 0
+            node.tool.start()
+            wait_until(group.settled, "it is back", 30)
+    wait_equal(group.source, group.target)
+    epochs.check()
+    assert group.source.full_syncs() == 1
+
+
 def test_a_leader_that_stood_still_writes_nothing_more(group):
     wait_equal(group.source, group.target)
     epochs = Epochs(group.target)
