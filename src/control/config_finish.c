@@ -138,6 +138,12 @@ static bool listen_ok(const char *s)
     return memchr(s, ':', host) == NULL;
 }
 
+static bool is_loopback(const char *listen)
+{
+    return strncmp(listen, "127.", 4) == 0 || strncmp(listen, "localhost:", 10) == 0 ||
+           strncmp(listen, "[::1]:", 6) == 0;
+}
+
 static void finish_server(struct config_builder *b)
 {
     struct server_config *s = &b->c->server;
@@ -158,12 +164,11 @@ static void finish_server(struct config_builder *b)
     else if (!listen_ok(s->listen_peer))
         config_path_diag(b, "server.listenPeer", DIAG_ERROR,
                          "server.listenPeer: expected host:port or [v6]:port");
-}
-
-static bool is_loopback(const char *listen)
-{
-    return strncmp(listen, "127.", 4) == 0 || strncmp(listen, "localhost:", 10) == 0 ||
-           strncmp(listen, "[::1]:", 6) == 0;
+    else if (b->c->cluster.group_name && is_loopback(s->listen_peer))
+        config_path_diag(b, "server.listenPeer", DIAG_WARNING,
+                         "server.listenPeer: %s names this node in its group, and no other machine "
+                         "can reach it there",
+                         s->listen_peer);
 }
 
 static void finish_replication(struct config_builder *b)
