@@ -194,8 +194,10 @@ void lane_dial_target(struct lane *l)
     snprintf(j->source, sizeof(j->source),
              ":%016llx:", (unsigned long long)crc64_update(0, l->o.tag, strlen(l->o.tag)));
     j->resume = l->o.resume || l->epoch > 0;
-    // One that was taken where there is no position says nothing beside the record of another id.
-    j->epoch = l->epoch_firm || strcmp(l->record_id, l->id1) == 0 ? l->epoch : 0;
+    // One that was taken where there is no position says nothing beside the record of another id,
+    // which the source may have named since.
+    bool same = strcmp(l->record_id, l->id1) == 0 && strcmp(l->position_ids[1], l->id2) == 0;
+    j->epoch = l->epoch_firm || same ? l->epoch : 0;
     j->target_version = l->o.target_version;
     j->source_endpoint = l->o.source;
     j->dbs = l->o.dbs;
