@@ -15,7 +15,7 @@ from harness import wait_until
 from test_source_cluster import Load as ClusterLoad
 from test_crash import Load
 
-ROUNDS = int(os.environ.get("GUNYU_TEST_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("GUNYU_TEST_ROUNDS", "3"))
 SEED = int(os.environ.get("GUNYU_TEST_SEED", "1"))
 LEASE = 3
 PATIENT = 60
@@ -184,8 +184,9 @@ def test_a_follower_that_is_cut_off_from_the_leader_catches_up(group):
     assert group.source.full_syncs() == 1
 
 
-def test_sources_are_spread_over_the_nodes(world, etcd):
+def test_sources_are_spread_over_the_nodes(world):
     """A node that comes back gets its share again, and nothing is applied twice on the way."""
+    etcd = Etcd(world)
     sources, target = [world.source(), world.source()], world.target()
     config = {"input": {"redis": {"type": "standalone", "addresses": [s.address for s in sources]}}}
     group = Group(world, sources[0], target, 2, etcd, LEASE, config)
@@ -307,7 +308,7 @@ def size_of(source):
     return len(source.masters()) if hasattr(source, "masters") else 1
 
 
-@pytest.mark.parametrize("size", (2, 3))
+@pytest.mark.parametrize("size", (pytest.param(2, marks=pytest.mark.slow), 3))
 def test_random_deaths_pauses_cuts_and_handovers(world, etcd, size):
     source, target = world.source(), world.target()
     load_everything(source, dbs=(0,))
@@ -315,7 +316,7 @@ def test_random_deaths_pauses_cuts_and_handovers(world, etcd, size):
     disturb(group, Load(source), target, source.full_syncs)
 
 
-@pytest.mark.parametrize("to", ("server", "cluster"))
+@pytest.mark.parametrize("to", (pytest.param("server", marks=pytest.mark.slow), "cluster"))
 def test_random_disturbances_with_a_cluster_as_the_source(world, etcd, to):
     
     source = world.cluster("source", masters=3)
