@@ -24,7 +24,7 @@ struct sup_lane {
     struct lane_options options; // of the lane
     struct worker *worker;
     size_t unit;               // of a group: what it is led with
-    char follows[300];         // where the follower reads; "": nowhere
+    char follows[1400];        // where the follower reads, and the password there; "": nowhere
     struct lane_snapshot past; // only its LANE_COUNTERS are used: of earlier lanes and followers
     char name[300];            // of the source, for ever; what the journal is called after
     struct endpoint source;    // see lane_options
@@ -89,7 +89,8 @@ void sup_lane_free(struct sup_lane *sl);                       // of a lane that
 // Under the lock. In a group the other node's name is in it, but not where that reads from.
 void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out);
 // Under the writer's lock. leader: the other node's replication server; NULL: nobody leads.
-void sup_lane_lead(struct supervisor *s, struct sup_lane *sl);
+// token: of the leadership, higher than that of every earlier one.
+void sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token);
 void sup_lane_follow(struct sup_lane *sl, const struct endpoint *leader, const char *name);
 // For worker_call with a struct sup_lane. Of a follower there is nothing to stop.
 void sup_lane_stop(void *arg);

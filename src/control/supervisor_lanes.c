@@ -190,6 +190,14 @@ static struct journal *take_journal(struct sup_lane *sl)
     return j;
 }
 
+// A leader that was started again may have another password at the same address.
+static void name_place(const struct endpoint *ep, char *out, size_t cap)
+{
+    char address[300];
+    snprintf(out, cap, "%s %s", endpoint_name(ep, address, sizeof(address)),
+             ep->password ? ep->password : "");
+}
+
 static void follow(struct new_lane *n, struct journal *j)
 {
     struct sup_lane *sl = n->sl;
@@ -205,7 +213,7 @@ static void follow(struct new_lane *n, struct journal *j)
                                  .listening_port = sl->options.listening_port};
     if (n->leader) {
         o.leader = *n->leader;
-        endpoint_name(n->leader, sl->follows, sizeof(sl->follows));
+        name_place(n->leader, sl->follows, sizeof(sl->follows));
     }
     sl->follower = follower_new(&o, j);
 }
@@ -230,11 +238,12 @@ static void create_lane(void *arg)
     }
 }
 
-void sup_lane_lead(struct supervisor *s, struct sup_lane *sl)
+void sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token)
 {
     struct err e;
     if (sl->lane)
         return;
+    sl->options.epoch_floor = token;
     if (sl->shard) {
         sup_turns_expect(s, sl->shard);
         must(sup_turns_begin(s, sl->shard, &sl->options.turns, &e) == 0);
@@ -247,9 +256,9 @@ void sup_lane_lead(struct supervisor *s, struct sup_lane *sl)
 void sup_lane_follow(struct sup_lane *sl, const struct endpoint *leader, const char *name)
 {
     struct err e;
-    char at[300] = "";
+    char at[sizeof(sl->follows)] = "";
     if (leader)
-        endpoint_name(leader, at, sizeof(at));
+        name_place(leader, at, sizeof(at));
     if (sl->follower && strcmp(at, sl->follows) == 0)
         return;
     struct new_lane n = {.sl = sl, .leader = leader, .leader_name = name, .follows = true, .e = &e};

@@ -16,7 +16,7 @@ enum { REPORT_MS = 500, FINISH_STEP_MS = 5 };
 // The node that leads something, and where it serves replicas; "": there is none, or it does not
 // say.
 struct leader {
-    char node[GROUP_NODE], replication[GROUP_NODE], password[80];
+    char node[GROUP_NODE], replication[GROUP_NODE], password[1024];
 };
 
 // What is led as one: a source, or all shards of a cluster, whose lanes wait for each other.
@@ -25,6 +25,7 @@ struct unit {
     // Guarded by the lock.
     bool changed;
     enum group_role role;
+    uint64_t token; // of our leadership
     struct leader leader;
     // Of the thread.
     bool leads; // its lanes are lanes
@@ -62,6 +63,7 @@ static void on_changed(void *ctx, const struct group_change *c)
         if (strcmp(u->name, c->shard) != 0)
             continue;
         u->role = c->role;
+        u->token = c->token;
         u->changed = true;
         u->leader = (struct leader){0};
         copy(u->leader.node, sizeof(u->leader.node), c->leader);
@@ -74,7 +76,7 @@ static void on_changed(void *ctx, const struct group_change *c)
 
 // ---- becoming what the group says ----
 
-static void lead(struct sup_roles *r, struct unit *u)
+static void lead(struct sup_roles *r, struct unit *u, uint64_t token)
 {
     struct supervisor *s = r->s;
     if (!u->leads)
@@ -84,7 +86,7 @@ static void lead(struct sup_roles *r, struct unit *u)
         sup_turns_renew(s);
     for (int i = 0; i < s->lanes_n; i++)
         if (is_of(r, s->lanes[i], u))
-            sup_lane_lead(s, s->lanes[i]);
+            sup_lane_lead(s, s->lanes[i], token);
     uv_rwlock_wrunlock(&s->lock);
     u->leads = true;
 }
@@ -165,13 +167,18 @@ static void go_on_finishing(struct sup_roles *r, struct unit *u)
     group_released(r->group, u->name);
 }
 
-static void apply_role(struct sup_roles *r, struct unit *u, enum group_role role,
+static void apply_role(struct sup_roles *r, struct unit *u, enum group_role role, uint64_t token,
                        const struct leader *leader)
 {
+    static const struct leader nobody;
+    bool finishing = u->finish_by_us != 0;
     u->finish_by_us = 0;
     switch (role) {
     case GROUP_LEADER:
-        lead(r, u);
+        // The handover has come to nothing, and lanes that were ended do not begin again.
+        if (finishing)
+            follow(r, u, &nobody);
+        lead(r, u, token);
         break;
     case GROUP_HANDING_OVER:
         begin_finishing(r, u);
@@ -220,11 +227,12 @@ static bool turn(struct sup_roles *r)
         uv_mutex_lock(&r->lock);
         bool changed = u->changed;
         enum group_role role = u->role;
+        uint64_t token = u->token;
         struct leader leader = u->leader;
         u->changed = false;
         uv_mutex_unlock(&r->lock);
         if (changed)
-            apply_role(r, u, role, &leader);
+            apply_role(r, u, role, token, &leader);
         else if (u->finish_by_us)
             go_on_finishing(r, u);
         finishing = finishing || u->finish_by_us;

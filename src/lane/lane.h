@@ -70,6 +70,7 @@ struct lane_options {
     // clock_boot_ms from which on nothing may be sent to the target; NULL: no limit. When it has
     // passed the target is let go, until it lies ahead again.
     const _Atomic int64_t *lease;
+    uint64_t epoch_floor; // the fence's epoch is no lower
     // A replica that needs a snapshot which is no longer held makes the lane take a full sync.
     bool serve_refresh;
 };

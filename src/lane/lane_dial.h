@@ -21,6 +21,7 @@ struct dial_job {
     char source[24]; // ":<hash of the source's name>:"
     bool resume;
     uint64_t epoch;              // ours; 0: this process has none yet
+    uint64_t floor;              // of the epoch
     uint64_t want;               // ours, or the one that we are about to raise
     uint64_t seen;               // the highest one of those that are connected
     bool no_kill, no_watch;      // not permitted

@@ -236,6 +236,8 @@ static int raise_epoch(struct dial_job *j, const char *id, bool *raised)
         return rc;
     snprintf(j->r.record_id, sizeof(j->r.record_id), "%s", id);
     j->want = j->epoch ? j->epoch : (stored > j->seen ? stored : j->seen) + 1;
+    if (j->want < j->floor)
+        j->want = j->floor;
     if (stored > j->want)
         return replaced(j, stored);
     if (*id && !j->no_watch && stored != j->want) {

@@ -198,6 +198,7 @@ void lane_dial_target(struct lane *l)
     // which the source may have named since.
     bool same = strcmp(l->record_id, l->id1) == 0 && strcmp(l->position_ids[1], l->id2) == 0;
     j->epoch = l->epoch_firm || same ? l->epoch : 0;
+    j->floor = l->o.epoch_floor;
     j->target_version = l->o.target_version;
     j->source_endpoint = l->o.source;
     j->dbs = l->o.dbs;
