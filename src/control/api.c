@@ -249,7 +249,7 @@ static void handle_act(const struct call *c, struct api_reply *r)
     enum supervisor_action a = (enum supervisor_action)c->arg;
     bool whole = a == SUP_STOP || a == SUP_RESTART;
     struct err e = {0};
-    bool skip, passed_on;
+    bool skip = false, passed_on = false;
     int rc = form_yes(c->form, "skip", &skip, &e);
     if (rc == 0)
         rc = form_yes(c->form, "passedOn", &passed_on, &e);
@@ -271,7 +271,7 @@ static void handle_act(const struct call *c, struct api_reply *r)
 static void handle_fullsync(const struct call *c, struct api_reply *r)
 {
     struct err e = {0};
-    bool flush, passed_on;
+    bool flush = false, passed_on = false;
     const char *command = form_get(c->form, "flushCommand");
     int rc = form_yes(c->form, "flushdb", &flush, &e);
     if (rc == 0)
