@@ -406,7 +406,8 @@ def test_an_interrupted_dump_leaves_no_file(world, tmp_path):
     out.mkdir()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         before = proxy.passed
-        with subprocess.Popen([GUNYU, "rdb", "dump", "--from", proxy.uri, "-o", out / "out.rdb"]) as child:
+        # A shell that runs us in the background has SIGINT ignored, and so would the child.
+        with subprocess.Popen(["env", "--default-signal=INT", GUNYU, "rdb", "dump", "--from", proxy.uri, "-o", out / "out.rdb"]) as child:
             wait_until(lambda at=before: proxy.passed > at + 200_000, "a part of the snapshot")
             child.send_signal(number)
             assert child.wait(20) != 0
