@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/slice.h"
 
+#include <stdio.h>
+
 static char lower(char c)
 {
     return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
@@ -90,4 +92,9 @@ size_t i64_format(char *dst, int64_t v)
         return u64_format(dst, (uint64_t)v);
     dst[0] = '-';
     return 1 + u64_format(dst + 1, ~(uint64_t)v + 1);
+}
+
+void cstr_copy(char *dst, size_t cap, const char *s)
+{
+    snprintf(dst, cap, "%s", s ? s : "");
 }

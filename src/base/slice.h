@@ -49,4 +49,7 @@ bool slice_u64(struct slice s, uint64_t *out);
 size_t i64_format(char *dst, int64_t v);
 size_t u64_format(char *dst, uint64_t v);
 
+// s, as much of it as there is room for; NULL is "".
+void cstr_copy(char *dst, size_t cap, const char *s);
+
 #endif

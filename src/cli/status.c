@@ -17,8 +17,7 @@ struct view {
     const char *url, *token;
     char *own_url;
     struct config *config; // owns what token and own_url came from
-    bool color;
-    bool trouble; // something that a person should look at
+    bool trouble;          // something that a person should look at
 };
 
 // ---- a table ----
@@ -29,7 +28,7 @@ struct table {
     int width[COLUMNS];
 };
 
-// Columns, not bytes: addresses are ASCII, dashes are not.
+// Columns, not bytes.
 static int columns_of(const char *s)
 {
     int n = 0;

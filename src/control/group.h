@@ -104,6 +104,8 @@ struct group_state {
     size_t shards_n;
 };
 
+// This node can lead. why: what stands between it and the group; "": nothing.
+bool group_takes_part(struct group *g, char *why, size_t cap);
 void group_state(struct group *g, struct group_state *out);
 void group_state_free(struct group_state *s);
 const char *group_role_name(enum group_role role); // static

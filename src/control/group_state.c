@@ -12,15 +12,10 @@ const char *group_role_name(enum group_role role)
     return names[role];
 }
 
-static void copy_text(char *dst, size_t cap, const char *s)
-{
-    snprintf(dst, cap, "%s", s ? s : "");
-}
-
 static void copy_peer(const struct group *g, const struct group_peer *p, int64_t now,
                       struct group_node_state *out)
 {
-    copy_text(out->name, sizeof(out->name), p->name);
+    cstr_copy(out->name, sizeof(out->name), p->name);
     out->self = strcmp(p->name, g->o.node) == 0;
     out->alive_ms = now - p->seen_at;
     out->record = p->record ? group_record_shown(p->record) : NULL;
@@ -31,14 +26,23 @@ static void copy_shard(const struct group_shard *s, int64_t now, struct group_sh
     static const enum group_role roles[] = {GROUP_FOLLOWER, GROUP_LEADER, GROUP_HANDING_OVER};
     const struct election *e = &s->election;
     bool leads = e->role != ELECTION_FOLLOWER && now < e->deadline;
-    copy_text(out->name, sizeof(out->name), s->name);
-    copy_text(out->leader, sizeof(out->leader), s->leader);
-    copy_text(out->handover_to, sizeof(out->handover_to), leads ? s->to : NULL);
+    cstr_copy(out->name, sizeof(out->name), s->name);
+    cstr_copy(out->leader, sizeof(out->leader), s->leader);
+    cstr_copy(out->handover_to, sizeof(out->handover_to), leads ? s->to : NULL);
     out->role = leads ? roles[e->role] : s->leader ? GROUP_FOLLOWER : GROUP_NONE;
     out->token = leads ? e->token : s->leader_token;
     out->renewed_ms = leads ? now - e->since : -1;
     out->left_ms = leads ? e->deadline - now : -1;
     out->leaderless_ms = s->leaderless_at && !leads ? now - s->leaderless_at : 0;
+}
+
+bool group_takes_part(struct group *g, char *why, size_t cap)
+{
+    uv_mutex_lock(&g->lock);
+    bool part = g->joined && !g->conflict;
+    cstr_copy(why, cap, g->error);
+    uv_mutex_unlock(&g->lock);
+    return part;
 }
 
 void group_state(struct group *g, struct group_state *out)
@@ -48,7 +52,7 @@ void group_state(struct group *g, struct group_state *out)
     uv_mutex_lock(&g->lock);
     out->joined = g->joined;
     out->conflict = g->conflict;
-    copy_text(out->error, sizeof(out->error), g->error);
+    cstr_copy(out->error, sizeof(out->error), g->error);
     out->seen_ms = g->seen_at ? now - g->seen_at : -1;
     out->lease_ms = g->o.cluster->lease_timeout_ms;
     out->margin_ms = election_margin_ms(out->lease_ms);

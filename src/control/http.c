@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/api.h"
+#include "net/listen.h"
 
 enum {
     MAX_CONNECTIONS = 256,
@@ -357,49 +358,6 @@ static void on_log(void *cls, const char *fmt, va_list ap)
     log_debug("api", "%s", line);
 }
 
-static int listen_on(const struct addrinfo *ai)
-{
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    int on = 1, off = 0;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (ai->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 128) < 0) {
-        int rc = -errno;
-        close(fd);
-        return rc;
-    }
-    return fd;
-}
-
-// A listening socket, or a negative code.
-static int open_port(const struct http_options *o, struct err *e)
-{
-    const char *colon = strrchr(o->listen, ':');
-    if (!colon)
-        return err_set(e, ERR_CONFIG, "server.listen: no port in '%s'", o->listen);
-    size_t n = (size_t)(colon - o->listen);
-    bool brackets = n >= 2 && o->listen[0] == '[' && colon[-1] == ']';
-    char *host = xstrndup(o->listen + brackets, brackets ? n - 2 : n);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *list;
-    // Without a host it is every address of this machine.
-    int rc = getaddrinfo(host[0] ? host : NULL, colon + 1, &hints, &list);
-    free(host);
-    if (rc != 0)
-        return err_set(e, ERR_RESOLVE, "server.listen: cannot resolve %s: %s", o->listen,
-                       gai_strerror(rc));
-    int fd = -1;
-    for (struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next)
-        fd = listen_on(ai);
-    freeaddrinfo(list);
-    if (fd < 0)
-        return err_sys(e, fd, "cannot serve HTTP on %s (server.listen)", o->listen);
-    return fd;
-}
-
 static int port_of(int fd)
 {
     union {
@@ -466,7 +424,7 @@ static int start_threads(struct http *h, int fd)
 int http_start(struct http **out, const struct http_options *o, struct err *e)
 {
     struct http *h = http_new(o);
-    int rc = open_port(&h->o, e);
+    int rc = net_listen(h->o.listen, "HTTP", "server.listen", e);
     if (rc >= 0) {
         h->port = port_of(rc);
         // Signals are the main thread's.

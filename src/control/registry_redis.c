@@ -8,10 +8,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "codec/slot.h"
 #include "redis/cluster.h"
 
@@ -670,15 +670,11 @@ static const struct registry_ops redis_ops = {
 
 int registry_open_redis(struct registry **out, const struct registry_options *o, struct err *e)
 {
-    unsigned char bytes[INSTANCE / 2];
     if (o->source->endpoints_n == 0)
         return err_set(e, ERR_CONFIG, "a group needs etcd or a source to keep its keys on");
-    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
-        return err_set(e, ERR_FULL, "no random bytes");
     struct redis_registry *r = xcalloc(1, sizeof(*r));
     r->base = (struct registry){&redis_ops, *o, o->cluster->lease_timeout_ms};
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        snprintf(r->instance + 2 * i, 3, "%02x", bytes[i]);
+    random_hex(r->instance, INSTANCE);
     *out = &r->base;
     return 0;
 }

@@ -14,6 +14,8 @@
 #include "redis/sentinel.h"
 #include "serve/server.h"
 
+enum { SUP_NAME = 300 };
+
 // A lane whose shard has left the cluster applies what it has received, and ends.
 enum leaving { LEAVING_NOT, LEAVING_DRAINS, LEAVING_STOPS };
 
@@ -88,6 +90,12 @@ void sup_lane_list(struct supervisor *s, struct sup_lane *sl); // puts it into t
 void sup_lane_free(struct sup_lane *sl);                       // of a lane that has ended
 // Under the lock. In a group the other node's name is in it, but not where that reads from.
 void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out);
+// Both into SUP_NAME bytes. What any node of a group knows the lane's source by: of a shard its
+// master's address, since its name is each node's own.
+void sup_lane_address(const struct sup_lane *sl, char *out);
+// What is led as one is called so, for ever: the source at its place in the list, the one by
+// sentinel, or all shards of a cluster.
+void sup_source_name(const struct redis_config *in, size_t place, char *out);
 // Under the writer's lock. leader: the other node's replication server; NULL: nobody leads.
 // token: of the leadership, higher than that of every earlier one.
 void sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token);

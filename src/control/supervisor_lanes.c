@@ -77,6 +77,29 @@ static void set_target(struct supervisor *s, struct lane_options *o, size_t plac
 
 // ---- where from ----
 
+void sup_source_name(const struct redis_config *in, size_t place, char *out)
+{
+    switch (in->type) {
+    case REDIS_STANDALONE:
+        endpoint_name(&in->endpoints[place], out, SUP_NAME);
+        break;
+    case REDIS_SENTINEL:
+        snprintf(out, SUP_NAME, "sentinel-%s", in->sentinel.master_name);
+        break;
+    case REDIS_CLUSTER:
+        snprintf(out, SUP_NAME, "cluster");
+        break;
+    }
+}
+
+void sup_lane_address(const struct sup_lane *sl, char *out)
+{
+    if (sl->shard)
+        shard_master(sl->shard, out, SUP_NAME);
+    else
+        snprintf(out, SUP_NAME, "%s", sl->name);
+}
+
 static void set_source(struct supervisor *s, struct sup_lane *sl, struct lane_options *o,
                        size_t place)
 {
@@ -84,11 +107,11 @@ static void set_source(struct supervisor *s, struct sup_lane *sl, struct lane_op
     switch (in->type) {
     case REDIS_STANDALONE:
         endpoint_copy(&sl->source, &in->endpoints[place]);
-        endpoint_name(&sl->source, sl->name, sizeof(sl->name));
+        sup_source_name(in, place, sl->name);
         break;
     case REDIS_SENTINEL:
         endpoint_copy(&sl->source, &in->data);
-        snprintf(sl->name, sizeof(sl->name), "sentinel-%s", in->sentinel.master_name);
+        sup_source_name(in, place, sl->name);
         o->find_source = (struct endpoint_finder){find_by_sentinel, &s->source_sentinel.o};
         break;
     case REDIS_CLUSTER:
@@ -201,11 +224,8 @@ static void name_place(const struct endpoint *ep, char *out, size_t cap)
 static void follow(struct new_lane *n, struct journal *j)
 {
     struct sup_lane *sl = n->sl;
-    char source[300];
-    if (sl->shard)
-        shard_master(sl->shard, source, sizeof(source));
-    else
-        snprintf(source, sizeof(source), "%s", sl->name);
+    char source[SUP_NAME];
+    sup_lane_address(sl, source);
     struct follower_options o = {.loop = sl->options.loop,
                                  .tag = sl->name,
                                  .source_name = source,

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Requests for what another node of the group leads go to that node.
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -11,17 +10,14 @@
 enum { TIMEOUT_MS = 10000 };
 
 struct sup_passed {
-    char node[GROUP_NODE], input[300];
+    char node[GROUP_NODE], input[SUP_NAME];
 };
 
 static int collect_one(struct supervisor *s, struct sup_passing *p, const struct sup_lane *sl,
                        bool passed_on, struct err *e)
 {
     struct sup_passed to;
-    if (sl->shard)
-        shard_master(sl->shard, to.input, sizeof(to.input));
-    else
-        snprintf(to.input, sizeof(to.input), "%s", sl->name);
+    sup_lane_address(sl, to.input);
     if (!sup_roles_leader(s, sl, to.node, sizeof(to.node)))
         return err_set(e, ERR_REPLY, "no node leads %s now; try again", to.input);
     // Two nodes that took each other for the leader would pass it to and fro.

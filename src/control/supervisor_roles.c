@@ -21,7 +21,7 @@ struct leader {
 
 // What is led as one: a source, or all shards of a cluster, whose lanes wait for each other.
 struct unit {
-    char name[300];
+    char name[SUP_NAME];
     // Guarded by the lock.
     bool changed;
     enum group_role role;
@@ -49,11 +49,6 @@ static bool is_of(const struct sup_roles *r, const struct sup_lane *sl, const st
     return sl->unit == (size_t)(u - r->units);
 }
 
-static void copy(char *dst, size_t cap, const char *s)
-{
-    snprintf(dst, cap, "%s", s ? s : "");
-}
-
 static void on_changed(void *ctx, const struct group_change *c)
 {
     struct sup_roles *r = ctx;
@@ -66,9 +61,9 @@ static void on_changed(void *ctx, const struct group_change *c)
         u->token = c->token;
         u->changed = true;
         u->leader = (struct leader){0};
-        copy(u->leader.node, sizeof(u->leader.node), c->leader);
-        copy(u->leader.replication, sizeof(u->leader.replication), c->replication);
-        copy(u->leader.password, sizeof(u->leader.password), c->password);
+        cstr_copy(u->leader.node, sizeof(u->leader.node), c->leader);
+        cstr_copy(u->leader.replication, sizeof(u->leader.replication), c->replication);
+        cstr_copy(u->leader.password, sizeof(u->leader.password), c->password);
     }
     uv_cond_signal(&r->cond);
     uv_mutex_unlock(&r->lock);
@@ -91,17 +86,8 @@ static void lead(struct sup_roles *r, struct unit *u, uint64_t token)
     u->leads = true;
 }
 
-// What the leader knows the shard by: names of shards are each node's own.
-static void name_of(const struct sup_lane *sl, char user[300])
-{
-    if (sl->shard)
-        shard_master(sl->shard, user, 300);
-    else
-        copy(user, 300, sl->name);
-}
-
 // Each lane follows what the leader serves of its shard.
-static void follow(struct sup_roles *r, struct unit *u, const struct leader *leader)
+static void follow(struct sup_roles *r, struct unit *u, struct leader *leader)
 {
     struct supervisor *s = r->s;
     struct err e = {0};
@@ -109,7 +95,7 @@ static void follow(struct sup_roles *r, struct unit *u, const struct leader *lea
     if (u->leads || strcmp(leader->node, u->followed) != 0)
         log_info(u->name, "%s leads; this node does not",
                  leader->node[0] ? leader->node : "nobody that is known");
-    copy(u->followed, sizeof(u->followed), leader->node);
+    cstr_copy(u->followed, sizeof(u->followed), leader->node);
     bool known =
         leader->replication[0] && endpoint_parse(&place, slice_cstr(leader->replication), &e) == 0;
     if (e.code)
@@ -117,13 +103,12 @@ static void follow(struct sup_roles *r, struct unit *u, const struct leader *lea
     uv_rwlock_wrlock(&s->lock);
     for (int i = 0; i < s->lanes_n; i++) {
         struct sup_lane *sl = s->lanes[i];
-        struct leader borrowed = *leader;
-        char user[300];
-        name_of(sl, user);
+        char user[SUP_NAME];
+        sup_lane_address(sl, user);
         struct endpoint at = {.host = place.host,
                               .port = place.port,
                               .user = user,
-                              .password = borrowed.password,
+                              .password = leader->password,
                               .tls = s->cfg->server.replication.tls};
         if (is_of(r, sl, u))
             sup_lane_follow(sl, known ? &at : NULL, leader->node);
@@ -159,7 +144,7 @@ static bool has_finished(struct sup_roles *r, struct unit *u)
 
 static void go_on_finishing(struct sup_roles *r, struct unit *u)
 {
-    static const struct leader nobody;
+    struct leader nobody = {0};
     if (!has_finished(r, u))
         return;
     u->finish_by_us = 0;
@@ -168,9 +153,9 @@ static void go_on_finishing(struct sup_roles *r, struct unit *u)
 }
 
 static void apply_role(struct sup_roles *r, struct unit *u, enum group_role role, uint64_t token,
-                       const struct leader *leader)
+                       struct leader *leader)
 {
-    static const struct leader nobody;
+    struct leader nobody = {0};
     bool finishing = u->finish_by_us != 0;
     u->finish_by_us = 0;
     switch (role) {
@@ -268,21 +253,20 @@ void sup_roles_describe(struct supervisor *s, struct lane_snapshot *lanes, size_
 {
     if (!s->roles)
         return;
-    struct group_state st;
-    group_state(s->roles->group, &st);
+    char why[500];
+    bool part = group_takes_part(s->roles->group, why, sizeof(why));
     for (size_t i = 0; i < n; i++) {
-        lanes[i].group_joined = st.joined && !st.conflict;
-        if (st.error[0] && !lanes[i].error[0])
-            snprintf(lanes[i].error, sizeof(lanes[i].error), "group: %.500s", st.error);
+        lanes[i].group_joined = part;
+        if (why[0] && !lanes[i].error[0])
+            snprintf(lanes[i].error, sizeof(lanes[i].error), "group: %s", why);
     }
-    group_state_free(&st);
 }
 
 bool sup_roles_leader(struct supervisor *s, const struct sup_lane *sl, char *node, size_t cap)
 {
     struct sup_roles *r = s->roles;
     uv_mutex_lock(&r->lock);
-    copy(node, cap, r->units[sl->unit].leader.node);
+    cstr_copy(node, cap, r->units[sl->unit].leader.node);
     uv_mutex_unlock(&r->lock);
     return node[0] != 0;
 }
@@ -365,34 +349,19 @@ void supervisor_group_json(struct supervisor *s, struct buf *out)
 
 // ---- life ----
 
-static void add_unit(struct sup_roles *r, const char *name)
-{
-    r->units = xrealloc(r->units, (r->units_n + 1) * sizeof(*r->units));
-    r->units[r->units_n] = (struct unit){.role = GROUP_NONE};
-    copy(r->units[r->units_n++].name, sizeof(r->units->name), name);
-}
-
 static void add_units(struct sup_roles *r, const struct redis_config *in)
 {
-    char name[300];
-    switch (in->type) {
-    case REDIS_STANDALONE:
-        for (size_t i = 0; i < in->endpoints_n; i++)
-            add_unit(r, endpoint_name(&in->endpoints[i], name, sizeof(name)));
-        break;
-    case REDIS_SENTINEL:
-        snprintf(name, sizeof(name), "sentinel-%s", in->sentinel.master_name);
-        add_unit(r, name);
-        break;
-    case REDIS_CLUSTER:
-        add_unit(r, "cluster");
-        break;
+    r->units_n = in->type == REDIS_STANDALONE ? in->endpoints_n : 1;
+    r->units = xcalloc(r->units_n, sizeof(*r->units));
+    for (size_t i = 0; i < r->units_n; i++) {
+        r->units[i].role = GROUP_NONE;
+        sup_source_name(in, i, r->units[i].name);
     }
 }
 
 int sup_roles_start(struct supervisor *s, struct err *e)
 {
-    if (!s->cfg->cluster.group_name || !s->cfg->cluster.group_name[0])
+    if (!s->cfg->cluster.group_name)
         return 0;
     struct sup_roles *r = xcalloc(1, sizeof(*r));
     char at[300] = "";

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the replication server to the lanes.
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/random.h"
 #include "control/supervisor_int.h"
+
+enum { SECRET_DIGITS = 64 };
 
 // Under the lock. Only who has logged in is told names.
 static struct sup_lane *pick(const struct supervisor *s, const char *shard, struct err *e)
@@ -81,19 +83,6 @@ static int attach(void *ctx, const char *shard, struct serve_guest *g, struct er
     return c.rc;
 }
 
-// Followers get it by the registry.
-static int make_password(struct supervisor *s, struct err *e)
-{
-    uint8_t random[32];
-    int rc = uv_random(NULL, NULL, random, sizeof(random), 0, NULL);
-    if (rc)
-        return err_sys(e, rc, "make a password");
-    s->serve_password = xcalloc(1, 2 * sizeof(random) + 1);
-    for (size_t i = 0; i < sizeof(random); i++)
-        snprintf(s->serve_password + 2 * i, 3, "%02x", random[i]);
-    return 0;
-}
-
 // Any free port of the address that the other nodes know this one by. Returns new.
 static char *beside(const char *listen_peer)
 {
@@ -104,24 +93,23 @@ static char *beside(const char *listen_peer)
 int sup_serve_start(struct supervisor *s, struct err *e)
 {
     const struct replication_config *r = &s->cfg->server.replication;
-    const char *group = s->cfg->cluster.group_name;
-    bool in_group = group && group[0];
-    int rc = 0;
+    bool in_group = s->cfg->cluster.group_name != NULL;
     if (!r->listen && !in_group)
         return 0;
-    if (r->password)
+    if (r->password) {
         s->serve_password = xstrdup(r->password);
-    else if (in_group)
-        rc = make_password(s, e);
-    if (rc)
-        return rc;
+    } else if (in_group) {
+        // Followers get it by the registry.
+        s->serve_password = xcalloc(1, SECRET_DIGITS + 1);
+        random_hex(s->serve_password, SECRET_DIGITS);
+    }
     char *listen = r->listen ? xstrdup(r->listen) : beside(s->cfg->server.listen_peer);
     struct serve_server_options o = {.listen = listen,
                                      .password = s->serve_password,
                                      .tls = r->tls,
                                      .version = GUNYU_VERSION,
                                      .ops = {.facts = facts, .attach = attach, .ctx = s}};
-    rc = serve_server_start(&s->server, &o, e);
+    int rc = serve_server_start(&s->server, &o, e);
     free(listen);
     return rc;
 }

@@ -226,6 +226,13 @@ void journal_get_info(const struct journal *j, struct journal_info *info)
     info->in_memory = j->memory;
 }
 
+bool journal_is_of(const struct journal_info *j, const char *id1, const char *id2, int64_t id2_end)
+{
+    return j->has_log && j->replid[0] &&
+           (strcmp(j->replid, id1) == 0 ||
+            (strcmp(j->replid, id2) == 0 && id2_end >= 0 && j->right <= (uint64_t)id2_end));
+}
+
 // Takes the current epoch's files out of the directory, oldest data first, so that what an
 // interruption leaves is still contiguous.
 static void drop_files(struct epoch *ep, bool now)

@@ -67,6 +67,10 @@ struct journal_info {
     bool in_memory;
 };
 
+// The journal's log, all of it, is of the history of a server that names itself by these ids; id2
+// is valid up to and including id2_end, negative: unknown.
+bool journal_is_of(const struct journal_info *j, const char *id1, const char *id2, int64_t id2_end);
+
 struct journal;
 struct journal_reader;
 

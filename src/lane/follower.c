@@ -15,7 +15,7 @@ enum { TICK_MS = 100 };
 struct follower {
     struct follower_options o;
     struct endpoint leader; // owns
-    char source_name[300], leader_name[300], target_name[300];
+    char source_name[300], leader_name[300];
     struct journal *journal;
     struct journal_reader *keeper; // holds nothing back, and lets the journal drop what is old
     struct link *link;             // NULL: no leader
@@ -25,8 +25,6 @@ struct follower {
     enum link_state link_state;
     struct err error, link_error;
     bool failed; // the journal; a person has to look
-    bool freed;
-    char replid[REPLID_LEN + 1];
     uv_timer_t tick;
     uv_mutex_t lock; // guards published
     struct lane_snapshot published;
@@ -49,7 +47,6 @@ static void publish(struct follower *f)
     struct journal_info ji;
     journal_get_info(f->journal, &ji);
     snprintf(s.input, sizeof(s.input), "%s", f->source_name);
-    snprintf(s.output, sizeof(s.output), "%s", f->target_name);
     snprintf(s.role, sizeof(s.role), "follower");
     snprintf(s.leader, sizeof(s.leader), "%s", f->leader_name);
     snprintf(s.link, sizeof(s.link), "%s", link_state_name(f->link_state));
@@ -60,13 +57,9 @@ static void publish(struct follower *f)
                                            : LANE_PHASE_CONNECTING;
     const struct err *e = f->error.code ? &f->error : &f->link_error;
     snprintf(s.error, sizeof(s.error), "%s", e->code ? e->msg : "");
-    s.received_offset = ji.has_log ? (int64_t)ji.right : -1;
+    snapshot_put_journal(&s, &ji);
     s.applied_offset = s.sent_offset = -1;
-    s.journal_left = ji.has_log ? (int64_t)ji.left : -1;
-    s.journal_bytes = ji.bytes;
-    s.journal_max = ji.max_size;
     s.journal_full = f->link_state == LINK_BLOCKED;
-    s.snapshot_size = ji.snapshot_size == JOURNAL_SIZE_UNKNOWN ? 0 : ji.snapshot_size;
     s.sync_delay_ns = s.lease_left_ms = -1;
     s.group_joined = -1;
     put_served(f, &s);
@@ -113,12 +106,8 @@ static void release(struct follower *f)
 
 static bool continues(const struct journal_info *ji, const struct redis_server *s)
 {
-    if (!ji->has_log || !ji->replid[0] ||
-        (s->backlog_first > 0 && ji->right + 1 < (uint64_t)s->backlog_first))
-        return false;
-    return strcmp(ji->replid, s->replid) == 0 ||
-           (strcmp(ji->replid, s->replid2) == 0 && s->second_repl_offset > 0 &&
-            ji->right < (uint64_t)s->second_repl_offset);
+    return journal_is_of(ji, s->replid, s->replid2, s->second_repl_offset - 1) &&
+           (s->backlog_first <= 0 || ji->right + 1 >= (uint64_t)s->backlog_first);
 }
 
 static void on_choose(void *ctx, const struct redis_server *leader, struct link_request *out)
@@ -215,19 +204,13 @@ static void on_tick(uv_timer_t *t)
     publish(f);
 }
 
-static void copy(char *dst, size_t cap, const char *s)
-{
-    snprintf(dst, cap, "%s", s ? s : "");
-}
-
 struct follower *follower_new(const struct follower_options *o, struct journal *j)
 {
     struct follower *f = xcalloc(1, sizeof(*f));
     f->o = *o;
     f->journal = j;
-    copy(f->source_name, sizeof(f->source_name), o->source_name);
-    copy(f->leader_name, sizeof(f->leader_name), o->leader_name);
-    copy(f->target_name, sizeof(f->target_name), o->target_name);
+    cstr_copy(f->source_name, sizeof(f->source_name), o->source_name);
+    cstr_copy(f->leader_name, sizeof(f->leader_name), o->leader_name);
     endpoint_copy(&f->leader, &o->leader);
     f->o.leader = f->leader;
     must(uv_mutex_init(&f->lock) == 0);

@@ -20,7 +20,6 @@ struct follower_options {
     struct endpoint leader;
     const char *source_name; // for the status, as the next ones; copied
     const char *leader_name;
-    const char *target_name; // that a lane would write to
     int listening_port;
 };
 

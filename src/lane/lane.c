@@ -216,10 +216,7 @@ static void on_choose(void *ctx, const struct redis_server *source, struct link_
         out->offset = d.psync_offset;
         return;
     }
-    bool ours = ji.replid[0] && (strcmp(ji.replid, l->id1) == 0 ||
-                                 (strcmp(ji.replid, l->id2) == 0 && l->id2_offset >= 0 &&
-                                  ji.right <= (uint64_t)l->id2_offset));
-    if (ours && ji.has_log) {
+    if (journal_is_of(&ji, l->id1, l->id2, l->id2_offset)) {
         set_reason(l, "the source's backlog no longer covers what the journal holds");
         memcpy(out->replid, ji.replid, sizeof(out->replid));
         out->offset = (int64_t)ji.right;
@@ -681,12 +678,6 @@ void lane_pause(struct lane *l)
     lane_publish(l);
 }
 
-void lane_take_over(struct lane *l)
-{
-    l->epoch = 0;
-    l->epoch_firm = l->fenced_off = false;
-}
-
 void lane_resume(struct lane *l, bool skip)
 {
     if (l->state == LANE_RUN)
@@ -698,8 +689,11 @@ void lane_resume(struct lane *l, bool skip)
     l->error_latched = false;
     l->error_ref = UINT64_MAX;
     l->error = (struct err){0};
+    // The next dial goes beyond all epochs that are there.
     if (l->fenced_off)
-        lane_take_over(l);
+        l->epoch = 0;
+    l->epoch_firm = l->epoch_firm && !l->fenced_off;
+    l->fenced_off = false;
     l->state = LANE_RUN;
     lane_defuse_end(l);
     l->retry_ms = 0;

@@ -85,9 +85,6 @@ void lane_pause(struct lane *l);
 // From pause, stop or error; a lane that was replaced takes the target back. skip: the command that
 // stopped the lane goes to the dead letters.
 void lane_resume(struct lane *l, bool skip);
-// The next time that the target is dialled the lane goes beyond all epochs there, also if another
-// process has replaced it.
-void lane_take_over(struct lane *l);
 // Finishes what is in flight and ends both connections. done(ctx) follows when that is so.
 void lane_stop(struct lane *l, void (*done)(void *ctx), void *ctx);
 // Ends at once whatever is in flight.

@@ -35,11 +35,20 @@ void lane_count_load(const struct lane *l, struct lane_snapshot *s)
     snprintf(s->unsupported, sizeof(s->unsupported), "%s", load_unsupported(l->load));
 }
 
+void snapshot_put_journal(struct lane_snapshot *s, const struct journal_info *ji)
+{
+    s->received_offset = ji->has_log ? (int64_t)ji->right : -1;
+    s->journal_left = ji->has_log ? (int64_t)ji->left : -1;
+    s->journal_bytes = ji->bytes;
+    s->journal_max = ji->max_size;
+    s->snapshot_size = ji->snapshot_size == JOURNAL_SIZE_UNKNOWN ? 0 : ji->snapshot_size;
+}
+
 static void put_positions(const struct lane *l, struct lane_snapshot *s, int64_t now)
 {
     struct journal_info ji;
     journal_get_info(l->journal, &ji);
-    s->received_offset = ji.has_log ? (int64_t)ji.right : -1;
+    snapshot_put_journal(s, &ji);
     s->applied_offset = l->has_mark && !l->mark.loading ? (int64_t)l->mark.offset : -1;
     s->sent_offset = l->apply ? (int64_t)apply_position(l->apply) : s->applied_offset;
     s->lag_bytes = s->received_offset >= 0 && s->applied_offset >= 0
@@ -53,11 +62,7 @@ static void put_positions(const struct lane *l, struct lane_snapshot *s, int64_t
             break;
         }
     }
-    s->journal_left = ji.has_log ? (int64_t)ji.left : -1;
-    s->journal_bytes = ji.bytes;
-    s->journal_max = ji.max_size;
     s->journal_full = l->link_state == LINK_BLOCKED;
-    s->snapshot_size = ji.snapshot_size == JOURNAL_SIZE_UNKNOWN ? 0 : ji.snapshot_size;
     s->full_sync_percent = ji.has_log && !l->load && !l->snapshot_fresh ? 100 : 0;
     if (l->load) {
         struct load_stats ls;

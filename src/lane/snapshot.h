@@ -123,7 +123,9 @@ struct lane_snapshot {
 #undef X
 };
 
-// lane_serve.c: what the replicas of lane or follower have to tell.
+// Of lane or follower. lane_status.c: what the journal holds; lane_serve.c: what the replicas have
+// to tell.
+void snapshot_put_journal(struct lane_snapshot *s, const struct journal_info *ji);
 void snapshot_put_feeds(struct lane_snapshot *s, const struct feeds *feeds);
 
 #endif

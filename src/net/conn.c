@@ -26,6 +26,20 @@ struct conn {
     void *ctx;
 };
 
+// Takes fd; rc: what went before.
+static int made(struct conn **out, int rc, int fd, struct tls *tls)
+{
+    if (rc) {
+        close(fd);
+        return rc;
+    }
+    struct conn *c = xcalloc(1, sizeof(*c));
+    c->fd = fd;
+    c->tls = tls;
+    *out = c;
+    return 0;
+}
+
 int conn_dial(struct conn **out, const struct endpoint *ep, int timeout_ms, struct err *e)
 {
     uint64_t deadline = clock_mono_us() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000;
@@ -36,16 +50,10 @@ int conn_dial(struct conn **out, const struct endpoint *ep, int timeout_ms, stru
     struct tls *tls = NULL;
     if (ep->tls.enabled)
         rc = tls_connect(&tls, fd, ep, deadline, e);
-    if (rc) {
-        close(fd);
-        return rc;
-    }
-    struct conn *c = xcalloc(1, sizeof(*c));
-    c->fd = fd;
-    c->tls = tls;
-    c->send_until = ep->send_until;
-    *out = c;
-    return 0;
+    rc = made(out, rc, fd, tls);
+    if (rc == 0)
+        (*out)->send_until = ep->send_until;
+    return rc;
 }
 
 int conn_accept(struct conn **out, int fd, struct tls_server *server)
@@ -56,15 +64,7 @@ int conn_accept(struct conn **out, int fd, struct tls_server *server)
     dial_set_options(fd);
     if (rc == 0 && server)
         rc = tls_accept(&tls, fd, server);
-    if (rc) {
-        close(fd);
-        return rc;
-    }
-    struct conn *c = xcalloc(1, sizeof(*c));
-    c->fd = fd;
-    c->tls = tls;
-    *out = c;
-    return 0;
+    return made(out, rc, fd, tls);
 }
 
 int conn_poll_mask(const struct conn *c, int want)

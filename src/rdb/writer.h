@@ -8,6 +8,7 @@
 #define GUNYU_RDB_WRITER_H
 
 #include "codec/rdb.h"
+#include "codec/rdb_len.h"
 #include "rdb/out.h"
 
 #define RDB_WRITE_MIN 6 // Redis 2.6 and 2.8; older files had no checksum and other expiries
@@ -42,10 +43,7 @@ void rdb_write_bytes(struct rdb_writer *w, const void *p, size_t n);
 void rdb_write_len(struct rdb_writer *w, uint64_t v);
 void rdb_write_string(struct rdb_writer *w, struct slice s);
 
-// The same parts into a buffer.
-void rdb_put_len(struct buf *b, uint64_t v);
-uint64_t rdb_get_len(struct slice s); // what rdb_put_len, or any server, has written into s
-void rdb_put_string(struct buf *b, struct slice s);
+// The same parts into a buffer; lengths and strings are codec/rdb_len.h's.
 void rdb_put_i64(struct buf *b, int64_t v);        // 8 bytes
 void rdb_put_double(struct buf *b, double v);      // 8 bytes
 void rdb_put_text_double(struct buf *b, double v); // as versions below 8 have it

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "codec/resp.h"
 
 #define ULL(x) ((unsigned long long)(x))
@@ -44,7 +45,7 @@ struct feed {
     bool counted;   // the snapshot's length was announced, not a mark
     uint64_t index; // next byte of the snapshot
     uint64_t pos;   // position sent
-    char mark[MARKER];
+    char mark[MARKER + 1];
     struct buf out, in;
     struct resp_cmd cmd;
     int64_t acked;
@@ -173,11 +174,8 @@ static bool begin_snapshot(struct feed *f, const struct journal_info *j)
         buf_printf(&f->out, "$%llu\r\n",
                    ULL(j->snapshot_complete ? j->snapshot_have : j->snapshot_size));
     } else {
-        unsigned char raw[MARKER / 2];
-        must(uv_random(NULL, NULL, raw, sizeof(raw), 0, NULL) == 0);
-        for (size_t i = 0; i < MARKER; i++)
-            f->mark[i] = "0123456789abcdef"[raw[i / 2] >> (i % 2 ? 4 : 0) & 15];
-        buf_printf(&f->out, "$EOF:%.40s\r\n", f->mark);
+        random_hex(f->mark, MARKER);
+        buf_printf(&f->out, "$EOF:%s\r\n", f->mark);
     }
     f->phase = PHASE_SNAPSHOT;
     return true;

@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/listen.h"
 
 enum {
     SESSIONS = 128,
@@ -319,46 +319,14 @@ static void run(void *arg)
 
 // ---- life ----
 
-static int listen_on(const struct addrinfo *ai)
-{
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    int on = 1, off = 0;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (ai->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 128) < 0) {
-        int rc = -errno;
-        close(fd);
-        return rc;
-    }
-    return fd;
-}
-
 static int open_port(struct serve_server *s, struct err *e)
 {
-    char host[SESSION_NAME_MAX];
-    const char *at = s->listen_at, *colon = strrchr(at, ':');
-    bool brackets = colon && at[0] == '[' && colon[-1] == ']';
-    if (!colon || colon - at >= SESSION_NAME_MAX)
-        return err_set(e, ERR_CONFIG, "server.replication.listen: no port in '%.100s'", at);
-    int len = (int)(colon - at) - (brackets ? 2 : 0);
-    snprintf(host, sizeof(host), "%.*s", len, at + brackets);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *list;
-    int rc = getaddrinfo(host[0] ? host : NULL, colon + 1, &hints, &list);
-    if (rc != 0)
-        return err_set(e, ERR_RESOLVE, "server.replication.listen: cannot resolve %s: %s", at,
-                       gai_strerror(rc));
-    for (struct addrinfo *ai = list; ai && s->fd < 0; ai = ai->ai_next)
-        s->fd = rc = listen_on(ai);
-    freeaddrinfo(list);
-    if (s->fd < 0)
-        return err_sys(e, rc, "cannot serve replication on %s (server.replication.listen)", at);
+    s->fd = net_listen(s->listen_at, "replication", "server.replication.listen", e);
     socklen_t n = sizeof(s->bound);
+    if (s->fd < 0)
+        return s->fd;
     return getsockname(s->fd, (struct sockaddr *)&s->bound, &n) < 0
-               ? err_sys(e, -errno, "address of %s", at)
+               ? err_sys(e, -errno, "address of %s", s->listen_at)
                : 0;
 }
 

@@ -3,8 +3,8 @@
 
 #include <ctype.h>
 #include <stdio.h>
-#include <uv.h>
 
+#include "base/random.h"
 #include "redis/info.h"
 
 enum {
@@ -135,10 +135,7 @@ static bool is_unknown_command(struct slice s)
 // A source without PSYNC has no replication id: a made-up one names this one transfer.
 static enum psync_event fall_back_to_sync(struct psync *p)
 {
-    unsigned char raw[REPLID_LEN / 2];
-    must(uv_random(NULL, NULL, raw, sizeof(raw), 0, NULL) == 0);
-    for (size_t i = 0; i < sizeof(raw); i++)
-        snprintf(p->replid + 2 * i, 3, "%02x", raw[i]);
+    random_hex(p->replid, REPLID_LEN);
     p->plain_sync = true;
     p->offset = 0;
     p->state = PSYNC_RDB_HEADER;

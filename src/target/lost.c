@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "codec/rdb_len.h"
 #include "codec/resp.h"
 
 enum {
@@ -69,31 +70,17 @@ uint64_t lost_unknown(const struct lost *l)
 
 // ---- keys ----
 
-static void put_len(struct buf *b, uint64_t n)
-{
-    unsigned char bytes[9];
-    size_t width = n < 64 ? 1 : n < 16384 ? 2 : n <= UINT32_MAX ? 5 : 9;
-    for (size_t i = width; i-- > 0; n >>= 8)
-        bytes[i] = (unsigned char)n;
-    if (width == 2)
-        bytes[0] |= 0x40;
-    else if (width > 2)
-        bytes[0] = width == 5 ? 0x80 : 0x81;
-    buf_append(b, bytes, width);
-}
-
 // A string without a byte in it: only the name counts.
 static void put_key(struct lost *l, int db, struct slice key)
 {
     if (db != l->file_db) {
         buf_append(&l->text, "\xfe", 1);
-        put_len(&l->text, (uint64_t)db);
+        rdb_put_len(&l->text, (uint64_t)db);
         l->file_db = db;
     }
     buf_append(&l->text, "\0", 1);
-    put_len(&l->text, key.n);
-    buf_append_slice(&l->text, key);
-    put_len(&l->text, 0);
+    rdb_put_string(&l->text, key);
+    rdb_put_len(&l->text, 0);
     l->keys++;
 }
 

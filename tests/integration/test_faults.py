@@ -230,15 +230,10 @@ def test_stopped_target(world, pair):
     assert source.full_syncs() == 1
 
 
-def test_what_a_dead_tool_sent_and_the_target_has_not_read_is_not_applied_late(world, pair):
-    """bug_23: the race that the fence exists for: the old connection's EXEC lies in the stopped target's socket when
-    a new process connects."""
-    source, target = pair
-    some_data(source)
-    tool = world.gunyu(source, target)
-    wait_equal(source, target)
+def restart_while_the_target_stands(source, target, tool, seed):
+    """Again and again: what the old process has sent lies in the target's socket when the new one connects."""
     with Load(source):
-        for pause in moments(23):
+        for pause in moments(seed):
             time.sleep(pause)
             target.freeze()
             time.sleep(0.1)
@@ -247,6 +242,16 @@ def test_what_a_dead_tool_sent_and_the_target_has_not_read_is_not_applied_late(w
             target.thaw()
     wait_equal(source, target, timeout=PATIENT)
     assert source.full_syncs() == 1
+
+
+def test_what_a_dead_tool_sent_and_the_target_has_not_read_is_not_applied_late(world, pair):
+    """bug_23: the race that the fence exists for: the old connection's EXEC lies in the stopped target's socket when
+    a new process connects."""
+    source, target = pair
+    some_data(source)
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    restart_while_the_target_stands(source, target, tool, 23)
 
 
 @pytest.mark.parametrize("point", ("batcher.body", "batcher.exec", "lane.position_read"))

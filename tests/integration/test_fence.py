@@ -11,7 +11,8 @@ import pytest
 from compare import wait_equal, wait_passed
 from harness import merged, wait_until
 from test_cluster_target import SpreadLoad
-from test_crash import DBS, PATIENT, Load, moments
+from test_crash import DBS, PATIENT, Load
+from test_faults import restart_while_the_target_stands
 
 LINE = re.compile(rb'^\+?[0-9.]+ \[\d+ ([^ \]]+)\] "([^"]+)"(.*)$')
 NAME = re.compile(rb'"gunyu:[^"]*:(\d+)"')
@@ -224,16 +225,7 @@ def test_late_bytes_of_a_dead_process_that_may_not_be_killed_come_to_nothing(wor
     deny_kill(target)
     tool = world.gunyu(source, target, config=login("pipeline"))
     wait_equal(source, target)
-    with Load(source):
-        for pause in moments(24):
-            time.sleep(pause)
-            target.freeze()
-            time.sleep(0.1)
-            tool.restart(wait=False)
-            time.sleep(0.2)
-            target.thaw()
-    wait_equal(source, target, timeout=PATIENT)
-    assert source.full_syncs() == 1
+    restart_while_the_target_stands(source, target, tool, 24)
 
 
 def test_a_cluster_that_allows_no_kill_is_said_to_rely_on_leases(world):

@@ -64,6 +64,21 @@ def counters(tool):
     return tool.status()[0]["Counters"]
 
 
+def fail_over(world, source, front, **options):
+    """To a replica that has all of a load; the proxy leads there. Returns it."""
+    heir = world.source(replicaof=f"127.0.0.1 {source.port}", **options)
+    wait_follows(heir)
+    with Load(source):
+        time.sleep(0.3)
+    offset = source.info("replication")["master_repl_offset"]
+    wait_until(lambda: heir.info("replication")["slave_repl_offset"] >= offset, "the heir has it all")
+    source.kill()
+    heir.client().replicaof("NO", "ONE")
+    front.target = heir.port
+    front.cut()
+    return heir
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_replica_has_the_sources_digest_under_load_of_every_kind(world, version):
     source, target = world.source(version=version, **DEBUG), world.target(version=version)
@@ -184,17 +199,7 @@ def test_a_failover_of_the_source_costs_a_replica_no_full_sync(world):
     replica = replica_of(world, listener)
     wait_follows(replica)
     for _ in range(2):
-        heir = world.source(replicaof=f"127.0.0.1 {source.port}", **DEBUG)
-        wait_follows(heir)
-        with Load(source):
-            time.sleep(0.3)
-        offset = source.info("replication")["master_repl_offset"]
-        wait_until(lambda: heir.info("replication")["slave_repl_offset"] >= offset, "the heir has it all")
-        source.kill()
-        heir.client().replicaof("NO", "ONE")
-        front.target = heir.port
-        front.cut()
-        source = heir
+        source = fail_over(world, source, front, **DEBUG)
         with Load(source):
             time.sleep(0.3)
         wait_follows(replica)
@@ -414,16 +419,7 @@ def test_a_chain_survives_a_failover_of_the_source(world):
     first, listener = served(world, front, target)
     second = world.gunyu(listener, last)
     wait_equal(source, last)
-    heir = world.source(replicaof=f"127.0.0.1 {source.port}")
-    wait_follows(heir)
-    with Load(source):
-        time.sleep(0.3)
-    offset = source.info("replication")["master_repl_offset"]
-    wait_until(lambda: heir.info("replication")["slave_repl_offset"] >= offset, "the heir has it all")
-    source.kill()
-    heir.client().replicaof("NO", "ONE")
-    front.target = heir.port
-    front.cut()
+    heir = fail_over(world, source, front)
     with Load(heir):
         time.sleep(0.3)
     wait_equal(heir, target, timeout=60)

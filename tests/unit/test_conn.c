@@ -32,15 +32,22 @@ static void read_a_little(void *ctx, int events)
         r->ended = n;
 }
 
+static int listen_somewhere(struct sockaddr_in *at)
+{
+    socklen_t at_n = sizeof(*at);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    *at = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(bind(listener, (struct sockaddr *)at, sizeof(*at)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)at, &at_n), 0);
+    return listener;
+}
+
 static void a_reset_behind_what_is_still_to_be_read_is_told(void **state)
 {
     (void)state;
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t at_n = sizeof(at);
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &at_n), 0);
+    struct sockaddr_in at;
+    int listener = listen_somewhere(&at);
     char text[32];
     snprintf(text, sizeof(text), "127.0.0.1:%d", ntohs(at.sin_port));
     struct endpoint ep;
@@ -74,12 +81,8 @@ static void a_reset_behind_what_is_still_to_be_read_is_told(void **state)
 static void nothing_is_written_when_the_deadline_has_passed(void **state)
 {
     (void)state;
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t at_n = sizeof(at);
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &at_n), 0);
+    struct sockaddr_in at;
+    int listener = listen_somewhere(&at);
     _Atomic int64_t deadline = INT64_MAX;
     char host[] = "127.0.0.1", got[8];
     struct endpoint fixed = {.host = host, .port = ntohs(at.sin_port), .send_until = &deadline};
