@@ -140,6 +140,17 @@ bool lane_refused(void *ctx, uint64_t ref, struct slice reason)
     return false;
 }
 
+// Who waits for the target to be as far as the source need not wait for the next tick as well.
+static void tell_caught_up(struct lane *l)
+{
+    struct journal_info ji;
+    if (!l->published.lag_bytes || l->mark.offset != apply_position(l->apply))
+        return;
+    journal_get_info(l->journal, &ji);
+    if (ji.has_log && ji.right == l->mark.offset)
+        lane_publish(l);
+}
+
 static void on_acked(void *ctx, const struct batch_mark *mark, bool stored)
 {
     struct lane *l = ctx;
@@ -167,6 +178,7 @@ static void on_acked(void *ctx, const struct batch_mark *mark, bool stored)
         if (final)
             apply_acked(l->apply, mark->offset);
         lane_probe_acked(l, mark->offset);
+        tell_caught_up(l);
     }
 }
 

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -80,6 +82,13 @@ int conn_poll_ready(struct conn *c, int ready)
 int conn_fd(const struct conn *c)
 {
     return c->fd;
+}
+
+uint32_t conn_rtt_us(const struct conn *c)
+{
+    struct tcp_info info = {0};
+    socklen_t n = sizeof(info);
+    return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 ? info.tcpi_rtt : 0;
 }
 
 bool conn_has_buffered(const struct conn *c)

@@ -41,6 +41,8 @@ int conn_wait(struct conn *c, int want, int timeout_ms) must_check;
 // Decrypted bytes wait inside TLS: the poll would not tell, call conn_recv again.
 bool conn_has_buffered(const struct conn *c);
 int conn_fd(const struct conn *c);
+// How long a round trip takes, as TCP has it; 0: not known, or no network in between.
+uint32_t conn_rtt_us(const struct conn *c);
 // Words for an error of conn_recv or conn_writev; of ERR_TLS what OpenSSL said.
 const char *conn_error_text(const struct conn *c, int code);
 

@@ -10,7 +10,8 @@
 #include "codec/resp.h"
 
 enum {
-    UNITS_LIMIT = 1 << 16, // unconfirmed
+    LEAST_UNITS = 1 << 13, // unconfirmed; more of them only miss the caches
+    MOST_UNITS = 1 << 16,  // unless they are on their way for so long: one a microsecond
     FIRST_UNITS = 1 << 10, // power of two
     FIRST_TICKETS = 1 << 10,
     NODE_UNSENT = 1 << 20, // bytes; what more there is for the node is held back
@@ -119,9 +120,20 @@ void router_free(struct router *r)
     free(r);
 }
 
+static uint64_t units_limit(const struct router_target *t)
+{
+    uint64_t most = LEAST_UNITS;
+    for (int i = 0; i < t->nodes_n; i++) {
+        uint64_t rtt = conn_rtt_us(t->nodes[i].conn);
+        most = rtt > most ? rtt : most;
+    }
+    return most < MOST_UNITS ? most : MOST_UNITS;
+}
+
 void router_attach(struct router *r, const struct router_target *t)
 {
     router_detach(r);
+    r->units_limit = units_limit(t);
     r->nodes_n = t->nodes_n;
     r->nodes = xcalloc((size_t)t->nodes_n, sizeof(*r->nodes));
     r->pipes = xcalloc((size_t)t->nodes_n, sizeof(struct pipe *));
@@ -243,7 +255,7 @@ static void unit_part_done(struct router *r, uint64_t unit)
 
 bool router_room(struct router *r)
 {
-    return r->attached && !r->broken && r->unit_end - r->unit_first < UNITS_LIMIT;
+    return r->attached && !r->broken && r->unit_end - r->unit_first < r->units_limit;
 }
 
 void router_unit_open(struct router *r, uint64_t from, int db, int64_t now_ms,

@@ -72,6 +72,7 @@ struct router {
     uint32_t tickets_cap, tickets_free;
     struct unit *units; // units[first .. end), both only grow
     uint64_t units_cap, unit_first, unit_end;
+    uint64_t units_limit; // of unconfirmed ones
     bool unit_open;
 
     // the part or sink unit that is being written

@@ -2,7 +2,9 @@
 """gunyu status: what it prints of one process, and its exit codes."""
 
 import os
+import statistics
 import subprocess
+import time
 
 from compare import wait_equal
 from dataset import load_everything
@@ -37,6 +39,23 @@ def test_an_error_is_named_and_is_the_exit_code(world, pair):
     wait_until(lambda: tool.status()[0]["Error"], "the error in the status")
     code, out, _ = status("--url", f"http://127.0.0.1:{tool.port}")
     assert code == 1 and f"{source.address} at 127.0.0.1:{tool.port}: " in out and target.address in out
+
+
+def test_the_status_says_at_once_that_the_target_has_caught_up(world, pair):
+    source, target = pair
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    late = []
+    for i in range(9):
+        target.client().execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+        source.client().set("mark", i)
+        wait_until(lambda: tool.status()[0]["LagBytes"] > 0, "a lag")
+        target.client().execute_command("CLIENT", "UNPAUSE")
+        wait_until(lambda: target.client().get("mark") == b"%d" % i, "the write", interval=0.001)
+        begin = time.monotonic()
+        wait_until(lambda: tool.status()[0]["LagBytes"] == 0, "no lag", interval=0.001)
+        late.append(time.monotonic() - begin)
+    assert statistics.median(late) < 0.03
 
 
 def test_nobody_there(world):

@@ -613,6 +613,11 @@ bool conn_has_buffered(const struct conn *c)
     return false;
 }
 
+uint32_t conn_rtt_us(const struct conn *c)
+{
+    return c->cluster->rtt_us;
+}
+
 int conn_fd(const struct conn *c)
 {
     (void)c;

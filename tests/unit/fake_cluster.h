@@ -52,6 +52,7 @@ struct fake_cluster {
     struct fake_node nodes[FAKE_NODES];
     int version; // 6 or 7
     bool logged;
+    uint32_t rtt_us; // of a connection
     struct conn *conns;
     uv_loop_t loop; // of what sends to it
 };

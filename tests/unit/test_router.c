@@ -704,6 +704,33 @@ static void a_unit_beside_the_stream_does_not_set_the_floor_back(void **state)
     assert_int_equal(b->stored, end_of_units());
 }
 
+static int units_before_no_room(uint32_t rtt_us)
+{
+    struct batch_mark mark = {.offset = START};
+    int n = 0;
+    b->c.rtt_us = rtt_us;
+    attach();
+    for (; router_room(b->router); n++) {
+        uint64_t from = mark.offset++;
+        router_unit_open(b->router, from, 0, 0, &mark, false);
+        assert_int_equal(router_part(b->router, fake_slot(0), 0, false, 0), ROUTER_SEND);
+        outq_put(router_out(b->router), "*1\r\n$4\r\nPING\r\n", 14);
+        router_cmd(b->router, from);
+        router_part_end(b->router);
+        router_unit_close(b->router);
+        sink_flush(b->sink);
+    }
+    return n;
+}
+
+static void as_much_is_on_its_way_as_the_network_is_long(void **state)
+{
+    (void)state;
+    assert_int_equal(units_before_no_room(50), 8192);
+    assert_int_equal(units_before_no_room(30 * 1000), 30 * 1000);
+    assert_int_equal(units_before_no_room(200 * 1000), 65536);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -729,6 +756,7 @@ int main(void)
         TEST(a_command_refused_in_a_multi_fails_with_its_place),
         TEST(a_command_that_fails_in_exec_is_told_and_the_rest_stands),
         TEST(a_slow_node_does_not_stop_the_others),
+        TEST(as_much_is_on_its_way_as_the_network_is_long),
         TEST(the_floor_does_not_pass_what_is_not_confirmed),
         TEST(the_floor_is_stored_when_it_is_a_second_old),
         TEST(the_floor_is_stored_at_once_when_asked_for),
