@@ -49,6 +49,8 @@ static bool better(const struct plan *p, const struct balance_shard *s, uint64_t
     // It is gone, most likely, even where its record is not yet.
     if ((s->last_leader == a) != (s->last_leader == b))
         return s->last_leader == b;
+    if (edge_of(s, a)->able != edge_of(s, b)->able)
+        return edge_of(s, a)->able;
     uint64_t behind_a = behind(s, a, best), behind_b = behind(s, b, best);
     if (behind_a != behind_b)
         return behind_a < behind_b;
@@ -91,7 +93,7 @@ static void advise_orphan(struct plan *p, size_t i, struct balance_advice *out)
 static bool near_enough(const struct balance_group *g, const struct balance_shard *s, int node)
 {
     const struct balance_edge *to = edge_of(s, node), *own = edge_of(s, g->self);
-    return to->known && to->ready && own->known && to->right + NEAR_BYTES >= own->right;
+    return to->known && to->ready && to->able && own->known && to->right + NEAR_BYTES >= own->right;
 }
 
 static int find_home(const struct balance_group *g)
@@ -119,6 +121,24 @@ static void bring_together(const struct plan *p, struct balance_advice *out)
         if (s->together && s->leader == g->self && s->note == BALANCE_NOBODY &&
             near_enough(g, s, p->home))
             out[i] = (struct balance_advice){.what = BALANCE_HAND_OVER, .to = p->home};
+    }
+}
+
+// What this node leads and cannot serve goes to who can.
+static void give_up(const struct plan *p, struct balance_advice *out)
+{
+    const struct balance_group *g = p->g;
+    for (size_t i = 0; i < g->shards_n; i++) {
+        const struct balance_shard *s = &g->shards[i];
+        if (s->leader != g->self || s->note != BALANCE_NOBODY || edge_of(s, g->self)->able)
+            continue;
+        int to = BALANCE_NOBODY;
+        for (int n = 0; n < (int)g->nodes_n; n++)
+            if (n != g->self && near_enough(g, s, n) &&
+                (to == BALANCE_NOBODY || better(p, s, furthest(g, s), n, to)))
+                to = n;
+        if (to != BALANCE_NOBODY)
+            out[i] = (struct balance_advice){.what = BALANCE_HAND_OVER, .to = to};
     }
 }
 
@@ -176,6 +196,7 @@ void balance_advise(const struct balance_group *g, struct balance_advice *out)
         if (g->shards[i].leader == BALANCE_NOBODY)
             advise_orphan(&p, i, &out[i]);
     bring_together(&p, out);
+    give_up(&p, out);
     if (is_settled(g))
         spread(&p, out);
     free(p.load);

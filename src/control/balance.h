@@ -19,6 +19,7 @@ enum {
 struct balance_edge {
     bool known; // it has a journal of the same history as the leader's, or the last leader's
     bool ready; // it follows, and would need no full sync
+    bool able;  // it can reach source and target; of the leader: it has not failed to for long
     uint64_t right;
 };
 
@@ -55,9 +56,11 @@ struct balance_advice {
 
 // Advice for each shard in out. At most one shard is handed over for the sake of balance, and only
 // after some quiet time, to a node that has been there for some leases and whose journal is near
-// the leader's edge; shards that are to be together are handed over as soon as the journal is near.
+// the leader's edge; shards that are to be together, or whose leader is not able to while another
+// node is, are handed over as soon as the journal is near.
 void balance_advise(const struct balance_group *g, struct balance_advice *out);
-// The node that an operator's handover without a name goes to: not self, journal furthest.
+// The node that an operator's handover without a name goes to: not self, able if any is, journal
+// furthest.
 // BALANCE_NOBODY: there is none.
 int balance_heir(const struct balance_group *g, size_t shard);
 

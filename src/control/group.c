@@ -533,12 +533,12 @@ void group_set_shards(struct group *g, const char *const *shards, size_t n)
 }
 
 void group_report(struct group *g, const char *shard, const char *replid, uint64_t left,
-                  uint64_t right, bool ready)
+                  uint64_t right, bool ready, bool able)
 {
     uv_mutex_lock(&g->lock);
     struct group_shard *s = find(g, shard);
     if (s) {
-        s->edge = (struct group_edge){.left = left, .right = right, .ready = ready};
+        s->edge = (struct group_edge){.left = left, .right = right, .ready = ready, .able = able};
         snprintf(s->edge.replid, sizeof(s->edge.replid), "%s", replid ? replid : "");
     }
     uv_mutex_unlock(&g->lock);

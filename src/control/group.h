@@ -53,9 +53,10 @@ void group_stop(struct group *g);
 
 // The shards that this process takes part in, from now on; those that are not named are given up.
 void group_set_shards(struct group *g, const char *const *shards, size_t n);
-// What the local journal has of the shard. ready: it needs no full sync to go on. Cheap.
+// What the local journal has of the shard. ready: it needs no full sync to go on; able: source and
+// target can be reached from here, and one who leads without that hands over to one who can. Cheap.
 void group_report(struct group *g, const char *shard, const char *replid, uint64_t left,
-                  uint64_t right, bool ready);
+                  uint64_t right, bool ready, bool able);
 // Until when the shard may be written: CLOCK_BOOTTIME milliseconds, 0 unless we lead. Valid until
 // group_stop, but stays 0 for a shard that was given up; ask anew when it is named again. NULL: no
 // such shard.

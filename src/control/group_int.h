@@ -20,7 +20,7 @@ enum {
 struct group_edge {
     char replid[GROUP_REPLID]; // "": it has no journal
     uint64_t left, right;
-    bool ready;
+    bool ready, able; // as struct balance_edge
 };
 
 struct group_shard {

@@ -25,6 +25,7 @@ static json_t *shard_json(const struct group_edge *edge)
     set_u64(o, "left", edge->left);
     set_u64(o, "right", edge->right);
     json_object_set_new(o, "ready", json_boolean(edge->ready));
+    json_object_set_new(o, "able", json_boolean(edge->able));
     return o;
 }
 
@@ -79,6 +80,7 @@ bool group_record_edge(const json_t *record, const char *shard, struct group_edg
         return false;
     memcpy(out->replid, replid, strlen(replid) + 1);
     out->ready = json_is_true(json_object_get(o, "ready"));
+    out->able = json_is_true(json_object_get(o, "able"));
     return replid[0] != '\0';
 }
 

@@ -162,7 +162,7 @@ static void draw_edges(const struct group *g, const struct group_shard *s,
         struct group_edge edge;
         bool known = group_record_edge(g->peers[i].record, s->name, &edge);
         bool same = !s->last_replid[0] || strcmp(edge.replid, s->last_replid) == 0;
-        edges[i] = (struct balance_edge){known && same, edge.ready, edge.right};
+        edges[i] = (struct balance_edge){known && same, edge.ready, edge.able, edge.right};
     }
 }
 

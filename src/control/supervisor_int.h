@@ -10,6 +10,7 @@
 #include "flow/filter.h"
 #include "lane/follower.h"
 #include "lane/lane.h"
+#include "lane/reach.h"
 #include "lane/worker.h"
 #include "redis/sentinel.h"
 #include "serve/server.h"
@@ -23,6 +24,7 @@ enum leaving { LEAVING_NOT, LEAVING_DRAINS, LEAVING_STOPS };
 struct sup_lane {
     struct lane *lane;
     struct follower *follower;   // in a group, while another node leads or nobody does
+    struct reach *reach;         // NULL: no group
     struct lane_options options; // of the lane
     struct worker *worker;
     size_t unit;               // of a group: what it is led with

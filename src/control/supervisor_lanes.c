@@ -256,6 +256,8 @@ static void create_lane(void *arg)
         n->rc = lane_new(&sl->lane, &o, n->e);
         lane_start(sl->lane);
     }
+    if (n->rc == 0 && sl->options.lease && !sl->reach)
+        sl->reach = reach_new(&sl->options);
 }
 
 void sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token)
@@ -289,6 +291,13 @@ void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out)
 {
     look_at(sl, out);
     add_counters(out, &sl->past);
+    if (!sl->reach)
+        return;
+    // A lane says itself what it cannot reach.
+    char why[sizeof(out->error)];
+    out->reaches = reach_ok(sl->reach, why, sizeof(why));
+    if (sl->follower && !out->error[0])
+        memcpy(out->error, why, sizeof(why));
 }
 
 int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, struct shard *shard,
@@ -389,5 +398,8 @@ bool sup_lane_has_stopped(struct sup_lane *sl)
 void sup_lane_end(void *arg)
 {
     struct sup_lane *sl = arg;
+    if (sl->reach)
+        reach_free(sl->reach);
+    sl->reach = NULL;
     journal_close(take_journal(sl));
 }

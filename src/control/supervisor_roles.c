@@ -11,7 +11,10 @@
 #include "control/group.h"
 #include "control/supervisor_int.h"
 
-enum { REPORT_MS = 500, FINISH_STEP_MS = 5 };
+enum {
+    REPORT_MS = 500,
+    FINISH_STEP_MS = 5,
+};
 
 // The node that leads something, and where it serves replicas; "": there is none, or it does not
 // say.
@@ -31,6 +34,7 @@ struct unit {
     bool leads; // its lanes are lanes
     char followed[GROUP_NODE];
     int64_t finish_by_us; // they end, because another node takes over; 0: they do not
+    uint64_t trouble_us;  // since when we lead and do not reach source or target; 0: we do
 };
 
 struct sup_roles {
@@ -177,6 +181,18 @@ static void apply_role(struct sup_roles *r, struct unit *u, enum group_role role
 
 // ---- what the group is told ----
 
+// Most troubles pass by themselves; a leader may have one for as long as it could be dead.
+static bool is_able(const struct supervisor *s, struct unit *u, bool reaches)
+{
+    uint64_t patience = (uint64_t)s->cfg->cluster.lease_timeout_ms * 1000;
+    uint64_t now = clock_mono_us();
+    if (reaches || !u->leads)
+        u->trouble_us = 0;
+    else if (!u->trouble_us)
+        u->trouble_us = now;
+    return u->leads ? !u->trouble_us || now - u->trouble_us < patience : reaches;
+}
+
 static void report(struct sup_roles *r)
 {
     struct supervisor *s = r->s;
@@ -184,7 +200,8 @@ static void report(struct sup_roles *r)
     for (size_t i = 0; i < r->units_n; i++) {
         char replid[sizeof((struct lane_snapshot *)0)->replid] = "";
         uint64_t left = 0, right = 0;
-        bool ready = true;
+        bool ready = true, reaches = true;
+        struct unit *u = &r->units[i];
         int n = 0;
         for (int k = 0; k < s->lanes_n; k++) {
             struct lane_snapshot now;
@@ -196,9 +213,11 @@ static void report(struct sup_roles *r)
             left += now.journal_left > 0 ? (uint64_t)now.journal_left : 0;
             right += now.received_offset > 0 ? (uint64_t)now.received_offset : 0;
             ready = ready && now.state != LANE_ERROR && now.phase == LANE_PHASE_STREAMING;
+            reaches = reaches && now.reaches;
             n++;
         }
-        group_report(r->group, r->units[i].name, replid, left, right, ready && n > 0);
+        group_report(r->group, u->name, replid, left, right, ready && n > 0,
+                     n > 0 && is_able(s, u, reaches));
     }
     uv_rwlock_rdunlock(&s->lock);
 }

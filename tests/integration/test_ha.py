@@ -134,18 +134,30 @@ def test_a_leader_that_stood_still_writes_nothing_more(group):
 
 @pytest.mark.parametrize("way", ("source", "target"))
 def test_a_leader_that_is_cut_off(group, way):
-    """From one of them only; the registry on the source goes with the source."""
+    """From one of them only, and the other node is not. The registry on the source goes with the source."""
     wait_equal(group.source, group.target)
     epochs = Epochs(group.target)
     first = group.leader()
     with Load(group.source):
         time.sleep(0.3)
         first.cut(way)
-        time.sleep(LEASE + 2)
+        second = wait_leader(group, first, 30)
+        wait_until(lambda: second.tool.status()[0]["Phase"] == "streaming", "it goes on", 30)
         first.mend(way)
+        wait_until(lambda: first in group.followers(), "it follows", 20)
     wait_equal(group.source, group.target, timeout=PATIENT)
     epochs.check()
     assert group.source.full_syncs() == 1
+
+
+def test_a_follower_that_could_not_lead_says_so(world):
+    group = Group(world, world.source(), world.target(), 2, Etcd(world), LEASE).start()
+    follower = group.followers()[0]
+    assert not follower.tool.status()[0]["Error"]
+    follower.cut("target")
+    wait_until(lambda: "the target cannot be reached from here" in follower.tool.status()[0]["Error"], "the error", 20)
+    follower.mend("target")
+    wait_until(lambda: not follower.tool.status()[0]["Error"], "no error any more", 20)
 
 
 def test_a_leader_that_is_cut_off_from_etcd_only(world):

@@ -136,9 +136,9 @@ static bool obey(char *line)
         return true;
     if (strcmp(words[0], "shards") == 0)
         set_shards(&words[1], n - 1);
-    else if (strcmp(words[0], "report") == 0 && n == 5)
+    else if (strcmp(words[0], "report") == 0 && n >= 5)
         group_report(group, words[1], words[2], 1, strtoull(words[3], NULL, 10),
-                     strcmp(words[4], "1") == 0);
+                     strcmp(words[4], "1") == 0, n == 5 || strcmp(words[5], "1") == 0);
     else if (strcmp(words[0], "handover") == 0 && n > 1)
         hand_over(words[1], words[2]);
     else if (strcmp(words[0], "together") == 0)

@@ -32,7 +32,7 @@ static void set_up(struct world *w, size_t nodes, size_t shards)
         w->shards[i] = (struct balance_shard){BALANCE_NOBODY, BALANCE_NOBODY, BALANCE_NOBODY, false,
                                               w->edges[i]};
         for (size_t n = 0; n < nodes; n++)
-            w->edges[i][n] = (struct balance_edge){true, true, BIG};
+            w->edges[i][n] = (struct balance_edge){true, true, true, BIG};
     }
 }
 
@@ -223,6 +223,49 @@ static void the_heir_is_the_other_node_that_is_furthest(void **state)
     assert_int_equal(balance_heir(&w.g, 0), BALANCE_NOBODY);
 }
 
+static void a_leader_that_cannot_reach_its_servers_hands_over_to_a_node_that_can(void **state)
+{
+    (void)state;
+    struct world w;
+    size_t shard;
+    int to;
+    set_up(&w, 3, 2);
+    led_by(&w, "01");
+    w.g.quiet_ms = 0; // there is no time to wait
+    w.edges[0][0].able = w.edges[0][1].able = false;
+    assert_int_equal(handovers(&w, 0, &shard, &to), 1);
+    assert_int_equal(shard, 0);
+    assert_int_equal(to, 2);
+    assert_int_equal(handovers(&w, 1, &shard, &to), 0);
+    w.shards[0].note = 2;
+    assert_int_equal(handovers(&w, 0, &shard, &to), 0);
+    w.shards[0].note = BALANCE_NOBODY;
+    w.edges[0][2].able = false; // nobody can: the servers are down
+    assert_int_equal(handovers(&w, 0, &shard, &to), 0);
+}
+
+static void who_cannot_reach_the_servers_comes_last(void **state)
+{
+    (void)state;
+    struct world w;
+    set_up(&w, 3, 1);
+    w.edges[0][0].able = false;
+    w.edges[0][0].right = BIG + (50 << 20);
+    assert_int_equal(delay(&w, 1, 0), 0);
+    assert_int_equal(delay(&w, 0, 0), 2 * BALANCE_STEP_MS);
+    led_by(&w, "1");
+    w.g.self = 1;
+    assert_int_equal(balance_heir(&w.g, 0), 2);
+    // And gets nothing for the sake of balance.
+    size_t shard;
+    int to;
+    set_up(&w, 2, 4);
+    led_by(&w, "0000");
+    for (int i = 0; i < 4; i++)
+        w.edges[i][1].able = false;
+    assert_int_equal(handovers(&w, 0, &shard, &to), 0);
+}
+
 // However it begins, the nodes get to an even share by themselves, and then leave it alone.
 static void every_group_comes_to_rest_evenly(void **state)
 {
@@ -270,6 +313,8 @@ int main(void)
         cmocka_unit_test(nothing_is_handed_over_before_it_is_time),
         cmocka_unit_test(shards_that_belong_together_go_to_the_node_that_leads_most_of_them),
         cmocka_unit_test(the_heir_is_the_other_node_that_is_furthest),
+        cmocka_unit_test(a_leader_that_cannot_reach_its_servers_hands_over_to_a_node_that_can),
+        cmocka_unit_test(who_cannot_reach_the_servers_comes_last),
         cmocka_unit_test(every_group_comes_to_rest_evenly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
