@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "source/link.h"
+#include "source/link_int.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -8,18 +8,14 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "source/psync.h"
 
 enum {
     RETRY_MIN_MS = 100,
     RETRY_MAX_MS = 10000,
-    TICK_MS = 1000,     // acknowledgements and timeouts
-    EAGER_TICK_MS = 20, // while a source may not be ready to take the acknowledgement of a snapshot
-    EAGER_TICKS = 250,
+    TICK_MS = 1000, // acknowledgements and timeouts
     WRITE_TIMEOUT_US = 30 * 1000 * 1000,
     TURN_BYTES = 1024 * 1024,
     TURN_US = 1000,
-    CHUNK = 256 * 1024,
     HANDSHAKE_CHUNK = 16 * 1024,
     MAX_UNSENT = 64 * 1024, // acknowledgements are left out while the source does not read
     GATE_MS = 500,          // how often a closed gate is tried
@@ -38,42 +34,7 @@ struct dial {
     struct err err;
 };
 
-struct link {
-    struct link_options o;
-    struct psync_options psync_options;
-    struct psync psync;
-    enum link_state state;
-    struct dial *dial;
-    struct conn *conn;
-    uv_timer_t timer; // the next attempt, or the tick
-    uv_timer_t again; // goes on with a turn that was cut short
-    bool resting;     // reading waits for `again`
-    int handles;      // still open
-    bool started, freed;
-    bool in_gate;       // counted as a running full sync
-    bool wants_gate;    // the source will give a full sync: connect once the gate lets us in
-    char peer[300];     // the node that was chosen
-    struct endpoint at; // the same; owns
-    char found[300];    // what the finder gave before it was chosen
-    bool blocked;       // the journal has no room
-    bool acked;         // on this connection, at stats.last_ack
-    int eager_ticks;    // still to come
-    unsigned attempt;
-    unsigned session; // changes whenever the connection does; tells a callback's caller
-    struct buf in;    // received, but not from a place in the journal
-    size_t in_used;
-    uint64_t right; // position of the log's right edge
-    uint64_t last_read_us;
-    uint64_t stuck_since_us; // the source takes no bytes; 0: it does
-    bool stream_grew;        // during this turn
-    bool snapshot_grew;
-    char tail[PSYNC_GETACK_LEN];
-    size_t tail_n;
-    struct link_stats stats;
-};
-
 static void connect_soon(struct link *l, uint64_t delay_ms);
-static void on_tick(uv_timer_t *t);
 static void run_turn(struct link *l);
 
 const char *link_state_name(enum link_state s)
@@ -90,7 +51,7 @@ const char *link_state_name(enum link_state s)
     return names[s];
 }
 
-static void set_state(struct link *l, enum link_state s, const struct err *why)
+void link_set_state(struct link *l, enum link_state s, const struct err *why)
 {
     if (l->state == s && !why)
         return;
@@ -112,7 +73,7 @@ static bool gate_enter(struct link *l)
     return l->in_gate;
 }
 
-static void gate_leave(struct link *l)
+void link_gate_leave(struct link *l)
 {
     if (l->in_gate)
         atomic_fetch_add(&l->o.gate->free, 1);
@@ -127,7 +88,7 @@ static void disconnect(struct link *l)
     uv_timer_stop(&l->timer);
     uv_timer_stop(&l->again);
     l->resting = false;
-    gate_leave(l);
+    link_gate_leave(l);
     if (l->dial)
         l->dial->link = NULL;
     l->dial = NULL;
@@ -164,7 +125,7 @@ static void give_up(struct link *l, const struct err *why)
     log_warn(l->o.tag, "replication link: %s; next attempt in %llu ms", e.msg,
              (unsigned long long)delay);
     connect_soon(l, delay);
-    set_state(l, LINK_CONNECTING, &e);
+    link_set_state(l, LINK_CONNECTING, &e);
 }
 
 static void io_failed(struct link *l, const char *what, int code)
@@ -178,19 +139,19 @@ static void io_failed(struct link *l, const char *what, int code)
     give_up(l, &e);
 }
 
-static void journal_failed(struct link *l, const struct err *why)
+void link_journal_failed(struct link *l, const struct err *why)
 {
     struct err e = *why;
     disconnect(l);
     l->started = false;
-    set_state(l, LINK_IDLE, &e);
+    link_set_state(l, LINK_IDLE, &e);
     if (l->o.events->journal_failed)
         l->o.events->journal_failed(l->o.ctx, &e);
 }
 
 // ---- sending ----
 
-static void update_want(struct link *l)
+void link_update_want(struct link *l)
 {
     int want = l->blocked || l->resting ? 0 : CONN_READ;
     if (l->psync.out.n)
@@ -217,7 +178,7 @@ static void send_out(struct link *l)
         l->stuck_since_us = 0;
     else if (!l->stuck_since_us)
         l->stuck_since_us = clock_mono_us();
-    update_want(l);
+    link_update_want(l);
 }
 
 static bool streaming(const struct link *l)
@@ -226,7 +187,7 @@ static bool streaming(const struct link *l)
 }
 
 // Position 0 before the stream: the source sees that the replica lives, and WAIT does not count it.
-static void send_ack(struct link *l)
+void link_send_ack(struct link *l)
 {
     if (l->psync.out.n > MAX_UNSENT)
         return;
@@ -243,215 +204,17 @@ void link_ack_now(struct link *l)
 {
     // What was asked up to here has been answered already when nothing came since.
     if (streaming(l) && !(l->acked && l->stats.last_ack == l->right))
-        send_ack(l);
+        link_send_ack(l);
 }
 
-// ---- into the journal ----
-
-// Sorts out an error of a journal call; the link is blocked, or stopped.
-static void journal_refused(struct link *l, int rc, const struct err *e)
-{
-    if (rc != ERR_FULL) {
-        journal_failed(l, e);
-        return;
-    }
-    if (l->state != LINK_BLOCKED)
-        log_warn(l->o.tag, "the journal has no room: the source waits until the target catches up");
-    l->blocked = true;
-    update_want(l);
-    set_state(l, LINK_BLOCKED, NULL);
-}
-
-static void begin_snapshot(struct link *l)
-{
-    unsigned session = l->session;
-    char reason[256];
-    struct err e = {0};
-    struct psync *p = &l->psync;
-    psync_full_reason(p, reason, sizeof(reason));
-    log_debug(l->o.tag, "full sync at offset %llu of %s: %s", (unsigned long long)p->offset,
-              p->replid, reason);
-    l->stats.full_syncs++;
-    fault_point("link.full_sync");
-    if (l->o.events->full_sync)
-        l->o.events->full_sync(l->o.ctx, p->replid, p->offset, reason);
-    if (l->session != session)
-        return;
-    int rc = journal_begin_snapshot(l->o.journal, p->replid, p->offset, p->rdb_size, &e);
-    if (rc) {
-        journal_failed(l, &e);
-        return;
-    }
-    fault_point("link.snapshot_begun");
-    set_state(l, LINK_RDB, NULL);
-}
-
-static bool log_continues_at(const struct link *l, const struct link_request *r)
-{
-    struct journal_info info;
-    journal_get_info(l->o.journal, &info);
-    return info.has_log && r->offset >= 0 && info.right == (uint64_t)r->offset &&
-           strcmp(info.replid, r->replid) == 0;
-}
-
-static int prepare_log(struct link *l, struct err *e)
-{
-    const struct psync *p = &l->psync;
-    const struct link_request *r = &p->request;
-    int rc = 0;
-    if (p->new_replid[0])
-        fault_point("link.new_id");
-    if (!log_continues_at(l, r))
-        rc = journal_begin_log(l->o.journal, r->replid, (uint64_t)r->offset, e);
-    if (!rc && p->new_replid[0])
-        rc = journal_set_replid(l->o.journal, p->new_replid, (uint64_t)r->offset, e);
-    return rc;
-}
-
-static void begin_stream(struct link *l)
-{
-    gate_leave(l);
-    l->attempt = 0;
-    l->last_read_us = clock_mono_us();
-    set_state(l, LINK_STREAM, NULL);
-}
-
-static void continue_stream(struct link *l)
-{
-    unsigned session = l->session;
-    struct err e = {0};
-    const char *id = l->psync.new_replid[0] ? l->psync.new_replid : NULL;
-    log_info(l->o.tag, "continuing at offset %lld%s%s", (long long)l->psync.request.offset + 1,
-             id ? " under the new replication id " : "", id ? id : "");
-    if (prepare_log(l, &e)) {
-        journal_failed(l, &e);
-        return;
-    }
-    if (id)
-        fault_point("link.new_id_stored");
-    l->right = (uint64_t)l->psync.request.offset;
-    l->stats.partial_syncs++;
-    if (l->o.events->continued)
-        l->o.events->continued(l->o.ctx, id);
-    if (l->session == session)
-        begin_stream(l);
-}
-
-// The last byte of the snapshot is in the journal.
-static void end_snapshot(struct link *l, uint64_t final_size)
-{
-    unsigned session = l->session;
-    struct err e = {0};
-    fault_point("link.snapshot_end");
-    int rc = journal_end_snapshot(l->o.journal, final_size, &e);
-    if (rc) {
-        journal_failed(l, &e);
-        return;
-    }
-    l->right = l->psync.offset;
-    l->snapshot_grew = false;
-    log_info(l->o.tag, "snapshot of %llu bytes received", (unsigned long long)final_size);
-    if (l->o.events->snapshot_done)
-        l->o.events->snapshot_done(l->o.ctx);
-    if (l->session != session)
-        return;
-    begin_stream(l);
-    if (l->session != session)
-        return;
-    send_ack(l);
-    // A source that sends its snapshot from a child begins the stream at the first acknowledgement
-    // after it has seen the child end, and forgets the ones before.
-    l->eager_ticks = EAGER_TICKS;
-    uv_timer_start(&l->timer, on_tick, EAGER_TICK_MS, EAGER_TICK_MS);
-}
-
-static void note_tail(struct link *l, const char *p, size_t n)
-{
-    if (n >= sizeof(l->tail)) {
-        memcpy(l->tail, p + n - sizeof(l->tail), sizeof(l->tail));
-        l->tail_n = sizeof(l->tail);
-        return;
-    }
-    size_t keep = l->tail_n + n > sizeof(l->tail) ? sizeof(l->tail) - n : l->tail_n;
-    memmove(l->tail, l->tail + l->tail_n - keep, keep);
-    memcpy(l->tail + keep, p, n);
-    l->tail_n = keep + n;
-}
-
-static void commit_stream(struct link *l, const char *p, size_t n)
-{
-    struct err e = {0};
-    if (journal_log_commit(l->o.journal, n, &e)) {
-        journal_failed(l, &e);
-        return;
-    }
-    note_tail(l, p, n);
-    l->right += n;
-    l->stats.bytes_stream += n;
-    l->stream_grew = true;
-    if (l->eager_ticks)
-        l->eager_ticks = 1;
-    fault_point("link.committed");
-}
-
-// n bytes at p, the place that the journal gave. What lies behind the snapshot's end is the stream
-// and goes (back) to the link's buffer, from where it gets into the log.
-static void commit_snapshot(struct link *l, const char *p, size_t n, bool from_buffer)
-{
-    bool done;
-    uint64_t final_size = 0;
-    size_t take = psync_rdb(&l->psync, p, n, &done, &final_size);
-    if (from_buffer)
-        l->in_used -= n - take;
-    else if (take < n)
-        buf_append(&l->in, p + take, n - take);
-    struct err e = {0};
-    if (journal_snapshot_commit(l->o.journal, take, &e)) {
-        journal_failed(l, &e);
-        return;
-    }
-    l->stats.bytes_rdb += take;
-    l->snapshot_grew = true;
-    if (done)
-        end_snapshot(l, final_size);
-}
-
-static bool in_payload(const struct link *l)
-{
-    return l->psync.state == PSYNC_RDB || l->psync.state == PSYNC_STREAM;
-}
-
-// Room for the payload that comes next. False: the link is blocked or stopped.
-static bool payload_space(struct link *l, char **p, size_t *n)
-{
-    struct err e = {0};
-    bool rdb = l->psync.state == PSYNC_RDB;
-    int rc = rdb ? journal_snapshot_space(l->o.journal, p, n, &e)
-                 : journal_log_space(l->o.journal, p, n, &e);
-    if (rc) {
-        journal_refused(l, rc, &e);
-        return false;
-    }
-    size_t left = rdb ? psync_rdb_left(&l->psync) : SIZE_MAX;
-    *n = *n < left ? *n : left;
-    *n = *n < CHUNK ? *n : CHUNK;
-    return true;
-}
-
-static void commit_payload(struct link *l, const char *p, size_t n, bool from_buffer)
-{
-    if (l->psync.state == PSYNC_RDB)
-        commit_snapshot(l, p, n, from_buffer);
-    else
-        commit_stream(l, p, n);
-}
+// ---- the handshake ----
 
 static void wait_for_gate(struct link *l)
 {
     disconnect(l);
     l->wants_gate = true;
     connect_soon(l, GATE_MS);
-    set_state(l, LINK_CONNECTING, NULL);
+    link_set_state(l, LINK_CONNECTING, NULL);
     log_info(l->o.tag, "a full sync has to wait: as many as input.rdbParallel allows are running");
 }
 
@@ -485,15 +248,15 @@ static bool handshake(struct link *l)
             wait_for_gate(l);
             return false;
         }
-        set_state(l, LINK_WAIT_RDB, NULL);
+        link_set_state(l, LINK_WAIT_RDB, NULL);
         break;
     case PSYNC_SNAPSHOT:
-        begin_snapshot(l);
+        link_begin_snapshot(l);
         if (l->session == session && psync_rdb_left(&l->psync) == 0)
-            commit_snapshot(l, "", 0, false);
+            link_commit_payload(l, "", 0, false);
         break;
     case PSYNC_CONTINUED:
-        continue_stream(l);
+        link_continue_stream(l);
         break;
     case PSYNC_ERROR: {
         struct err e = l->psync.error;
@@ -513,19 +276,19 @@ static bool handshake(struct link *l)
 static bool drain_in(struct link *l)
 {
     unsigned session = l->session;
-    while (!in_payload(l))
+    while (!link_in_payload(l))
         if (!handshake(l))
             return l->session == session;
     while (l->in_used < l->in.n) {
         char *p;
         size_t n;
-        if (!payload_space(l, &p, &n))
+        if (!link_payload_space(l, &p, &n))
             return false;
         size_t have = l->in.n - l->in_used;
         n = n < have ? n : have;
         memcpy(p, l->in.p + l->in_used, n);
         l->in_used += n;
-        commit_payload(l, p, n, true);
+        link_commit_payload(l, p, n, true);
         if (l->session != session)
             return false;
     }
@@ -542,11 +305,11 @@ static size_t receive(struct link *l, bool *more)
 {
     char *p;
     size_t n = HANDSHAKE_CHUNK;
-    bool direct = in_payload(l);
+    bool direct = link_in_payload(l);
     *more = false;
     if (!direct)
         p = buf_reserve(&l->in, n);
-    else if (!payload_space(l, &p, &n))
+    else if (!link_payload_space(l, &p, &n))
         return 0;
     ssize_t got = conn_recv(l->conn, p, n);
     if (got == -EAGAIN)
@@ -559,7 +322,7 @@ static size_t receive(struct link *l, bool *more)
     *more = (size_t)got == n || l->o.endpoint.tls.enabled;
     fault_point("link.received");
     if (direct)
-        commit_payload(l, p, (size_t)got, false);
+        link_commit_payload(l, p, (size_t)got, false);
     else
         l->in.n += (size_t)got;
     return (size_t)got;
@@ -596,7 +359,7 @@ static void rest(struct link *l, size_t received)
     if (l->resting)
         uv_timer_start(&l->again, go_on, 1, 0);
     if (was != l->resting)
-        update_want(l);
+        link_update_want(l);
 }
 
 // Receives for a bounded time, so that the other work of the loop's thread stays on time.
@@ -623,7 +386,7 @@ static void run_turn(struct link *l)
         uv_timer_start(&l->again, go_on, 0, 0);
     rest(l, total);
     if (!l->blocked && l->state == LINK_BLOCKED)
-        set_state(l, l->psync.state == PSYNC_RDB ? LINK_RDB : LINK_STREAM, NULL);
+        link_set_state(l, l->psync.state == PSYNC_RDB ? LINK_RDB : LINK_STREAM, NULL);
     if (l->session == session)
         turn_ends(l);
 }
@@ -644,14 +407,14 @@ void link_kick(struct link *l)
         return;
     l->blocked = false;
     l->last_read_us = clock_mono_us();
-    update_want(l);
+    link_update_want(l);
     // Not from here: a reader that releases bytes may be the caller.
     uv_timer_start(&l->again, go_on, 0, 0);
 }
 
 // ---- connecting ----
 
-static void on_tick(uv_timer_t *t)
+void link_on_tick(uv_timer_t *t)
 {
     struct link *l = t->data;
     uint64_t now = clock_mono_us();
@@ -664,9 +427,9 @@ static void on_tick(uv_timer_t *t)
         return;
     }
     if (l->eager_ticks && --l->eager_ticks == 0)
-        uv_timer_start(t, on_tick, TICK_MS, TICK_MS);
+        uv_timer_start(t, link_on_tick, TICK_MS, TICK_MS);
     if (l->psync.state >= PSYNC_RDB_HEADER)
-        send_ack(l);
+        link_send_ack(l);
 }
 
 static void session_begin(struct link *l, struct conn *c)
@@ -677,9 +440,9 @@ static void session_begin(struct link *l, struct conn *c)
     conn_expect_much(c);
     psync_begin(&l->psync, &l->psync_options);
     conn_watch(c, l->o.loop, on_ready, l);
-    uv_timer_start(&l->timer, on_tick, TICK_MS, TICK_MS);
+    uv_timer_start(&l->timer, link_on_tick, TICK_MS, TICK_MS);
     unsigned session = l->session;
-    set_state(l, LINK_HANDSHAKE, NULL);
+    link_set_state(l, LINK_HANDSHAKE, NULL);
     if (l->session == session)
         send_out(l);
 }
@@ -788,7 +551,7 @@ void link_start(struct link *l)
     l->started = true;
     l->attempt = 0;
     uv_timer_start(&l->timer, connect_now, 0, 0);
-    set_state(l, LINK_CONNECTING, NULL);
+    link_set_state(l, LINK_CONNECTING, NULL);
 }
 
 void link_stop(struct link *l)
@@ -797,7 +560,7 @@ void link_stop(struct link *l)
         return;
     l->started = false;
     disconnect(l);
-    set_state(l, LINK_IDLE, NULL);
+    link_set_state(l, LINK_IDLE, NULL);
 }
 
 void link_reconnect(struct link *l, const char *why)
@@ -807,7 +570,7 @@ void link_reconnect(struct link *l, const char *why)
     log_info(l->o.tag, "replication link: reconnecting: %s", why);
     disconnect(l);
     connect_soon(l, 0);
-    set_state(l, LINK_CONNECTING, NULL);
+    link_set_state(l, LINK_CONNECTING, NULL);
 }
 
 void link_hurry(struct link *l)
