@@ -271,11 +271,13 @@ static void handle_act(const struct call *c, struct api_reply *r)
 static void handle_fullsync(const struct call *c, struct api_reply *r)
 {
     struct err e = {0};
-    bool flush = false, passed_on = false;
+    bool flush = false, extra_delete = false, passed_on = false;
     const char *command = form_get(c->form, "flushCommand");
     int rc = form_yes(c->form, "flushdb", &flush, &e);
     if (rc == 0)
         rc = form_yes(c->form, "passedOn", &passed_on, &e);
+    if (rc == 0)
+        rc = form_extra_keys(c->form, &extra_delete, &e);
     if (rc == 0 && command)
         rc = form_flush_command(command, &e);
     if (rc == 0 && command && !flush)
@@ -289,7 +291,7 @@ static void handle_fullsync(const struct call *c, struct api_reply *r)
         return;
     if (flush && !command)
         command = "flushdb";
-    rc = supervisor_fullsync(c->o->sup, inputs, command, passed_on, &e);
+    rc = supervisor_fullsync(c->o->sup, inputs, command, extra_delete, passed_on, &e);
     free(inputs);
     if (rc < 0)
         reply_failed(r, rc, &e);
@@ -407,9 +409,9 @@ static const struct route routes[] = {
      .methods = M_POST,
      .access = ACCESS_ACT,
      .handler = handle_fullsync,
-     .params = P_INPUTS "flushCommand ",
+     .params = P_INPUTS "flushCommand extraKeys ",
      .help = "Syncs in full again. `flushdb=yes` empties the target first, by `flushCommand` "
-             "(default `flushdb`)."},
+             "(default `flushdb`); `extraKeys=delete` deletes keys that the source does not have."},
 };
 enum { ROUTES = sizeof(routes) / sizeof(*routes) };
 

@@ -91,6 +91,7 @@ enum on_unknown { ON_UNKNOWN_FAIL, ON_UNKNOWN_SKIP };
 enum on_unsupported { ON_UNSUPPORTED_FAIL, ON_UNSUPPORTED_DEGRADE };
 enum replay_mode { REPLAY_SYNC, REPLAY_PIPELINE, REPLAY_PARALLEL };
 enum on_error { ON_ERROR_STOP, ON_ERROR_SKIP };
+enum extra_keys { EXTRA_KEYS_KEEP, EXTRA_KEYS_DELETE };
 enum full_sync_flush { FLUSH_NONE, FLUSH_DB, FLUSH_ALL };
 
 struct replay_config {
@@ -121,7 +122,8 @@ struct replay_config {
     char *dead_letter_dir;  // one file a lane in it; NULL when dead_letter_file is set
     char *dead_letter_file; // one file for all lanes
     enum full_sync_flush full_sync_flush;
-    bool wrap_all; // catching up, too, sends nothing outside MULTI
+    enum extra_keys extra_keys; // sync only
+    bool wrap_all;              // catching up, too, sends nothing outside MULTI
     bool expiry_guard;
     int64_t expiry_margin_ms;
 };
@@ -278,6 +280,9 @@ void config_free(struct config *c);
 
 // Refuses what this version cannot run yet, for the command of the configuration's scope: an error
 // for each such setting in d, and ERR_CONFIG.
+// Why keys that the source does not have may not be deleted from the target; NULL: they may.
+// Static.
+const char *config_extra_keys_refused(const struct config *c);
 int config_validate(const struct config *c, struct config_diags *d) must_check;
 
 // `gunyu config check FILE`: prints the findings and one closing line; 0 when it may be run.

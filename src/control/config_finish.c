@@ -333,6 +333,27 @@ static void check_pairing(struct config_builder *b)
     }
 }
 
+const char *config_extra_keys_refused(const struct config *c)
+{
+    const struct redis_config *in = &c->input.redis, *out = &c->output.redis;
+    bool own_targets = out->type == REDIS_STANDALONE && out->endpoints_n > 1;
+    if (c->output.replay.key_exists != KEY_REPLACE)
+        return "it needs keyExists: replace";
+    if (c->output.replay.bisync)
+        return "the other direction's keys would go, so not with bisyncEnabled";
+    if (in->type == REDIS_STANDALONE && in->endpoints_n > 1 && !own_targets)
+        return "the full sync of one source would delete what the others have written there";
+    return NULL;
+}
+
+static void check_extra_keys(struct config_builder *b)
+{
+    const char *why = config_extra_keys_refused(b->c);
+    if (b->c->output.replay.extra_keys == EXTRA_KEYS_DELETE && why)
+        config_path_diag(b, "output.replay.extraKeys", DIAG_ERROR,
+                         "output.replay.extraKeys: delete is not possible: %s", why);
+}
+
 static void finish_sync(struct config_builder *b)
 {
     struct config *c = b->c;
@@ -343,6 +364,7 @@ static void finish_sync(struct config_builder *b)
     finish_replay(b, "output.replay", &c->output.replay);
     check_filter(b, "output.filter", &c->output.filter);
     check_pairing(b);
+    check_extra_keys(b);
 }
 
 static void finish_rdb(struct config_builder *b)

@@ -191,3 +191,12 @@ int form_flush_command(const char *value, struct err *e)
                    "parameter 'flushCommand' must be one command word, such as flushdb or "
                    "flushall, with async or sync after it or nothing");
 }
+
+int form_extra_keys(const struct form *f, bool *del, struct err *e)
+{
+    const char *v = form_get(f, "extraKeys");
+    *del = v && strcmp(v, "delete") == 0;
+    if (!v || *del || strcmp(v, "keep") == 0)
+        return 0;
+    return err_set(e, ERR_CONFIG, "parameter 'extraKeys' is '%.64s'; it must be keep or delete", v);
+}

@@ -31,6 +31,8 @@ int form_yes(const struct form *f, const char *name, bool *out, struct err *e) m
 // "all" or addresses with commas between them. Strips blanks and drops repetitions; *out is new.
 // ERR_CONFIG for an empty item, a blank inside one, or "all" among others.
 int form_inputs(const char *value, char **out, struct err *e) must_check;
+// Whether the parameter extraKeys is delete; keep, or none, is false.
+int form_extra_keys(const struct form *f, bool *del, struct err *e) must_check;
 // What may empty a target: one word, as FLUSHDB can be renamed, and "async" or "sync" after it.
 int form_flush_command(const char *value, struct err *e) must_check;
 

@@ -100,6 +100,7 @@ static void fill_replay(struct lane_options *o, const struct config *c)
     o->full_sync_flush = r->full_sync_flush == FLUSH_DB    ? "FLUSHDB"
                          : r->full_sync_flush == FLUSH_ALL ? "FLUSHALL"
                                                            : NULL;
+    o->extra_delete = r->extra_keys == EXTRA_KEYS_DELETE;
     o->expiry_guard = r->expiry_guard;
     o->expiry_margin_ms = r->expiry_margin_ms;
     o->stats_ms = r->stats_log ? r->stats_log_interval_ms : 0;

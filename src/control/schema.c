@@ -75,6 +75,8 @@ static const struct schema_word full_sync_flushes[] = {
     {"flushall", FLUSH_ALL, false},
     {NULL, 0, false},
 };
+static const struct schema_word extra_keys[] = {
+    {"keep", EXTRA_KEYS_KEEP, false}, {"delete", EXTRA_KEYS_DELETE, false}, {NULL, 0, false}};
 static const struct schema_word channel_types[] = {
     {"storer", JOURNAL_STORER, false}, {"memory", JOURNAL_MEMORY, false}, {NULL, 0, false}};
 static const struct schema_word log_levels[] = {
@@ -376,6 +378,13 @@ const struct schema_row schema_rows[] = {
 
     REDIS_ROWS(SCOPE_SYNC, "output.redis", output.redis),
     REPLAY_ROWS(SCOPE_SYNC, "output.replay", output.replay),
+    {.path = "output.replay.extraKeys", .scope = SCOPE_SYNC, .type = T_ENUM,
+     AT(output.replay.extra_keys), .ours = true, .def = "keep", .words = extra_keys,
+     .help = "Keys of the target that the snapshot of a full sync does not have. delete: they are "
+             "deleted when it is loaded, before the stream goes on, so that the target is what a "
+             "replica would be; a source that comes back empty empties the target. Dbs, keys and "
+             "slots that this sync does not write to are left alone, and all of it where another "
+             "sync has its position."},
     FILTER_ROWS(SCOPE_SYNC, "output.filter", output.filter),
     {.path = "output.resumeFromBreakPoint", .scope = SCOPE_SYNC, .type = T_IGNORED,
      .help = "In a sample file of redisGunYu.", .note = "write output.replay.resumeFromBreakPoint."},

@@ -106,6 +106,7 @@ static void json_lane(struct buf *b, const struct lane_snapshot *l)
     text_fixed(b, status_full_sync_hundredths(l), 2);
     json_string(b, "FullSyncReason", l->full_sync_reason);
     json_string(b, "Unsupported", l->unsupported);
+    json_string(b, "ExtraKeysKept", l->extra_keys_kept);
     json_i64(b, "SnapshotBytes", (int64_t)l->snapshot_size);
     json_i64(b, "SnapshotLoadedBytes", (int64_t)l->snapshot_loaded);
     json_string(b, "ReplId", l->replid);
@@ -247,6 +248,7 @@ static void html_lane(struct buf *b, const struct lane_snapshot *l)
     html_note(b, "", "", l->error);
     html_note(b, " why", "last full sync: ", l->full_sync_reason);
     html_note(b, " why", "not known to the target: ", l->unsupported);
+    html_note(b, " why", "keys that the source does not have stay: ", l->extra_keys_kept);
 }
 
 void status_html(struct buf *b, const struct lane_snapshot *lanes, size_t n, const char *version,

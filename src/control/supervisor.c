@@ -324,13 +324,14 @@ int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *i
 struct full_sync_call {
     struct sup_lane *sl;
     const char *flush;
+    bool extra_delete;
 };
 
 static void full_sync_lane(void *arg)
 {
     struct full_sync_call *c = arg;
     if (c->sl->lane)
-        lane_full_sync(c->sl->lane, c->flush);
+        lane_full_sync(c->sl->lane, c->flush, c->extra_delete);
 }
 
 // The command is sent to the target as it is, so only what empties it is let through.
@@ -345,8 +346,11 @@ static bool is_flush(const char *command)
 }
 
 int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *flush_command,
-                        bool passed_on, struct err *e)
+                        bool extra_delete, bool passed_on, struct err *e)
 {
+    const char *refused = extra_delete ? config_extra_keys_refused(s->cfg) : NULL;
+    if (refused)
+        return err_set(e, ERR_CONFIG, "extraKeys=delete is not possible: %s", refused);
     if (flush_command && !is_flush(flush_command))
         return err_set(e, ERR_CONFIG,
                        "flushCommand may be flushdb or flushall, with async or sync");
@@ -355,6 +359,8 @@ int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *fl
         buf_append_cstr(&more, "&flushdb=yes&flushCommand=");
         peer_encode(&more, flush_command);
     }
+    if (extra_delete)
+        buf_append_cstr(&more, "&extraKeys=delete");
     struct sup_passing pass = {.action = "fullsync", .more = buf_cstr(&more)};
     uv_rwlock_rdlock(&s->lock);
     bool *chosen = xcalloc((size_t)s->lanes_n, sizeof(*chosen));
@@ -366,7 +372,7 @@ int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *fl
     if (rc == 0)
         rc = sup_pass_collect(s, &pass, chosen, passed_on, e);
     for (int i = 0; rc == 0 && i < s->lanes_n; i++) {
-        struct full_sync_call c = {s->lanes[i], flush_command};
+        struct full_sync_call c = {s->lanes[i], flush_command, extra_delete};
         if (chosen[i])
             worker_call(s->lanes[i]->worker, full_sync_lane, &c);
     }

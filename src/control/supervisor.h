@@ -34,8 +34,9 @@ enum supervisor_action { SUP_PAUSE, SUP_RESUME, SUP_HANDOVER, SUP_STOP, SUP_REST
 int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *inputs,
                    bool resume_skip, bool passed_on, struct err *e) must_check;
 // Forces a full sync; flush_command is NULL or what empties the target first ("flushdb").
+// extra_delete: as output.replay.extraKeys: delete, this time; ERR_CONFIG where that is none.
 int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *flush_command,
-                        bool passed_on, struct err *e) must_check;
+                        bool extra_delete, bool passed_on, struct err *e) must_check;
 // Stale positions in the targets and stale journal directories of ours.
 int supervisor_gc(struct supervisor *s, struct err *e) must_check;
 // Where replicas are served, as "host:port"; false: nowhere.

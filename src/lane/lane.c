@@ -68,6 +68,8 @@ void lane_end_apply(struct lane *l)
         lane_count_load(l, &l->counters);
         if (s.index > l->sent_until)
             l->sent_until = s.index;
+        if (l->extra)
+            extra_noted_until(l->extra, s.index);
         load_free(l->load);
         l->load = NULL;
         // The load has not begun, and the rest of its snapshot may have no room before it has.
@@ -272,6 +274,7 @@ static void on_full_sync(void *ctx, const char *replid, uint64_t offset, const c
     l->loose_until = 0;
     lane_expiry_forget(l);
     lane_turns_forget(l);
+    lane_extra_full_sync(l);
     l->force_full = false;
     l->snapshot_fresh = true;
     l->again_until = 0;
@@ -333,7 +336,7 @@ static int source_db(const struct lane *l, int db)
     return db;
 }
 
-static void load_all(struct lane *l)
+void lane_load_all(struct lane *l)
 {
     // Whatever position the target holds is void from the first key on.
     lane_load_start(l, 0, 0, 0, 0);
@@ -360,7 +363,7 @@ void lane_arrange(struct lane *l)
     journal_get_info(l->journal, &ji);
     if (l->snapshot_fresh) {
         if (ji.has_snapshot && !l->lost && lane_turns_may_load(l))
-            load_all(l);
+            lane_load_all(l);
         return;
     }
     struct resume_decision d;
@@ -377,8 +380,12 @@ void lane_arrange(struct lane *l)
     case RESUME_SNAPSHOT:
         if (l->lost || !lane_turns_may_load(l))
             break;
+        if (lane_extra_lacks(l, d.rdb_index)) {
+            lane_extra_again(l);
+            break;
+        }
         if (journal_asides(l->journal)) {
-            load_all(l); // taking back takes from what is loaded as well
+            lane_load_all(l); // taking back takes from what is loaded as well
             break;
         }
         lane_load_start(l, d.rdb_index, d.rdb_db,
@@ -446,6 +453,8 @@ void lane_pump(struct lane *l)
         rc = (int)lane_takeback_pump(l, TURN_BYTES);
     } else if (l->load) {
         rc = load_pump(l->load, TURN_BYTES, &e);
+        if (rc == LOAD_FINISHED && !lane_extra_done(l))
+            rc = LOAD_WAIT;
         if (rc == LOAD_FINISHED)
             load_finished(l);
     } else if (l->apply) {
@@ -709,6 +718,7 @@ void lane_stop(struct lane *l, void (*done)(void *ctx), void *ctx)
     l->state = LANE_STOP;
     link_stop(l->link);
     lane_defuse(l);
+    lane_extra_cancel(l);
     sink_store_position(l->sink);
     sink_flush(l->sink);
     l->stopped = done;
@@ -725,9 +735,10 @@ void lane_stop_now(struct lane *l)
     lane_publish(l);
 }
 
-void lane_full_sync(struct lane *l, const char *flush_command)
+void lane_full_sync(struct lane *l, const char *flush_command, bool extra_delete)
 {
     l->force_full = true;
+    l->extra_once = l->extra_once || extra_delete;
     free(l->flush_command);
     l->flush_command = flush_command ? xstrdup(flush_command) : NULL;
     l->error_latched = false;
@@ -811,6 +822,7 @@ void lane_free(struct lane *l)
         journal_close(lane_free_but_journal(l));
     } else if (l->handles == 0) {
         free(l->flush_command);
+        lane_extra_forget(l);
         endpoints_free(l->seeds, l->o.target_seeds_n);
         uv_mutex_destroy(&l->lock);
         free(l);

@@ -62,6 +62,7 @@ struct lane_options {
     bool stop_on_error; // onError: stop
     const char *dead_letter_path;
     const char *full_sync_flush; // command sent to the target before each full sync, or NULL
+    bool extra_delete; // after a full sync, keys of the target that the source does not have
     bool expiry_guard;
     int64_t expiry_margin_ms;
     const char *delay_test_key; // or NULL
@@ -89,8 +90,9 @@ void lane_resume(struct lane *l, bool skip);
 void lane_stop(struct lane *l, void (*done)(void *ctx), void *ctx);
 // Ends at once whatever is in flight.
 void lane_stop_now(struct lane *l);
-// Asks the source for a full sync; flush_command, if any, empties the target first.
-void lane_full_sync(struct lane *l, const char *flush_command);
+// Asks the source for a full sync; flush_command, if any, empties the target first. extra_delete:
+// as in the options, this time.
+void lane_full_sync(struct lane *l, const char *flush_command, bool extra_delete);
 // The source is at this address now, as its finder knows it: a link that was made elsewhere is made
 // anew, one that waits for its next attempt does not wait longer.
 void lane_source_moved(struct lane *l, const char *address);

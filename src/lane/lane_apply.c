@@ -303,6 +303,7 @@ static int put_position(void *ctx, const struct batch_mark *mark, struct buf *ou
         p->offset = (int64_t)ji.snapshot_offset;
     }
     p->marks = l->router ? l->marks_id : 0;
+    p->source = position_source(l->o.tag);
     p->epoch = l->epoch;
     p->far_expiries = l->far_flag || l->sweep || expiry_may_be_far(l->expiry);
     p->time_ms = clock_unix_ms();
@@ -398,6 +399,9 @@ void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, ui
         .ctx = l,
     };
     lane_end_apply(l);
+    lane_extra_load(l, rdb_index);
+    if (l->extra)
+        o.met = lane_extra_met;
     l->load = load_new(&o, rdb_index, db, version, again_until);
     lane_takeback_start(l);
     l->snapshot_fresh = false;

@@ -34,14 +34,18 @@ static int check_nodes(struct lane_stage *s)
     return rc;
 }
 
-static int clear_node(struct lane_stage *s, struct lane_node *n, bool asking, uint64_t *found)
+static int clear_node(struct lane_stage *s, struct lane_node *n, bool asking)
 {
-    const struct purge_options o = {
-        .scope = &s->scope, .unlink = s->unlink, .asking = asking, .cancel = &s->cancel};
+    const struct purge_options o = {.scope = &s->scope,
+                                    .unlink = s->unlink,
+                                    .asking = asking,
+                                    .cancel = &s->cancel,
+                                    .keeps = s->keeps,
+                                    .ctx = s};
     int rc = lane_stage_reach(s, n);
     n->db = -1; // whichever it stops in
     if (rc == 0) {
-        rc = purge_run(n->client, &o, found, &s->err);
+        rc = purge_run(n->client, &o, &s->purged, &s->err);
         struct slice text = slice_cstr(s->err.msg);
         if (rc == ERR_REPLY && !target_error_is_transient(text))
             s->step = (struct stage_step){.kind = STAGE_FAILED, .reason = text};
@@ -59,25 +63,30 @@ static int clear_node(struct lane_stage *s, struct lane_node *n, bool asking, ui
 static int clear_cluster(struct lane_stage *s)
 {
     int rc = 0;
-    uint64_t found = 1;
+    bool found = true;
     for (int pass = 0; rc == 0 && (found || pass < 2); pass++) {
-        found = 0;
+        uint64_t before = s->purged.found;
         if (pass == STAGE_AGAIN_TRIES)
             return err_set(&s->err, ERR_TIMEOUT, "keys are left that are being moved");
         if (pass)
             usleep(STAGE_AGAIN_MS * 1000);
         for (int i = 0; i < s->nodes_n && rc == 0; i++)
-            rc = clear_node(s, &s->nodes[i], pass > 0, &found);
+            rc = clear_node(s, &s->nodes[i], pass > 0);
+        found = s->purged.found > before;
     }
     return rc ? rc : check_nodes(s);
+}
+
+void lane_stage_clear(struct lane_stage *s)
+{
+    s->step = (struct stage_step){.kind = STAGE_DONE};
+    s->rc = s->lane->router ? clear_cluster(s) : clear_node(s, &s->nodes[0], false);
 }
 
 static void clear_run(uv_work_t *work)
 {
     struct lane_stage *s = work->data;
-    uint64_t found = 0;
-    s->step = (struct stage_step){.kind = STAGE_DONE};
-    s->rc = s->lane->router ? clear_cluster(s) : clear_node(s, &s->nodes[0], false, &found);
+    lane_stage_clear(s);
     if (s->rc == 0)
         fault_point("clear.done");
     else if (s->step.kind == STAGE_FAILED)
@@ -108,6 +117,7 @@ enum apply_staged lane_clear_slots(void *ctx, const struct apply_clear *c)
     memcpy(s->scope.slots, c->slots, sizeof(s->scope.slots));
     leave_out_done(l, &s->scope, c->end);
     s->unlink = l->server.is_valkey || l->server.version >= 40000;
+    s->keeps = NULL;
     lane_stage_start(s, c->ref, clear_run);
     return APPLY_STAGE_WAIT;
 }

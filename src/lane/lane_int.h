@@ -9,6 +9,7 @@
 #include "target/batcher.h"
 #include "target/deadletter.h"
 #include "target/expiry.h"
+#include "target/extra.h"
 #include "target/position.h"
 #include "target/resume.h"
 #include "target/router.h"
@@ -77,6 +78,10 @@ struct lane {
     struct load *load;
     struct takeback *takeback; // goes before the load; else NULL
     struct lane_lost *lost;    // goes before both; else NULL
+    struct extra *extra;       // keys of the snapshot that is loaded; NULL: nobody asks for them
+    bool extra_once;           // the next full sync deletes the others, whatever the options say
+    bool extra_slots_known;    // a full sync began in this process
+    uint8_t extra_slots[SLOT_SET_BYTES]; // that were the shard's then
     struct deadletter *dead;
     uint64_t dead_letters_kept;
     struct expiry *expiry;
@@ -223,6 +228,20 @@ void lane_sweep_cancel(struct lane *l);
 void lane_defuse(struct lane *l);
 void lane_defuse_end(struct lane *l);
 
+// lane_extra.c: at the end of a load, keys of the target that the snapshot does not have.
+bool lane_extra_wanted(const struct lane *l);
+void lane_extra_full_sync(struct lane *l); // a snapshot is being taken
+// A load that goes on there could not tell which they are; _again begins one that can.
+bool lane_extra_lacks(const struct lane *l, uint64_t rdb_index);
+void lane_extra_again(struct lane *l);
+void lane_extra_load(struct lane *l, uint64_t rdb_index); // the load begins there
+void lane_extra_met(void *ctx, uint64_t index, int target_db, struct slice key); // as in load.h
+void lane_extra_forget(struct lane *l);
+// All of the snapshot is confirmed. True: they are deleted, or nobody wants it; else wait for the
+// lane's next turn.
+bool lane_extra_done(struct lane *l);
+void lane_extra_cancel(struct lane *l); // its target is let go soon
+
 // lane_turns.c: slots that move between the shards of a source cluster. Each is a no-op otherwise.
 void lane_turns_start(struct lane *l);
 void lane_turns_free(struct lane *l);
@@ -236,6 +255,7 @@ void lane_turns_pumped(struct lane *l);              // after each turn of the l
 void lane_turns_tick(struct lane *l);
 bool lane_turns_wait(const struct lane *l);                  // for another lane
 bool lane_turns_has(const struct lane *l, struct slice key); // no other lane may have written it
+bool lane_turns_has_slot(const struct lane *l, int slot);    // the same of all its keys
 // What the lane waits for; false: nothing.
 bool lane_turns_say(const struct lane *l, char *out, size_t cap);
 
@@ -320,6 +340,7 @@ void target_result_free(struct target_result *r); // and the connections that it
 extern const struct sink_events lane_sink_events;
 int lane_map_db(const struct lane *l, int db);
 void lane_apply_start(struct lane *l, uint64_t from, int db);
+void lane_load_all(struct lane *l); // lane.c: from the first byte
 void lane_load_start(struct lane *l, uint64_t rdb_index, int db, int version, uint64_t again_until);
 // The reader met a command that cannot be applied; see apply.h.
 bool lane_refused(void *ctx, uint64_t ref, struct slice reason);

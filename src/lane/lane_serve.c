@@ -19,7 +19,7 @@ static void refresh(struct lane *l, struct err *e)
         return;
     l->refresh_us = now;
     log_warn(l->o.tag, "a replica needs a snapshot and none is held: taking a full sync");
-    lane_full_sync(l, NULL);
+    lane_full_sync(l, NULL, false);
     err_set(e, ERR_REPLY, "NOMASTERLINK the snapshot that is needed is being taken");
 }
 

@@ -61,6 +61,7 @@ static void stage_let_go(struct lane_stage *s)
     buf_free(&s->text);
     buf_free(&s->replies);
     buf_free(&s->refused);
+    lane_extra_job_free(s->extra);
     free(s);
 }
 
@@ -308,6 +309,10 @@ static bool refuse(struct lane *l, uint64_t ref, struct slice reason)
 
 static void take_result(struct lane *l, struct lane_stage *s)
 {
+    if (s->rc && s->cancel) {
+        lane_drop_target(l);
+        return;
+    }
     if (s->rc) {
         lane_sink_events.failed(l, UINT64_MAX, &s->err);
         return;

@@ -46,9 +46,12 @@ struct lane_stage {
     struct stage_answer answer;
     bool big;
 
-    // or a FLUSHALL
+    // or a FLUSHALL, or what a snapshot does not have
     struct purge_scope scope;
     bool unlink;
+    bool (*keeps)(void *ctx, int target_db, struct slice key); // as in purge.h, with the stage
+    struct purge_result purged;
+    struct lane_extra_job *extra; // owns; NULL: none
 
     // how it ended; what `step` says counts too
     int rc; // err
@@ -62,10 +65,16 @@ int lane_stage_reach(struct lane_stage *s, struct lane_node *n) must_check;
 // What was done there may be followed by what another node does. A replica that takes over must not
 // lack it.
 int lane_stage_await_replicas(struct lane_stage *s, struct lane_node *n) must_check;
+// lane_clear.c, on the pool: deletes what the scope tells, but what is kept, at all nodes. rc, err
+// and step are set.
+void lane_stage_clear(struct lane_stage *s);
 // run is called on the pool. What it leaves in rc, err and step is what lane_stage_result says
 // afterwards.
 void lane_stage_start(struct lane_stage *s, uint64_t ref, uv_work_cb run);
 // Whether the job of the command at ref has ended, and how: once.
 bool lane_stage_result(struct lane_stage *s, uint64_t ref, enum apply_staged *verdict);
+
+// lane_extra.c. NULL is none.
+void lane_extra_job_free(struct lane_extra_job *x);
 
 #endif

@@ -305,7 +305,7 @@ void lane_target_ready(struct lane *l, struct target_result *r)
         lane_attach_cluster(l, r);
     else
         attach_one(l, r);
-    if (l->router || l->turn)
+    if (l->router || l->turn || lane_extra_wanted(l))
         lane_stage_attach(l, r);
     r->conn = NULL;
     lane_arrange(l);

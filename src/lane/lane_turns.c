@@ -64,8 +64,12 @@ bool lane_turns_may_load(const struct lane *l)
 
 bool lane_turns_has(const struct lane *l, struct slice key)
 {
-    return !arbiter(l) ||
-           ownership_settled(ownership_fast(arbiter(l)), l->o.turns.lane, slot_of(key));
+    return lane_turns_has_slot(l, slot_of(key));
+}
+
+bool lane_turns_has_slot(const struct lane *l, int slot)
+{
+    return !arbiter(l) || ownership_settled(ownership_fast(arbiter(l)), l->o.turns.lane, slot);
 }
 
 void lane_turns_target(struct lane *l, struct slice record)

@@ -82,7 +82,8 @@ const char *lane_phase_name(enum lane_phase p); // "idle", "connecting", "wait_r
     X(replicas_cut)          /* by us: silent, or too slow for what the journal holds */           \
     X(replica_bytes)         /* sent to them */                                                    \
     X(expiries_held)         /* near expiries replaced by far ones */                              \
-    X(expiries_settled)      /* and set true again */
+    X(expiries_settled)      /* and set true again */                                              \
+    X(extra_keys_deleted)    /* of the target, which the source did not have: extraKeys */
 
 struct lane_snapshot {
     char input[300];  // source address
@@ -98,6 +99,8 @@ struct lane_snapshot {
     char error[512];        // "" when none: last problem, kept while it lasts
     char full_sync_reason[128];
     char unsupported[300]; // what the last snapshot may have held and the target lacks
+    char
+        extra_keys_kept[200]; // why such keys were not deleted at the last full sync; "": they were
     char replid[41];
     int64_t received_offset;     // right edge of the journal; -1 none
     int64_t acked_source_offset; // last REPLCONF ACK

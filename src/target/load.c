@@ -169,6 +169,8 @@ static int begin_key(struct load *l, struct pass *p, struct err *e)
     p->db = l->o.map_db(l->o.ctx, it->db);
     if (p->db < 0)
         return load_no_such_db(it->db, e);
+    if (l->o.met && p == &l->main)
+        l->o.met(l->o.ctx, it->start, p->db, it->key);
     enum loss need = need_of(it->object);
     if (need != LOSSES && ability_lacks(&l->can, need)) {
         p->stage = STAGE_SKIP;

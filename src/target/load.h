@@ -46,6 +46,9 @@ struct load_options {
                            int64_t expire_ms);
     // Whether a key that the filter lets pass is loaded; it has the source's db. NULL: all are.
     bool (*wants)(void *ctx, const struct rdb_item *item);
+    // Told of each key that the filter lets pass, whatever becomes of it, with the target's db; in
+    // the order of index, where its item begins. NULL: not told.
+    void (*met)(void *ctx, uint64_t index, int target_db, struct slice key);
     void *ctx;
 };
 

@@ -107,6 +107,18 @@ static int slot_of_command(const struct rdb_item *it, int argc, const struct sli
     return 0;
 }
 
+// What it names may be there when it is carried out.
+static void tell_keys(struct load *l, const struct rdb_item *it, int db, int argc,
+                      const struct slice *argv)
+{
+    const struct cmd_info *info = cmd_lookup(argc, argv);
+    int *at = xcalloc((size_t)argc, sizeof(*at));
+    int n = info ? cmd_keys(info, argc, argv, at) : 0;
+    for (int i = 0; i < n; i++)
+        l->o.met(l->o.ctx, it->start, db, argv[at[i]]);
+    free(at);
+}
+
 // A write that the source carried out while it wrote the file.
 int load_command(struct load *l, struct pass *p, struct err *e)
 {
@@ -136,6 +148,8 @@ int load_command(struct load *l, struct pass *p, struct err *e)
         p->slot = slot;
         resp_put_argv(&l->aside.text, argc, argv);
         l->aside.cmds = 1;
+        if (l->o.met)
+            tell_keys(l, it, db, argc, argv);
     }
     filter_scratch_free(&s);
     resp_cmd_free(&c);

@@ -5,12 +5,13 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "codec/crc64.h"
 #include "codec/slot.h"
 
-// The value is "gunyu/1" and then these fields in this order, marks= only in a cluster and the last
-// three only while a snapshot loads:
-// "gunyu/1 offset=42 db=3 far=0 epoch=7 time=1700000000000 marks=5 rdb=99 rdb_db=0 rdb_version=11".
-// Before there is a position: "gunyu/1 epoch=7 time=1700000000000".
+// The value is "gunyu/1" and then these fields in this order, marks= only in a cluster, source=
+// only where it is known and the last three only while a snapshot loads: "gunyu/1 offset=42 db=3
+// far=0 epoch=7 time=1700000000000 marks=5 source=8 rdb=99 rdb_db=0 rdb_version=11". Before there
+// is a position: "gunyu/1 epoch=7 time=1700000000000".
 #define VALUE_MAGIC "gunyu/1"
 #define VALUE_CAP 320
 
@@ -21,6 +22,7 @@ enum {
     F_EPOCH,
     F_TIME,
     F_MARKS,
+    F_SOURCE,
     F_RDB_INDEX,
     F_RDB_DB,
     F_RDB_VERSION,
@@ -37,12 +39,24 @@ static const struct {
     [F_EPOCH] = {{" epoch=", 7}, UINT64_MAX},
     [F_TIME] = {{" time=", 6}, INT64_MAX},
     [F_MARKS] = {{" marks=", 7}, UINT64_MAX},
+    [F_SOURCE] = {{" source=", 8}, UINT64_MAX},
     [F_RDB_INDEX] = {{" rdb=", 5}, UINT64_MAX},
     [F_RDB_DB] = {{" rdb_db=", 8}, INT_MAX},
     [F_RDB_VERSION] = {{" rdb_version=", 13}, INT_MAX},
 };
 
+static bool is_optional(int field)
+{
+    return field == F_MARKS || field == F_SOURCE;
+}
+
 // ---- the record ----
+
+uint64_t position_source(const char *tag)
+{
+    uint64_t source = crc64_update(0, tag, strlen(tag));
+    return source ? source : 1;
+}
 
 struct slice position_key(const char *replid, char *dst)
 {
@@ -58,21 +72,17 @@ void position_put(struct buf *b, const struct position *p, int64_t now_ms)
     must(p->offset >= 0 && p->db >= 0 && now_ms >= 0);
     must(!p->loading || (p->rdb_db >= 0 && p->rdb_version >= 0));
     const uint64_t values[F_COUNT] = {
-        [F_OFFSET] = (uint64_t)p->offset,
-        [F_DB] = (uint64_t)p->db,
-        [F_FAR] = p->far_expiries,
-        [F_EPOCH] = p->epoch,
-        [F_TIME] = (uint64_t)now_ms,
-        [F_MARKS] = p->marks,
-        [F_RDB_INDEX] = p->rdb_index,
-        [F_RDB_DB] = (uint64_t)p->rdb_db,
-        [F_RDB_VERSION] = (uint64_t)p->rdb_version,
+        [F_OFFSET] = (uint64_t)p->offset, [F_DB] = (uint64_t)p->db,
+        [F_FAR] = p->far_expiries,        [F_EPOCH] = p->epoch,
+        [F_TIME] = (uint64_t)now_ms,      [F_MARKS] = p->marks,
+        [F_SOURCE] = p->source,           [F_RDB_INDEX] = p->rdb_index,
+        [F_RDB_DB] = (uint64_t)p->rdb_db, [F_RDB_VERSION] = (uint64_t)p->rdb_version,
     };
     char text[VALUE_CAP], key[64];
     size_t n = sizeof(VALUE_MAGIC) - 1;
     memcpy(text, VALUE_MAGIC, n);
     for (int i = 0; i < (p->loading ? F_COUNT : F_RDB_INDEX); i++) {
-        if (i == F_MARKS && !p->marks)
+        if (is_optional(i) && !values[i])
             continue;
         memcpy(text + n, fields[i].name.p, fields[i].name.n);
         n += fields[i].name.n;
@@ -170,9 +180,10 @@ bool position_parse(const char *replid, struct slice value, struct position *out
     bool epoch_only = slice_has_prefix(s, fields[F_EPOCH].name);
     int n = epoch_only ? F_EPOCH : 0;
     for (; n < F_COUNT && s.n > 0; n++)
-        if (!take_field(&s, n, &v[n]) && n != F_MARKS)
+        if (!take_field(&s, n, &v[n]) && !is_optional(n))
             return false;
-    if (s.n > 0 || (n != F_MARKS && (epoch_only || (n != F_RDB_INDEX && n != F_COUNT))))
+    if (s.n > 0 ||
+        (n != F_MARKS && (epoch_only || (n > F_RDB_INDEX && n < F_COUNT) || n < F_MARKS)))
         return false;
     *out = (struct position){
         .offset = (int64_t)v[F_OFFSET],
@@ -185,6 +196,7 @@ bool position_parse(const char *replid, struct slice value, struct position *out
         .epoch = v[F_EPOCH],
         .time_ms = (int64_t)v[F_TIME],
         .marks = v[F_MARKS],
+        .source = v[F_SOURCE],
         .epoch_only = epoch_only,
     };
     memcpy(out->replid, replid, idlen);
@@ -580,4 +592,53 @@ int position_count_epoch_only(struct redis_client *r, int64_t *n, struct err *e)
 {
     *n = 0;
     return each_record(r, count_epoch_only, n, e);
+}
+
+// ---- other syncs ----
+
+struct search {
+    const struct position_owners *o;
+    char *found;
+};
+
+// One of a file that was loaded has another kind of id.
+static bool is_sync(const char *replid)
+{
+    return strspn(replid, "0123456789abcdef") == REPLID_LEN;
+}
+
+static bool is_owned(const struct position_owners *o, const char *replid, uint64_t source)
+{
+    for (size_t i = 0; i < o->ids_n; i++)
+        if (strcmp(o->ids[i], replid) == 0)
+            return true;
+    for (size_t i = 0; source && i < o->sources_n; i++)
+        if (o->sources[i] == source)
+            return true;
+    return false;
+}
+
+static int look_for_other(void *ctx, struct redis_client *r, struct slice key, struct err *e)
+{
+    struct search *s = ctx;
+    char replid[REPLID_LEN + 1];
+    struct redis_reply reply = {0};
+    struct position p = {0};
+    if (s->found[0] || !key_replid(key, replid) || !is_sync(replid) || is_owned(s->o, replid, 0))
+        return 0;
+    int rc = redis_call(r, &reply, e, "GET %b", &key);
+    if (rc || reply.root.type != RESP_BULK) // gone meanwhile, or to another node
+        return rc == ERR_REPLY ? 0 : rc;
+    bool read = position_parse(replid, reply.root.text, &p);
+    if (!(read && p.epoch_only) && !is_owned(s->o, replid, p.source))
+        memcpy(s->found, replid, sizeof(replid));
+    return 0;
+}
+
+int position_find_other(struct redis_client *r, const struct position_owners *o, char *replid,
+                        struct err *e)
+{
+    struct search s = {o, replid};
+    replid[0] = 0;
+    return each_record(r, look_for_other, &s, e);
 }

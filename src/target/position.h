@@ -30,10 +30,13 @@ struct position {
     uint64_t epoch;    // fencing
     int64_t time_ms;
     uint64_t marks;  // names the slots' marks that belong to it (router.h); 0: none, no cluster
+    uint64_t source; // names the source for ever, as its lane does (position_source); 0: unknown
     bool foreign;    // taken from redisGunYu; never written
     bool epoch_only; // says nothing but epoch and time_ms: no position is stored yet
 };
 
+// Of the name that a lane has for its source; never 0.
+uint64_t position_source(const char *tag);
 // Key name into dst (at least 64 bytes); returns it as a slice.
 struct slice position_key(const char *replid, char *dst);
 // Appends one SET command of the record; no allocation beyond b.
@@ -73,6 +76,17 @@ int position_read_foreign(const struct masters *m, const char *id1, const char *
                           struct position *out, bool *found, struct err *e) must_check;
 // How many records in db 0 say only the epoch. Leaves the connection in db 0. Blocking.
 int position_count_epoch_only(struct redis_client *r, int64_t *n, struct err *e) must_check;
+// Those whose records are ours: by a replication id (of at most REPLID_LEN) or by the source.
+struct position_owners {
+    const char *const *ids;
+    size_t ids_n;
+    const uint64_t *sources;
+    size_t sources_n;
+};
+// Looks in db 0 for the position of another sync, one that cannot be read included. replid, of
+// REPLID_LEN + 1, becomes its id, "" when there is none. Leaves the connection in db 0. Blocking.
+int position_find_other(struct redis_client *r, const struct position_owners *o, char *replid,
+                        struct err *e) must_check;
 // Removes records of ours not written for max_age_ms, except those of keep[0..n). Returns how many
 // in *removed. Blocking.
 int position_gc(struct redis_client *r, const char *const *keep, int n, int64_t max_age_ms,

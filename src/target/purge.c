@@ -47,7 +47,7 @@ bool purge_has_key(const struct purge_scope *s, int target_db, struct slice key)
 struct purge {
     struct redis_client *c;
     const struct purge_options *o;
-    uint64_t *found;
+    struct purge_result *result;
     struct buf text, cursor;
     int replies;
     int db;
@@ -70,7 +70,7 @@ static int refused(const struct redis_reply *r, struct err *e)
 // One key in each command, so that a cluster takes them.
 static void put_key(struct purge *p, struct slice key)
 {
-    ++*p->found;
+    p->result->found++;
     if (p->o->asking) {
         resp_put_cmd(&p->text, "ASKING");
         p->replies++;
@@ -87,10 +87,18 @@ static int delete_page(struct purge *p, struct err *e)
         rc = redis_receive(p->c, &r, e);
         if (rc == 0 && r.root.type == RESP_ERROR && !is_redirection(r.root.text))
             rc = refused(&r, e);
+        else if (rc == 0 && r.root.type == RESP_INTEGER)
+            p->result->deleted += r.root.num > 0;
     }
     if (p->replies)
         fault_point("purge.page");
     return rc;
+}
+
+static bool goes(const struct purge *p, struct slice key)
+{
+    return purge_has_key(p->o->scope, p->db, key) &&
+           !(p->o->keeps && p->o->keeps(p->o->ctx, p->db, key));
 }
 
 static int take_page(struct purge *p, const struct redis_reply *r, struct err *e)
@@ -104,7 +112,7 @@ static int take_page(struct purge *p, const struct redis_reply *r, struct err *e
     p->replies = 0;
     for (int64_t i = 0; ok && i < keys.num; i++) {
         ok = resp_next(r->p, r->n, &pos, &key) && key.type == RESP_BULK;
-        if (ok && purge_has_key(p->o->scope, p->db, key.text))
+        if (ok && goes(p, key.text))
             put_key(p, key.text);
     }
     if (!ok)
@@ -155,9 +163,10 @@ static bool next_db(struct slice *info, int *db)
     return false;
 }
 
-int purge_run(struct redis_client *c, const struct purge_options *o, uint64_t *found, struct err *e)
+int purge_run(struct redis_client *c, const struct purge_options *o, struct purge_result *result,
+              struct err *e)
 {
-    struct purge p = {.c = c, .o = o, .found = found};
+    struct purge p = {.c = c, .o = o, .result = result};
     struct redis_reply r;
     int rc = redis_call(c, &r, e, "INFO keyspace");
     if (rc)

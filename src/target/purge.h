@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Deletes from a target what a shard of the source cluster has cleared: the keys of its slots, in
-// the dbs that its own go into, and nothing that the sync keeps there itself or that a filter would
-// not have let in. Blocking; run it on a pool thread with a connection of its own.
+// Deletes from a target the keys of some slots, in the dbs that the source's own go into, and
+// nothing that the sync keeps there itself or that a filter would not have let in: what a shard of
+// the source cluster has cleared, and what a snapshot does not have. Blocking; run it on a pool
+// thread with a connection of its own.
 #ifndef GUNYU_TARGET_PURGE_H
 #define GUNYU_TARGET_PURGE_H
 
@@ -28,11 +29,18 @@ struct purge_options {
     bool unlink; // the server knows UNLINK
     bool asking; // a slot may be on its way to it
     const atomic_bool *cancel;
+    // A key of the scope that is to stay all the same. NULL: none is.
+    bool (*keeps)(void *ctx, int target_db, struct slice key);
+    void *ctx;
 };
-// Walks one server. *found grows by the keys that were to be deleted; of those that were on their
-// way to another node, some may be left. ERR_CLOSED when it was cancelled; ERR_REPLY: e is in the
-// server's own words. After an error answers may be outstanding.
-int purge_run(struct redis_client *c, const struct purge_options *o, uint64_t *found,
+struct purge_result {
+    uint64_t found; // were to be deleted
+    uint64_t deleted;
+};
+// Walks one server. *r grows; of keys that were on their way to another node, some may be left.
+// ERR_CLOSED when it was cancelled; ERR_REPLY: e is in the server's own words. After an error
+// answers may be outstanding.
+int purge_run(struct redis_client *c, const struct purge_options *o, struct purge_result *r,
               struct err *e) must_check;
 
 #endif

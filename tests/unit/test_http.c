@@ -79,10 +79,11 @@ int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *i
 }
 
 int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *flush_command,
-                        bool passed_on, struct err *e)
+                        bool extra_delete, bool passed_on, struct err *e)
 {
     (void)passed_on;
-    note(s, "fullsync", inputs, flush_command ? flush_command : "-");
+    const char *how = flush_command ? flush_command : "-";
+    note(s, "fullsync", inputs, extra_delete ? "extra" : how);
     return result(s, e);
 }
 

@@ -122,11 +122,11 @@ static void a_key_stays_that_no_db_of_the_source_may_send(void **state)
 static uint64_t purge(void)
 {
     struct purge_options o = {.scope = &scope, .unlink = true, .cancel = &cancel};
-    uint64_t found = 0;
+    struct purge_result found = {0};
     struct err e;
     if (purge_run(server.client, &o, &found, &e))
         fail_msg("%s", e.msg);
-    return found;
+    return found.found;
 }
 
 static void fill(int db, int n)
@@ -171,10 +171,10 @@ static void it_ends_when_it_is_cancelled(void **state)
     fill(0, 3000);
     cancel = true;
     struct purge_options o = {.scope = &scope, .cancel = &cancel};
-    uint64_t found = 0;
+    struct purge_result found = {0};
     struct err e;
     assert_int_equal(purge_run(server.client, &o, &found, &e), ERR_CLOSED);
-    assert_in_range(found, 1, 2999);
+    assert_in_range(found.found, 1, 2999);
 }
 
 static void an_error_is_told_in_the_servers_words(void **state)
@@ -184,7 +184,7 @@ static void an_error_is_told_in_the_servers_words(void **state)
     fill(0, 5);
     ask("ACL SETUSER default -unlink");
     struct purge_options o = {.scope = &scope, .unlink = true, .cancel = &cancel};
-    uint64_t found = 0;
+    struct purge_result found = {0};
     struct err e;
     struct redis_client *c;
     assert_int_equal(redis_connect(&c, &server.endpoint, 5000, &e), 0);
