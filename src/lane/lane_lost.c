@@ -37,15 +37,25 @@ bool lane_flushes_all(const char *command)
 
 static void warn_lost(const struct lane *l, uint64_t from, uint64_t to, const char *why)
 {
-    log_warn(l->o.tag,
-             "between offset %llu and %llu the source has lost or deleted keys that the target may "
-             "have, and which they are is not known; they stay there (fullSyncFlush): %s",
-             (unsigned long long)from, (unsigned long long)to, why);
+    if (!lane_extra_wanted(l))
+        log_warn(l->o.tag,
+                 "between offset %llu and %llu the source has lost or deleted keys that the target "
+                 "may have, and which they are is not known; they stay there "
+                 "(output.replay.extraKeys): %s",
+                 (unsigned long long)from, (unsigned long long)to, why);
+}
+
+// Of a target that was in step with the source once.
+static void warn_stay(const struct lane *l)
+{
+    if (!lane_extra_wanted(l))
+        log_warn(l->o.tag, "keys that the source has deleted without being able to tell stay at "
+                           "the target (output.replay.extraKeys)");
 }
 
 static void warn_unknown(const struct lane *l, const struct lost *lost)
 {
-    if (lost_unknown(lost))
+    if (lost_unknown(lost) && !lane_extra_wanted(l))
         log_warn(l->o.tag,
                  "of %llu commands that the source has lost the keys are not known: what "
                  "they made may stay at the target",
@@ -194,20 +204,26 @@ static bool keep_log(struct lane *l, const struct journal_info *ji, uint64_t for
     return true;
 }
 
-// By the target's position, where the journal says nothing.
-static void note_position(struct lane *l, const struct fork *f, const struct journal_info *ji)
+// By the target's position, where the journal says nothing. False: what the source has deleted
+// since is not known.
+static bool note_position(struct lane *l, const struct fork *f, const struct journal_info *ji)
 {
     struct journal_info at = {.right = (uint64_t)l->position.offset};
     uint64_t fork;
     memcpy(at.replid, l->position.replid, sizeof(at.replid));
-    if (!has_offset(l) || !find_fork(l, f, &at, &fork))
-        return;
+    if (!has_offset(l))
+        return !ji->has_log || l->target_empty;
+    if (!find_fork(l, f, &at, &fork))
+        return false;
     // An earlier full sync did not get to its end, or not even to its load: what the source has
     // deleted since is in none of the two snapshots.
     if (l->position.loading || journal_asides(l->journal))
         read_heir(l, f->replid, fork, l->position.db, f->offset);
     else if (fork < at.right && (!ji->has_log || at.right > ji->right))
         warn_lost(l, fork, at.right, "the journal does not hold it");
+    else
+        return fork >= f->offset;
+    return true;
 }
 
 void lane_lost_note(struct lane *l, const char *replid, uint64_t offset)
@@ -221,16 +237,13 @@ void lane_lost_note(struct lane *l, const char *replid, uint64_t offset)
         lane_flushes_all(l->flush_command ? l->flush_command : l->o.full_sync_flush))
         return;
     bool known = ji.has_log && find_fork(l, &f, &ji, &fork);
-    if (ji.has_log && !known)
-        log_warn(l->o.tag, "how much of what the journal holds is the source's as well is not "
-                           "known: keys at the target that the source does not have stay there");
     // Everything up to the fork is at the target, and nothing behind it.
     bool before = known && has_offset(l) && !l->position.loading &&
                   (uint64_t)l->position.offset <= fork && l->loose_until <= fork;
     if (known && fork < ji.right && !before) {
         if (keep_log(l, &ji, fork))
             read_heir(l, replid, fork, 0, offset);
-    } else {
-        note_position(l, &f, &ji);
+    } else if (!note_position(l, &f, &ji)) {
+        warn_stay(l);
     }
 }

@@ -48,7 +48,7 @@ void lane_takeback_start(struct lane *l)
     }
     if (journal_asides(l->journal))
         start(l);
-    else if (l->snapshot_fresh && l->position_found && l->position.loading)
+    else if (l->snapshot_fresh && l->position_found && l->position.loading && !lane_extra_wanted(l))
         log_warn(l->o.tag, "the target holds a part of another snapshot that the journal does not "
                            "know: keys in it that the source no longer has may stay");
     if (journal_load_begun(l->journal, &e) < 0) {

@@ -608,6 +608,21 @@ static void one_deployment_goes_to_one_target(void **state)
         {"input: {redis: {type: cluster, addresses: [a:1]}}\n"
          "output: {redis: {addresses: [b:1]}, replay: {fullSyncFlush: flushdb}}\n",
          "would empty the target of what the other shards have written"},
+        {"input: {redis: {type: cluster, addresses: [a:1]}}\n"
+         "output: {redis: {addresses: [b:1]}, replay: {extraKeys: delete}}\n",
+         NULL},
+        {"input: {redis: {addresses: [a:1, a:2]}}\n"
+         "output: {redis: {addresses: [b:1, b:2]}, replay: {extraKeys: delete}}\n",
+         NULL},
+        {"input: {redis: {addresses: [a:1, a:2]}}\n"
+         "output: {redis: {addresses: [b:1]}, replay: {extraKeys: delete}}\n",
+         "output.replay.extraKeys: delete is not possible: the full sync of one source would "},
+        {"input: {redis: {addresses: [a:1, a:2]}}\n"
+         "output: {redis: {type: cluster, addresses: [b:1, b:2]}, replay: {extraKeys: delete}}\n",
+         "output.replay.extraKeys: delete is not possible: the full sync of one source would "},
+        {"input: {redis: {addresses: [a:1]}}\n"
+         "output: {redis: {addresses: [b:1]}, replay: {extraKeys: delete, keyExists: ignore}}\n",
+         "output.replay.extraKeys: delete is not possible: it needs keyExists: replace"},
         {"input: {redis: {type: sentinel, addresses: [a:1], sentinelOptions: {masterName: m}}}\n"
          "output: {redis: {type: sentinel, addresses: [a:1], sentinelOptions: {masterName: m}}}\n",
          "a:1 is both source and target"},

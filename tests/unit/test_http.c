@@ -342,6 +342,7 @@ static void bad_parameters_are_refused_before_anything_is_done(void **state)
     expect(f, "POST", "/syncer/pause?inputs=all%0d%0aX:y", 400, "control");
     expect(f, "POST", "/syncer/resume?inputs=all&skip=true", 400, "yes or no");
     expect(f, "POST", "/syncer/fullsync?inputs=all&flushdb=1", 400, "yes or no");
+    expect(f, "POST", "/syncer/fullsync?inputs=all&extraKeys=yes", 400, "keep or delete");
     expect(f, "POST", "/syncer/fullsync?inputs=all&flushCommand=flushall", 400, "flushdb=yes");
     expect(f, "POST", "/syncer/fullsync?inputs=all&flushdb=yes&flushCommand=config+set+x", 400,
            "flushCommand");
@@ -463,9 +464,11 @@ static void bug_34_fullsync_concerns_the_named_inputs_only(void **state)
     expect(f, "POST", "/syncer/fullsync?inputs=a:1&flushdb=yes", 200, "");
     expect(f, "POST", "/syncer/fullsync?inputs=all&flushdb=yes&flushCommand=FLUSHALL%20async", 200,
            "");
+    expect(f, "POST", "/syncer/fullsync?inputs=all&extraKeys=delete", 200, "");
+    expect(f, "POST", "/syncer/fullsync?inputs=all&extraKeys=keep", 200, "");
     expect(f, "POST", "/syncer/fullsync", 400, "missing");
     assert_calls(f, "fullsync 10.0.0.1:6379 -\nfullsync a:1 -\nfullsync a:1 flushdb\n"
-                    "fullsync all FLUSHALL async\n");
+                    "fullsync all FLUSHALL async\nfullsync all extra\nfullsync all -\n");
 }
 
 static void bug_36_with_a_token_only_health_is_open(void **state)

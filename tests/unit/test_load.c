@@ -286,6 +286,65 @@ static void values_bigger_than_the_journal_pass_through_it(void **state)
     buf_free(&rdb);
 }
 
+// ---- being told of the keys ----
+
+static struct buf met;
+static uint64_t met_at;
+
+static void on_met(void *ctx, uint64_t index, int target_db, struct slice key)
+{
+    (void)ctx;
+    assert_true(index > met_at);
+    met_at = index;
+    buf_printf(&met, "%d:%.*s ", target_db, (int)key.n, key.p);
+}
+
+static int map_up(void *ctx, int db)
+{
+    (void)ctx;
+    return db + 2;
+}
+
+static struct filter *no_theirs;
+
+static void with_met(struct run *r)
+{
+    met_at = 0;
+    r->o.met = on_met;
+    r->o.map_db = map_up;
+    r->o.filter = no_theirs;
+    r->o.exists = LOAD_IGNORE;
+}
+
+static void with_met_by_elements(struct run *r)
+{
+    with_met(r);
+    by_elements(r);
+}
+
+static void each_key_that_the_filter_lets_pass_is_told_once_and_whatever_becomes_of_it(void **state)
+{
+    (void)state;
+    char prefix[] = "theirs:", *prefixes[] = {prefix};
+    struct filter_rules rules = {.prefix_blacklist = {prefixes, 1}};
+    struct buf rdb = {0};
+    assert_int_equal(filter_new(&no_theirs, &rules, NULL), 0);
+    ask(from, "SET theirs:a 1");
+    ask(from, "SET a 1");
+    ask(from, "SELECT 3");
+    ask(from, "RPUSH b 1 2");
+    snapshot_of_source(&rdb);
+    void (*const ways[])(struct run *) = {with_met, with_met_by_elements}; // the second finds both
+    for (int i = 0; i < 2; i++) {
+        buf_clear(&met);
+        load_whole(buf_slice(&rdb), ways[i], NULL);
+        assert_string_equal(buf_cstr(&met), "2:a 5:b ");
+    }
+    filter_free(no_theirs);
+    buf_free(&met);
+    buf_free(&rdb);
+}
+
 int main(void)
 {
 #define LOAD_TEST(f) cmocka_unit_test_setup(f, clean)
@@ -300,6 +359,7 @@ int main(void)
         LOAD_TEST(a_load_goes_on_where_its_position_says),
         LOAD_TEST(the_db_of_the_stream_is_known_after_a_resumption),
         LOAD_TEST(values_bigger_than_the_journal_pass_through_it),
+        LOAD_TEST(each_key_that_the_filter_lets_pass_is_told_once_and_whatever_becomes_of_it),
     };
     return cmocka_run_group_tests(tests, start_servers, stop_servers);
 }

@@ -106,6 +106,31 @@ static void the_record_is_one_readable_set_command(void **state)
     buf_free(&b);
 }
 
+static void reads_back(const struct position *p)
+{
+    struct buf b = {0};
+    struct resp_cmd c = {0};
+    struct position q;
+    position_put(&b, p, 5);
+    assert_int_equal(resp_cmd_parse(&c, b.p, b.n), 1);
+    assert_true(position_parse(ID_A, c.argv[2], &q));
+    assert_same(p, &q);
+    assert_true(p->marks == q.marks && p->source == q.source);
+    resp_cmd_free(&c);
+    buf_free(&b);
+}
+
+static void marks_and_source_are_there_if_they_are_known(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        struct position p = i & 4 ? loading : streaming;
+        p.marks = i & 1 ? UINT64_MAX : 0;
+        p.source = i & 2 ? UINT64_MAX : 0;
+        reads_back(&p);
+    }
+}
+
 static void raise_and_compare(const char *before, const char *after)
 {
     struct buf b = {0};
@@ -234,6 +259,35 @@ static void hostile_values_are_no_positions(void **state)
 }
 
 // ---- against a server ----
+
+static bool finds_other(const char *id, uint64_t source, const char *other)
+{
+    const struct position_owners o = {&id, 1, &source, 1};
+    char replid[REPLID_LEN + 1];
+    struct err e;
+    assert_int_equal(position_find_other(server.client, &o, replid, &e), 0);
+    return strcmp(replid, other) == 0;
+}
+
+static void a_position_of_another_sync_is_told_from_our_own(void **state)
+{
+    (void)state;
+    struct position p = streaming;
+    assert_true(finds_other(ID_B, 7, ""));
+    CALL("SET gunyu:position:rdb-0123456789abcdef0123456789abcdef x"); // of a file
+    CALL("SET gunyu:position:" ID_B " x");
+    assert_true(finds_other(ID_B, 7, ""));
+    CALL("SET gunyu:position:" ID_A " %s", "gunyu/1 epoch=7 time=5");
+    assert_true(finds_other(ID_B, 7, ""));
+    p.source = 7;
+    put(&p, 5);
+    assert_true(finds_other(ID_B, 7, ""));
+    assert_true(finds_other(ID_B, 8, ID_A));
+    p.source = 0;
+    put(&p, 5);
+    assert_true(finds_other(ID_B, 7, ID_A));
+    assert_true(finds_other(ID_A, 7, ID_B)); // which cannot be read
+}
 
 static void an_empty_target_has_no_position(void **state)
 {
@@ -472,11 +526,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_record_is_one_readable_set_command),
+        cmocka_unit_test(marks_and_source_are_there_if_they_are_known),
         cmocka_unit_test(a_record_comes_back_as_it_was_written),
         cmocka_unit_test(a_raised_epoch_changes_nothing_else_of_a_record),
         cmocka_unit_test(where_there_is_no_record_one_says_only_the_epoch),
         cmocka_unit_test_setup(a_record_that_says_only_the_epoch_is_no_position, empty),
         cmocka_unit_test(hostile_values_are_no_positions),
+        cmocka_unit_test_setup(a_position_of_another_sync_is_told_from_our_own, empty),
         cmocka_unit_test_setup(an_empty_target_has_no_position, empty),
         cmocka_unit_test_setup(our_record_is_found_under_either_id_the_newer_first, empty),
         cmocka_unit_test(the_record_of_moving_slots_is_beside_the_position_and_goes_with_it),

@@ -164,6 +164,33 @@ static void a_server_loses_the_keys_of_the_slots_in_all_dbs(void **state)
     assert_int_equal(purge(), 0);
 }
 
+static bool is_even(void *ctx, int target_db, struct slice key)
+{
+    uint64_t *seen = ctx;
+    ++*seen;
+    return target_db == 3 && (key.p[key.n - 1] - '0') % 2 == 0;
+}
+
+static void what_is_kept_stays_and_is_not_counted(void **state)
+{
+    (void)state;
+    uint64_t seen = 0;
+    memset(scope.slots, 0xff, sizeof(scope.slots));
+    fill(0, 40);
+    fill(3, 40);
+    struct purge_options o = {.scope = &scope, .cancel = &cancel, .keeps = is_even, .ctx = &seen};
+    struct purge_result r = {0};
+    struct err e;
+    assert_int_equal(purge_run(server.client, &o, &r, &e), 0);
+    assert_int_equal(seen, 80);
+    assert_int_equal(r.found, 60);
+    assert_int_equal(r.deleted, 60);
+    ask("SELECT 0");
+    assert_int_equal(ask("DBSIZE"), 0);
+    ask("SELECT 3");
+    assert_int_equal(ask("DBSIZE"), 20);
+}
+
 static void it_ends_when_it_is_cancelled(void **state)
 {
     (void)state;
@@ -206,6 +233,7 @@ int main(void)
         PURGE_TEST(dbs_are_those_that_the_source_goes_into),
         PURGE_TEST(a_key_stays_that_no_db_of_the_source_may_send),
         PURGE_TEST(a_server_loses_the_keys_of_the_slots_in_all_dbs),
+        PURGE_TEST(what_is_kept_stays_and_is_not_counted),
         PURGE_TEST(it_ends_when_it_is_cancelled),
         PURGE_TEST(an_error_is_told_in_the_servers_words),
     };
