@@ -180,6 +180,16 @@ static void name_of(void *ctx, int lane, char *out, size_t cap)
     (void)shard_name_of(t->s->shards, lane, out, cap);
 }
 
+static void slots_of(void *ctx, int lane, uint8_t *slots)
+{
+    struct sup_turns *t = ctx;
+    int16_t owner[CLUSTER_SLOTS];
+    shards_owners(t->s->shards, owner);
+    for (int slot = 0; slot < CLUSTER_SLOTS; slot++)
+        if (owner[slot] == lane)
+            slot_set_add(slots, slot);
+}
+
 static void on_sign(void *ctx)
 {
     struct sup_turns *t = ctx;
@@ -224,6 +234,7 @@ int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns
                                .lane = lane,
                                .lane_of = lane_of,
                                .name_of = name_of,
+                               .slots_of = slots_of,
                                .sign = on_sign,
                                .joined = on_joined,
                                .open = is_open,

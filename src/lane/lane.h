@@ -23,6 +23,8 @@ struct lane_turns {
     // The lane of the shard that has this node, -1 if unknown.
     int (*lane_of)(void *ctx, struct slice node_id);
     void (*name_of)(void *ctx, int lane, char *out, size_t cap);
+    // Adds the slots that its shard has at the source, as the source was last seen.
+    void (*slots_of)(void *ctx, int lane, uint8_t *slots);
     void (*sign)(void *ctx); // slots are being moved, or there is a question of the arbiter's
     void (*joined)(void *ctx, int lane); // what the lane has stored is known to the arbiter
     bool (*open)(void *ctx);             // all have joined: lanes may apply

@@ -38,9 +38,8 @@ bool lane_extra_wanted(const struct lane *l)
 void lane_extra_full_sync(struct lane *l)
 {
     memset(l->extra_slots, 0, sizeof(l->extra_slots));
-    for (int slot = 0; slot < SLOT_COUNT; slot++)
-        if (lane_turns_has_slot(l, slot))
-            slot_set_add(l->extra_slots, slot);
+    if (l->turn)
+        l->o.turns.slots_of(l->o.turns.ctx, l->o.turns.lane, l->extra_slots);
     l->extra_slots_known = true;
 }
 

@@ -255,7 +255,6 @@ void lane_turns_pumped(struct lane *l);              // after each turn of the l
 void lane_turns_tick(struct lane *l);
 bool lane_turns_wait(const struct lane *l);                  // for another lane
 bool lane_turns_has(const struct lane *l, struct slice key); // no other lane may have written it
-bool lane_turns_has_slot(const struct lane *l, int slot);    // the same of all its keys
 // What the lane waits for; false: nothing.
 bool lane_turns_say(const struct lane *l, char *out, size_t cap);
 

@@ -64,12 +64,8 @@ bool lane_turns_may_load(const struct lane *l)
 
 bool lane_turns_has(const struct lane *l, struct slice key)
 {
-    return lane_turns_has_slot(l, slot_of(key));
-}
-
-bool lane_turns_has_slot(const struct lane *l, int slot)
-{
-    return !arbiter(l) || ownership_settled(ownership_fast(arbiter(l)), l->o.turns.lane, slot);
+    return !arbiter(l) ||
+           ownership_settled(ownership_fast(arbiter(l)), l->o.turns.lane, slot_of(key));
 }
 
 void lane_turns_target(struct lane *l, struct slice record)

@@ -8,6 +8,8 @@
 enum {
     DEFAULT_DBS = 16,
     PAGE_KEYS = 1000,
+    LOOK_MS = 100, // whether it is cancelled
+    TIMEOUT_MS = 30 * 1000,
 };
 
 // ---- what is to go ----
@@ -60,6 +62,19 @@ static bool is_redirection(struct slice text)
            slice_has_prefix(text, SLICE("TRYAGAIN"));
 }
 
+static int receive(struct purge *p, struct redis_reply *r, struct err *e)
+{
+    int rc = 0;
+    for (int waited = 0; rc == 0; waited += LOOK_MS) {
+        if (*p->o->cancel)
+            return err_set(e, ERR_CLOSED, "cancelled");
+        if (waited >= TIMEOUT_MS)
+            return err_set(e, ERR_TIMEOUT, "no answer for %d s", TIMEOUT_MS / 1000);
+        rc = redis_wait(p->c, LOOK_MS, e);
+    }
+    return rc < 0 ? rc : redis_receive(p->c, r, e);
+}
+
 // The server's words alone.
 static int refused(const struct redis_reply *r, struct err *e)
 {
@@ -79,12 +94,22 @@ static void put_key(struct purge *p, struct slice key)
     p->replies++;
 }
 
+// What is in p->text.
+static int ask(struct purge *p, struct redis_reply *r, struct err *e)
+{
+    int rc = redis_send(p->c, buf_slice(&p->text), e);
+    buf_clear(&p->text);
+    if (rc == 0)
+        rc = receive(p, r, e);
+    return rc == 0 && r->root.type == RESP_ERROR ? refused(r, e) : rc;
+}
+
 static int delete_page(struct purge *p, struct err *e)
 {
     int rc = p->replies ? redis_send(p->c, buf_slice(&p->text), e) : 0;
     for (int i = 0; i < p->replies && rc == 0; i++) {
         struct redis_reply r;
-        rc = redis_receive(p->c, &r, e);
+        rc = receive(p, &r, e);
         if (rc == 0 && r.root.type == RESP_ERROR && !is_redirection(r.root.text))
             rc = refused(&r, e);
         else if (rc == 0 && r.root.type == RESP_INTEGER)
@@ -92,6 +117,7 @@ static int delete_page(struct purge *p, struct err *e)
     }
     if (p->replies)
         fault_point("purge.page");
+    buf_clear(&p->text);
     return rc;
 }
 
@@ -108,7 +134,6 @@ static int take_page(struct purge *p, const struct redis_reply *r, struct err *e
     bool ok = r->root.type == RESP_ARRAY && r->root.num == 2 &&
               resp_next(r->p, r->n, &pos, &cursor) && cursor.type == RESP_BULK &&
               resp_next(r->p, r->n, &pos, &keys) && keys.type == RESP_ARRAY;
-    buf_clear(&p->text);
     p->replies = 0;
     for (int64_t i = 0; ok && i < keys.num; i++) {
         ok = resp_next(r->p, r->n, &pos, &key) && key.type == RESP_BULK;
@@ -125,22 +150,22 @@ static int take_page(struct purge *p, const struct redis_reply *r, struct err *e
 static int purge_db(struct purge *p, struct err *e)
 {
     struct redis_reply r;
-    int rc = redis_call(p->c, &r, e, "SELECT %d", p->db);
+    resp_put_cmd(&p->text, "SELECT %d", p->db);
+    int rc = ask(p, &r, e);
     buf_clear(&p->cursor);
     buf_append_cstr(&p->cursor, "0");
     while (rc == 0) {
         struct slice cursor = buf_slice(&p->cursor);
-        rc = redis_call(p->c, &r, e, "SCAN %b COUNT %d", &cursor, PAGE_KEYS);
+        resp_put_cmd(&p->text, "SCAN %b COUNT %d", &cursor, PAGE_KEYS);
+        rc = ask(p, &r, e);
         if (rc == 0)
             rc = take_page(p, &r, e);
         if (rc == 0)
             rc = delete_page(p, e);
-        if (rc == 0 && *p->o->cancel)
-            rc = err_set(e, ERR_CLOSED, "cancelled");
         if (slice_eq(buf_slice(&p->cursor), SLICE("0")))
             break;
     }
-    return rc == ERR_REPLY && r.root.type == RESP_ERROR ? refused(&r, e) : rc;
+    return rc;
 }
 
 // The next "db<n>:" line of INFO.
@@ -168,11 +193,11 @@ int purge_run(struct redis_client *c, const struct purge_options *o, struct purg
 {
     struct purge p = {.c = c, .o = o, .result = result};
     struct redis_reply r;
-    int rc = redis_call(c, &r, e, "INFO keyspace");
-    if (rc)
-        return rc == ERR_REPLY ? refused(&r, e) : rc;
     struct buf info = {0};
-    buf_append_slice(&info, r.root.text);
+    resp_put_cmd(&p.text, "INFO keyspace");
+    int rc = ask(&p, &r, e);
+    if (rc == 0)
+        buf_append_slice(&info, r.root.text);
     struct slice lines = buf_slice(&info);
     while (rc == 0 && next_db(&lines, &p.db))
         if (purge_has_db(o->scope, p.db))

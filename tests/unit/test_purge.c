@@ -191,16 +191,25 @@ static void what_is_kept_stays_and_is_not_counted(void **state)
     assert_int_equal(ask("DBSIZE"), 20);
 }
 
+static bool cancel_and_keep_none(void *ctx, int target_db, struct slice key)
+{
+    (void)ctx, (void)target_db, (void)key;
+    cancel = true;
+    return false;
+}
+
 static void it_ends_when_it_is_cancelled(void **state)
 {
     (void)state;
     memset(scope.slots, 0xff, sizeof(scope.slots));
     fill(0, 3000);
-    cancel = true;
-    struct purge_options o = {.scope = &scope, .cancel = &cancel};
+    struct purge_options o = {.scope = &scope, .cancel = &cancel, .keeps = cancel_and_keep_none};
     struct purge_result found = {0};
+    struct redis_client *c;
     struct err e;
-    assert_int_equal(purge_run(server.client, &o, &found, &e), ERR_CLOSED);
+    assert_int_equal(redis_connect(&c, &server.endpoint, 5000, &e), 0);
+    assert_int_equal(purge_run(c, &o, &found, &e), ERR_CLOSED);
+    redis_close(c);
     assert_in_range(found.found, 1, 2999);
 }
 
