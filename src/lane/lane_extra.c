@@ -43,12 +43,17 @@ void lane_extra_full_sync(struct lane *l)
     l->extra_slots_known = true;
 }
 
+static bool reaches(const struct lane *l, uint64_t rdb_index)
+{
+    return rdb_index == 0 || (l->extra && extra_until(l->extra) >= rdb_index);
+}
+
 bool lane_extra_lacks(const struct lane *l, uint64_t rdb_index)
 {
-    if (!lane_extra_wanted(l))
+    // What can still be had of a shard that has gone is not given up for this.
+    if (!lane_extra_wanted(l) || l->source_ended)
         return false;
-    return (l->turn && !l->extra_slots_known) ||
-           (rdb_index && (!l->extra || extra_until(l->extra) < rdb_index));
+    return (l->turn && !l->extra_slots_known) || !reaches(l, rdb_index);
 }
 
 void lane_extra_again(struct lane *l)
@@ -65,10 +70,11 @@ void lane_extra_again(struct lane *l)
 
 void lane_extra_load(struct lane *l, uint64_t rdb_index)
 {
-    if (rdb_index && l->extra && lane_extra_wanted(l))
+    bool whole = lane_extra_wanted(l) && reaches(l, rdb_index);
+    if (whole && rdb_index)
         return;
     lane_extra_forget(l);
-    if (!lane_extra_wanted(l))
+    if (!whole)
         return;
     char *file = xstrdup(l->o.dead_letter_path);
     l->extra = extra_new(l->o.journal.dir ? l->o.journal.dir : dirname(file), EXTRA_PASS_BYTES);
