@@ -6,7 +6,7 @@ import json
 import pytest
 
 from compare import compare, wait_equal
-from harness import wait_until
+from harness import merged, wait_until
 from test_crash import DURABLE
 from test_faults import die_at
 from test_source_cluster import fill as fill_cluster
@@ -14,6 +14,8 @@ from test_source_cluster import contents, full_syncs, run, spread, wait_streamin
 from test_source_reshard import Writer, into, keys_of, streaming, wait_same
 
 DELETE = {"output": {"replay": {"extraKeys": "delete"}}}
+# How far the load has come is stored all the time.
+EAGER = merged(DELETE, {"output": {"replay": {"updateCheckpointTicker": "2ms", "batchCmdCount": 50}}})
 DBS = (0, 3)
 
 
@@ -77,7 +79,7 @@ def points():
 @pytest.mark.parametrize("kind,point", points())
 def test_the_tool_dies_in_the_load_and_in_the_walk(world, kind, point):
     source, front, target, dbs = sides(world, kind)
-    tool = world.gunyu(front, target, config=DELETE)
+    tool = world.gunyu(front, target, config=EAGER)
     wait_equal(source, target)
     tool.kill()
     lose_deletions(source, front, dbs)
@@ -108,7 +110,7 @@ def walking(world):
     source, target = world.source(), world.target(**DURABLE)
     fill(source)
     target.raw().many(("SET", f"extra:{i}", i) for i in range(3000))
-    tool = world.gunyu(source, target, config=DELETE, env={"GUNYU_FAULT": "purge.page:2:stop"})
+    tool = world.gunyu(source, target, config=EAGER, env={"GUNYU_FAULT": "purge.page:2:stop"})
     wait_until(lambda: "fault purge.page" in tool.text(), "the walk is under way")
     tool.env = None
     assert len(target.client().keys("extra:*")) > 1000
