@@ -126,17 +126,22 @@ uint64_t extra_until(const struct extra *x)
 
 // ---- looking up ----
 
-// Half of the slots are to stay free; that a part has far more than its share does not happen by
-// chance.
+// A quarter of the slots is to stay free; that a part has far more than its share does not happen
+// by chance.
+static size_t share(size_t slots)
+{
+    return slots / 4 * 3;
+}
+
 int extra_passes(const struct extra *x)
 {
-    return (int)(x->n / (x->slots_max / 2) + 1);
+    return (int)(x->n / share(x->slots_max) + 1);
 }
 
 static void empty_table(struct extra *x)
 {
     size_t slots = SLOTS_MIN;
-    while (slots < x->slots_max && slots / 2 < x->n)
+    while (slots < x->slots_max && share(slots) < x->n)
         slots *= 2;
     if (slots != x->slots) {
         free(x->table);

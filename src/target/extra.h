@@ -11,7 +11,7 @@
 #include "base/err.h"
 #include "base/slice.h"
 
-#define EXTRA_PASS_BYTES ((size_t)32 << 20)
+#define EXTRA_PASS_BYTES ((size_t)32 << 20) // of three million keys
 
 struct extra;
 // dir: where the file is made; copied. pass_bytes: of memory, for one pass. An error of the file is
