@@ -116,7 +116,7 @@ struct lane_snapshot {
     uint64_t epoch;        // of the fence at the target; 0 unknown
     int64_t lease_left_ms; // until the lane has to stop writing; -1: for ever, or it does not lead
     int group_joined;      // this node takes part in its group; -1: there is no group
-    bool reaches; // in a group: source and target answered when they were asked last
+    bool reaches;          // in a group: source and target answered when they were asked last
     bool journal_full;
     int64_t sync_delay_ns; // from syncDelayTestKey; -1 unknown
     uint64_t expiries_pending;
