@@ -158,8 +158,10 @@ static void on_acked(void *ctx, const struct batch_mark *mark, bool stored)
     if (!stored || !l->router)
         l->mark = *mark;
     l->has_mark = true;
-    if (stored && !mark->loading)
+    if (stored && !mark->loading) {
         l->stored_offset = mark->offset;
+        l->stored_db = mark->db;
+    }
     l->backoff_ms = 0;
     if (stored && l->router)
         lane_drop_stale_position(l);
@@ -370,6 +372,7 @@ void lane_apply_start(struct lane *l, uint64_t from, int db)
     l->has_mark = true;
     journal_mark(l->journal, from, db, clock_unix_ms());
     l->stored_offset = from;
+    l->stored_db = db;
     log_info(l->o.tag, "applying the stream from offset %llu, db %d", (unsigned long long)from, db);
 }
 

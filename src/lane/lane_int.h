@@ -149,6 +149,7 @@ struct lane {
     struct batch_mark mark; // applied
     bool has_mark;
     uint64_t stored_offset; // the target's position is this or later; with has_mark
+    int stored_db;
     struct lag_sample lag[LAG_SAMPLES];
     uint32_t lag_head, lag_count;
     int64_t last_apply_ms;

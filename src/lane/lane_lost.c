@@ -204,6 +204,18 @@ static bool keep_log(struct lane *l, const struct journal_info *ji, uint64_t for
     return true;
 }
 
+// The same history goes on, but the stream up to the snapshot is never applied.
+static void read_skipped(struct lane *l, const struct fork *f, uint64_t from)
+{
+    int db = l->position.db;
+    // The position that was written last may not be stored.
+    if (l->has_mark && !l->mark.loading && l->stored_offset < from) {
+        from = l->stored_offset;
+        db = l->stored_db;
+    }
+    read_heir(l, f->replid, from, db, f->offset);
+}
+
 // By the target's position, where the journal says nothing. False: what the source has deleted
 // since is not known.
 static bool note_position(struct lane *l, const struct fork *f, const struct journal_info *ji)
@@ -222,7 +234,7 @@ static bool note_position(struct lane *l, const struct fork *f, const struct jou
     else if (fork < at.right && (!ji->has_log || at.right > ji->right))
         warn_lost(l, fork, at.right, "the journal does not hold it");
     else
-        return fork >= f->offset;
+        read_skipped(l, f, fork);
     return true;
 }
 

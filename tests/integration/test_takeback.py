@@ -254,3 +254,37 @@ def test_a_part_that_nothing_is_known_of_any_more_is_named(world):
     wait_passed(source, target)
     assert len(compare(source, target, limit=10000)) == len(gone)
     assert "may stay" in tool.text()
+
+
+@pytest.fixture(params=("server", "cluster"))
+def filled(request, world):
+    source = world.source()
+    target = world.target() if request.param == "server" else world.cluster("target", masters=3)
+    fill(source, "a")
+    return source, target
+
+
+def test_a_full_sync_that_is_asked_for_skips_no_deletion(world, filled):
+    source, target = filled
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    tool.act("pause")
+    assert source.raw().many(("DEL", f"a:{i}") for i in range(100)) == [1] * 100
+    reached = source.info("replication")["master_repl_offset"]
+    wait_until(lambda: source.replica_offset() >= reached, "the journal has them")
+    tool.act("fullsync")
+    wait_until(lambda: source.full_syncs() == 2, "the full sync")
+    tool.act("resume")
+    wait_equal(source, target)
+
+
+def test_full_syncs_that_are_asked_for_under_load(world, filled):
+    source, target = filled
+    tool = world.gunyu(source, target)
+    wait_equal(source, target)
+    with SpreadLoad(source):
+        for i in range(2, 6):
+            tool.act("fullsync")
+            wait_until(lambda n=i: source.full_syncs() >= n, "the full sync")
+            wait_until(lambda: tool.status()[0]["Phase"] == "streaming", "the stream", 60)
+    wait_equal(source, target, timeout=PATIENT)
