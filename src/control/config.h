@@ -278,11 +278,11 @@ int config_from_uris(struct config **out, const char *from, const char *to,
 struct config *config_default(enum config_scope scope);
 void config_free(struct config *c);
 
-// Refuses what this version cannot run yet, for the command of the configuration's scope: an error
-// for each such setting in d, and ERR_CONFIG.
 // Why keys that the source does not have may not be deleted from the target; NULL: they may.
 // Static.
 const char *config_extra_keys_refused(const struct config *c);
+// Refuses what this version cannot run yet, for the command of the configuration's scope: an error
+// for each such setting in d, and ERR_CONFIG.
 int config_validate(const struct config *c, struct config_diags *d) must_check;
 
 // `gunyu config check FILE`: prints the findings and one closing line; 0 when it may be run.

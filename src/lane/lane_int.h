@@ -86,7 +86,6 @@ struct lane {
     uint64_t dead_letters_kept;
     struct expiry *expiry;
     struct scripts *scripts;
-    struct link_events link_events;
 
     // what is wanted
     enum lane_state state;
@@ -245,6 +244,15 @@ void lane_extra_forget(struct lane *l);
 // lane's next turn.
 bool lane_extra_done(struct lane *l);
 void lane_extra_cancel(struct lane *l); // its target is let go soon
+
+// lane.c: as lane_drop_target, but now; and the position is looked for anew.
+void lane_drop_target_now(struct lane *l);
+void lane_dial_again(struct lane *l);
+// lane_link.c: events of the link; the target's position was looked for under the ids that are
+// known now; what to do with source, journal and position.
+extern const struct link_events lane_link_events;
+bool lane_same_ids(const struct lane *l);
+void lane_decide(struct lane *l, struct resume_decision *d);
 
 // lane_turns.c: slots that move between the shards of a source cluster. Each is a no-op otherwise.
 void lane_turns_start(struct lane *l);
