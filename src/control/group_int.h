@@ -17,9 +17,6 @@ enum {
     GROUP_POLL_MS = 250, // of a registry that cannot be watched, or is not at the moment
 };
 
-// In the place of an heir: nobody needs to lead the shard any more.
-#define GROUP_DONE "/done"
-
 struct group_edge {
     char replid[GROUP_REPLID]; // "": it has no journal
     uint64_t left, right;
@@ -31,7 +28,7 @@ struct group_shard {
     _Atomic int64_t deadline;
     // Under the lock: what others say.
     struct group_edge edge;
-    atomic_bool together, leaving, idle, done;
+    atomic_bool together, leaving;
     bool released, hand_over;
     char *wished; // owns; who shall take it; NULL: whoever is best
     // Written by the thread under the lock, read by it without.
@@ -74,7 +71,7 @@ struct group {
 
     uv_mutex_t lock;
     uv_cond_t wake;
-    bool woken, dirty, publish;  // dirty: the registry has changed; publish: at once
+    bool woken, dirty;           // dirty: the registry has changed
     struct group_shard **shards; // by name; those that have gone stay at the end of gone
     size_t shards_n;
     struct group_shard **gone;
