@@ -237,7 +237,7 @@ def test_a_cluster_that_allows_no_kill_is_said_to_rely_on_leases(world):
         tool.restart()
         wait_passed(source, target)
     wait_equal(source, target, timeout=PATIENT)
-    assert tool.status()[0]["Fence"] == "lease"
+    wait_until(lambda: tool.status()[0]["Fence"] == "lease", "the weaker fence")
 
 
 def test_a_full_sync_with_a_flush_keeps_the_epoch(world, pair):
