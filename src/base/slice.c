@@ -98,3 +98,15 @@ void cstr_copy(char *dst, size_t cap, const char *s)
 {
     snprintf(dst, cap, "%s", s ? s : "");
 }
+
+size_t tail_keep(char *tail, size_t cap, size_t have, const char *p, size_t n)
+{
+    if (n >= cap) {
+        memcpy(tail, p + n - cap, cap);
+        return cap;
+    }
+    size_t keep = have + n > cap ? cap - n : have;
+    memmove(tail, tail + have - keep, keep);
+    memcpy(tail + keep, p, n);
+    return keep + n;
+}

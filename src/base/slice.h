@@ -52,4 +52,8 @@ size_t u64_format(char *dst, uint64_t v);
 // s, as much of it as there is room for; NULL is "".
 void cstr_copy(char *dst, size_t cap, const char *s);
 
+// tail[0..have) are the last bytes of what has come, at most cap of them; n more come. Returns how
+// many there are then.
+size_t tail_keep(char *tail, size_t cap, size_t have, const char *p, size_t n);
+
 #endif

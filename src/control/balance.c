@@ -124,6 +124,21 @@ static void bring_together(const struct plan *p, struct balance_advice *out)
     }
 }
 
+// The best of the other nodes for a shard that this one leads.
+static int best_heir(const struct plan *p, size_t shard, bool near_only)
+{
+    const struct balance_group *g = p->g;
+    struct balance_shard s = g->shards[shard];
+    s.last_leader = g->self;
+    uint64_t best = furthest(g, &s);
+    int heir = BALANCE_NOBODY;
+    for (int i = 0; i < (int)g->nodes_n; i++)
+        if (i != g->self && (!near_only || near_enough(g, &s, i)) &&
+            (heir == BALANCE_NOBODY || better(p, &s, best, i, heir)))
+            heir = i;
+    return heir;
+}
+
 // What this node leads and cannot serve goes to who can.
 static void give_up(const struct plan *p, struct balance_advice *out)
 {
@@ -132,11 +147,7 @@ static void give_up(const struct plan *p, struct balance_advice *out)
         const struct balance_shard *s = &g->shards[i];
         if (s->leader != g->self || s->note != BALANCE_NOBODY || edge_of(s, g->self)->able)
             continue;
-        int to = BALANCE_NOBODY;
-        for (int n = 0; n < (int)g->nodes_n; n++)
-            if (n != g->self && near_enough(g, s, n) &&
-                (to == BALANCE_NOBODY || better(p, s, furthest(g, s), n, to)))
-                to = n;
+        int to = best_heir(p, i, true);
         if (to != BALANCE_NOBODY)
             out[i] = (struct balance_advice){.what = BALANCE_HAND_OVER, .to = to};
     }
@@ -206,13 +217,7 @@ int balance_heir(const struct balance_group *g, size_t shard)
 {
     struct plan p = {.g = g, .home = find_home(g)};
     p.load = xcalloc(g->nodes_n + 1, sizeof(*p.load));
-    struct balance_shard s = g->shards[shard];
-    s.last_leader = g->self;
-    uint64_t best = furthest(g, &s);
-    int heir = BALANCE_NOBODY;
-    for (int i = 0; i < (int)g->nodes_n; i++)
-        if (i != g->self && (heir == BALANCE_NOBODY || better(&p, &s, best, i, heir)))
-            heir = i;
+    int heir = best_heir(&p, shard, false);
     free(p.load);
     return heir;
 }

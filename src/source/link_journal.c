@@ -128,19 +128,6 @@ static void end_snapshot(struct link *l, uint64_t final_size)
     uv_timer_start(&l->timer, link_on_tick, EAGER_TICK_MS, EAGER_TICK_MS);
 }
 
-static void note_tail(struct link *l, const char *p, size_t n)
-{
-    if (n >= sizeof(l->tail)) {
-        memcpy(l->tail, p + n - sizeof(l->tail), sizeof(l->tail));
-        l->tail_n = sizeof(l->tail);
-        return;
-    }
-    size_t keep = l->tail_n + n > sizeof(l->tail) ? sizeof(l->tail) - n : l->tail_n;
-    memmove(l->tail, l->tail + l->tail_n - keep, keep);
-    memcpy(l->tail + keep, p, n);
-    l->tail_n = keep + n;
-}
-
 static void commit_stream(struct link *l, const char *p, size_t n)
 {
     struct err e = {0};
@@ -148,7 +135,7 @@ static void commit_stream(struct link *l, const char *p, size_t n)
         link_journal_failed(l, &e);
         return;
     }
-    note_tail(l, p, n);
+    l->tail_n = tail_keep(l->tail, sizeof(l->tail), l->tail_n, p, n);
     l->right += n;
     l->stats.bytes_stream += n;
     l->stream_grew = true;

@@ -386,19 +386,6 @@ static size_t find_marker(const struct psync *p, const char *in, size_t n)
     return 0;
 }
 
-static void keep_tail(struct psync *p, const char *in, size_t n)
-{
-    if (n >= sizeof(p->tail)) {
-        memcpy(p->tail, in + n - sizeof(p->tail), sizeof(p->tail));
-        p->tail_n = sizeof(p->tail);
-        return;
-    }
-    size_t keep = p->tail_n + n > sizeof(p->tail) ? sizeof(p->tail) - n : p->tail_n;
-    memmove(p->tail, p->tail + p->tail_n - keep, keep);
-    memcpy(p->tail + keep, in, n);
-    p->tail_n = keep + n;
-}
-
 // Bytes of the chunk up to the end of the marker, which may have begun in an earlier chunk; 0 when
 // it does not end here.
 static size_t marker_end(const struct psync *p, const char *in, size_t n)
@@ -433,7 +420,7 @@ size_t psync_rdb(struct psync *p, const char *in, size_t n, bool *done, uint64_t
         if (end)
             take = end;
         else
-            keep_tail(p, in, n);
+            p->tail_n = tail_keep(p->tail, sizeof(p->tail), p->tail_n, in, n);
     }
     p->rdb_have += take;
     if (*done) {

@@ -21,7 +21,7 @@ struct extra {
     char *dir;
     uint64_t seed; // a new one for each snapshot: nobody can make keys that share a hash
     uint64_t last, until;
-    int fd_plus_1;
+    int fd;             // -1: no file yet
     struct err failure; // of the file
     uint64_t n;         // hashes, those in `block` too
     uint64_t block[BLOCK];
@@ -41,6 +41,7 @@ struct extra *extra_new(const char *dir, size_t pass_bytes)
     random_hex(digits, 16);
     x->seed = strtoull(digits, NULL, 16);
     x->dir = xstrdup(dir);
+    x->fd = -1;
     x->slots_max = SLOTS_MIN;
     while (2 * x->slots_max * sizeof(*x->table) <= pass_bytes)
         x->slots_max *= 2;
@@ -51,8 +52,8 @@ void extra_free(struct extra *x)
 {
     if (!x)
         return;
-    if (x->fd_plus_1)
-        close(x->fd_plus_1 - 1);
+    if (x->fd >= 0)
+        close(x->fd);
     free(x->table);
     free(x->dir);
     free(x);
@@ -78,7 +79,7 @@ static int open_file(struct extra *x)
     }
     if (fd < 0)
         return err_sys(&x->failure, -errno, "%s: cannot create a temporary file", x->dir);
-    x->fd_plus_1 = fd + 1;
+    x->fd = fd;
     return 0;
 }
 
@@ -87,11 +88,10 @@ static void write_block(struct extra *x)
     const char *p = (const char *)x->block;
     size_t left = x->block_n * sizeof(*x->block);
     x->block_n = 0;
-    if (x->failure.code || (!x->fd_plus_1 && open_file(x)))
+    if (x->failure.code || (x->fd < 0 && open_file(x)))
         return;
     while (left) {
-        ssize_t n =
-            fault_point("extra.write") ? (errno = ENOSPC, -1) : write(x->fd_plus_1 - 1, p, left);
+        ssize_t n = fault_point("extra.write") ? (errno = ENOSPC, -1) : write(x->fd, p, left);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
@@ -199,7 +199,7 @@ static int put_file(struct extra *x, struct err *e)
     int rc = 0;
     for (uint64_t left = x->n - x->block_n; left && rc == 0;) {
         size_t want = BLOCK * sizeof(*block);
-        ssize_t n = pread(x->fd_plus_1 - 1, block, want, at);
+        ssize_t n = pread(x->fd, block, want, at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n != (ssize_t)want) { // only whole blocks are written
