@@ -108,6 +108,9 @@ static int find_home(const struct balance_group *g)
             best = n;
         }
     }
+    // So that all of them campaign for the same node's sake.
+    for (size_t i = 0; i < g->shards_n && best == BALANCE_NOBODY && g->nodes_n; i++)
+        best = g->shards[i].together ? 0 : BALANCE_NOBODY;
     return best;
 }
 
@@ -119,7 +122,7 @@ static void bring_together(const struct plan *p, struct balance_advice *out)
     for (size_t i = 0; i < g->shards_n; i++) {
         const struct balance_shard *s = &g->shards[i];
         if (s->together && s->leader == g->self && s->note == BALANCE_NOBODY &&
-            near_enough(g, s, p->home))
+            ((s->idle && edge_of(s, p->home)->able) || near_enough(g, s, p->home)))
             out[i] = (struct balance_advice){.what = BALANCE_HAND_OVER, .to = p->home};
     }
 }

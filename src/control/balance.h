@@ -28,6 +28,7 @@ struct balance_shard {
     int last_leader;                  // while there is none
     int note;                         // who a leader hands it over to
     bool together;                    // is to be led by the node that leads the others of these
+    bool idle;                        // its leader does nothing with it until it is
     const struct balance_edge *edges; // of each node
 };
 
@@ -57,7 +58,8 @@ struct balance_advice {
 // Advice for each shard in out. At most one shard is handed over for the sake of balance, and only
 // after some quiet time, to a node that has been there for some leases and whose journal is near
 // the leader's edge; shards that are to be together, or whose leader is not able to while another
-// node is, are handed over as soon as the journal is near.
+// node is, are handed over as soon as the journal is near, the former also if nothing is done with
+// them before.
 void balance_advise(const struct balance_group *g, struct balance_advice *out);
 // The node that an operator's handover without a name goes to: not self, able if any is, journal
 // furthest.

@@ -306,7 +306,11 @@ static void join_group(struct group *g)
 static void publish(struct group *g, int64_t now)
 {
     struct err e;
-    if (now < g->publish_at)
+    uv_mutex_lock(&g->lock);
+    bool at_once = g->publish;
+    g->publish = false;
+    uv_mutex_unlock(&g->lock);
+    if (now < g->publish_at && !at_once)
         return;
     g->publish_at = now + PUBLISH_MS;
     char *record = group_record(g);
@@ -598,56 +602,18 @@ void group_together(struct group *g, const char *const *shards, size_t n)
     uv_mutex_lock(&g->lock);
     for (size_t i = 0; i < g->shards_n; i++)
         g->shards[i]->together = named(shards, n, g->shards[i]->name);
+    g->publish = true;
     uv_mutex_unlock(&g->lock);
     wake(g, false);
 }
 
-static int by_text(const void *a, const void *b)
+void group_idle(struct group *g, const char *shard, bool idle)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-// What some id is called already wins over what was put here just now.
-static int agree_on_name(struct registry *r, const char **ids, size_t n, const char *wanted,
-                         char out[GROUP_SHARD], struct err *e)
-{
-    bool found = false;
-    snprintf(out, GROUP_SHARD, "%s", wanted);
-    for (size_t i = 0; i < n; i++) {
-        char *key = xasprintf(REGISTRY_SHARD_OF "%s", ids[i]), *there = NULL;
-        int rc = registry_put_if_absent(r, key, out, false, &there, e);
-        free(key);
-        bool other = rc == 0 && there && *there && strcmp(there, out) != 0;
-        if (other && !found) {
-            snprintf(out, GROUP_SHARD, "%s", there);
-            for (size_t k = 0; k < i && rc >= 0; k++) {
-                key = xasprintf(REGISTRY_SHARD_OF "%s", ids[k]);
-                rc = registry_put(r, key, out, 0, e);
-                free(key);
-            }
-        }
-        found = found || (rc == 0 && there && *there);
-        free(there);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-int group_shard_name(struct group *g, const char *const *ids, size_t n, const char *wanted,
-                     char out[GROUP_SHARD], struct err *e)
-{
-    const char **sorted = xcalloc(n + 1, sizeof(*sorted));
-    if (n)
-        memcpy(sorted, ids, n * sizeof(*sorted));
-    qsort(sorted, n, sizeof(*sorted), by_text);
-    uv_mutex_lock(&g->names_lock);
-    int rc = g->names ? 0 : registry_open(&g->names, &g->registry->o, e);
-    if (rc == 0)
-        rc = agree_on_name(g->names, sorted, n, wanted, out, e);
-    uv_mutex_unlock(&g->names_lock);
-    free(sorted);
-    return rc;
+    uv_mutex_lock(&g->lock);
+    struct group_shard *s = find(g, shard);
+    if (s)
+        s->idle = idle;
+    uv_mutex_unlock(&g->lock);
 }
 
 // ---- beginning and end ----

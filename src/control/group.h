@@ -69,10 +69,22 @@ void group_released(struct group *g, const char *shard);
 // These of the shards are to have one leader for the time; none ends it. Each node says what it
 // sees, and it holds while any does.
 void group_together(struct group *g, const char *const *shards, size_t n);
-// The name of the shard with these node ids, the same at every node of the group and for ever: the
-// one that any of the ids has got before, else `wanted`. Waits for the registry.
+// While this node leads the shard, whether nothing is done with it until it is together with the
+// others: it is handed over to where they are even if the journal there is far behind.
+void group_idle(struct group *g, const char *shard, bool idle);
+
+// These wait for the registry.
+// The name of the shard with these node ids, the master's first, the same at every node of the
+// group and for ever: the one that the master has got before, or any of the others, else `wanted`.
 int group_shard_name(struct group *g, const char *const *ids, size_t n, const char *wanted,
                      char out[GROUP_SHARD], struct err *e) must_check;
+// The node is the master of the shard now.
+int group_name_master(struct group *g, const char *id, const char *shard, struct err *e) must_check;
+// All that a shard which has left the source will ever say is applied: nobody needs to lead it any
+// more. Known for an hour, and until it is back.
+int group_set_done(struct group *g, const char *shard, struct err *e) must_check;
+int group_set_undone(struct group *g, const char *shard, struct err *e) must_check;
+bool group_is_done(struct group *g, const char *shard); // by the last view; does not wait
 
 struct group_node_state {
     char name[GROUP_NODE];

@@ -17,6 +17,9 @@ enum {
     GROUP_POLL_MS = 250, // of a registry that cannot be watched, or is not at the moment
 };
 
+// In the place of an heir: nobody needs to lead the shard any more.
+#define GROUP_DONE "/done"
+
 struct group_edge {
     char replid[GROUP_REPLID]; // "": it has no journal
     uint64_t left, right;
@@ -28,7 +31,7 @@ struct group_shard {
     _Atomic int64_t deadline;
     // Under the lock: what others say.
     struct group_edge edge;
-    atomic_bool together, leaving;
+    atomic_bool together, leaving, idle, done;
     bool released, hand_over;
     char *wished; // owns; who shall take it; NULL: whoever is best
     // Written by the thread under the lock, read by it without.
@@ -71,7 +74,7 @@ struct group {
 
     uv_mutex_t lock;
     uv_cond_t wake;
-    bool woken, dirty;           // dirty: the registry has changed
+    bool woken, dirty, publish;  // dirty: the registry has changed; publish: at once
     struct group_shard **shards; // by name; those that have gone stay at the end of gone
     size_t shards_n;
     struct group_shard **gone;

@@ -101,6 +101,7 @@ static void take_claim(struct group *g, struct group_shard *s, const struct regi
     const struct registry_entry *note = registry_find(&v->notes, s->name);
     s->unknown = registry_find(&v->unknown, s->name) != NULL;
     replace(&s->note, note ? note->value : NULL);
+    s->done = same_text(s->note, GROUP_DONE);
     if (s->unknown)
         return;
     set_leader(g, s, claim ? claim->value : NULL, claim ? claim->token : 0, now);
@@ -192,6 +193,7 @@ static void draw(const struct group *g, struct picture *p)
             .last_leader = place_of(g, s->last_leader, BALANCE_NOBODY),
             .note = place_of(g, s->note, BALANCE_NOBODY),
             .together = is_together(g, s),
+            .idle = s->idle,
             .edges = &p->edges[i * peers],
         };
     }
@@ -225,7 +227,7 @@ static void follow_advice(struct group *g, struct group_shard *s, const struct b
         group_begin_handover(g, s, g->peers[a->to].name);
         return;
     }
-    if (leads || s->leaving)
+    if (leads || s->leaving || s->done)
         return;
     struct election_event ev = {.type = ELECTION_WANT, .at = ELECTION_NEVER};
     if (a->what == BALANCE_CAMPAIGN && !s->unknown && s->leaderless_at) {

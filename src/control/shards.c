@@ -418,6 +418,13 @@ void shard_master(struct shard *h, char *out, size_t cap)
     uv_mutex_unlock(&h->set->lock);
 }
 
+void shard_nodes_of(struct shard *h, struct shard_nodes *out)
+{
+    uv_mutex_lock(&h->set->lock);
+    *out = h->nodes;
+    uv_mutex_unlock(&h->set->lock);
+}
+
 bool shard_has_address(struct shard *h, struct slice address)
 {
     bool has = false;

@@ -42,6 +42,8 @@ const char *shard_name(const struct shard *h); // for ever
 bool shard_is_here(struct shard *h);
 // The master's address, as endpoint_name writes it.
 void shard_master(struct shard *h, char *out, size_t cap);
+// Ids of the nodes that are in the shard, or were and are in no other; the master's first.
+void shard_nodes_of(struct shard *h, struct shard_nodes *out);
 // A node of the shard has this address.
 bool shard_has_address(struct shard *h, struct slice address);
 // Shards are numbered from 0 in the order in which they were seen first.

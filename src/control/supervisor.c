@@ -66,7 +66,7 @@ static int start_all(struct supervisor *s, struct err *e)
     size_t lanes = in->type == REDIS_STANDALONE ? in->endpoints_n : in->type == REDIS_SENTINEL;
     for (size_t i = 0; rc == 0 && i < lanes; i++) {
         struct sup_lane *sl;
-        rc = sup_lane_start(s, &sl, i, NULL, lanes, e);
+        rc = sup_lane_start(s, &sl, i, NULL, i, lanes, e);
         if (rc)
             break;
         uv_rwlock_wrlock(&s->lock);
@@ -233,14 +233,6 @@ static int choose(const struct supervisor *s, const char *inputs, bool *chosen, 
     return 0;
 }
 
-// Of a follower there is nothing to pause.
-static void pause_lane(void *arg)
-{
-    struct sup_lane *sl = arg;
-    if (sl->lane)
-        lane_pause(sl->lane);
-}
-
 static void resume_lane(void *arg)
 {
     struct sup_lane *sl = arg;
@@ -282,7 +274,7 @@ static int act_here(struct supervisor *s, enum supervisor_action a, const bool *
     int timeout = (int)s->cfg->server.graceful_stop_ms;
     switch (a) {
     case SUP_PAUSE:
-        act_on(s, chosen, pause_lane);
+        act_on(s, chosen, sup_lane_pause);
         return 0;
     case SUP_RESUME:
         act_on(s, chosen, resume_skip ? resume_lane_skipping : resume_lane);

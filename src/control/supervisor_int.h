@@ -27,15 +27,19 @@ struct sup_lane {
     struct reach *reach;         // NULL: no group
     struct lane_options options; // of the lane
     struct worker *worker;
-    size_t unit;               // of a group: what it is led with
+    size_t unit;                       // of a group: what it is led as
+    bool paused;                       // before all lanes began anew
+    char named_for[SHARD_NODE_ID + 1]; // watch thread; the master that the group knows the name of
     char follows[1400];        // where the follower reads, and the password there; "": nowhere
     struct lane_snapshot past; // only its LANE_COUNTERS are used: of earlier lanes and followers
     char name[300];            // of the source, for ever; what the journal is called after
     struct endpoint source;    // see lane_options
     struct shard *shard;       // NULL: not of a cluster
     char *dir, *dead_letter;   // owns
+    atomic_int alive;          // see lane_options
     bool stopped;              // worker thread; read after worker_call
-    enum leaving leaving;      // watch thread
+    const struct lane *source_ended; // worker thread; the lane that was told so
+    enum leaving leaving;            // watch thread
 };
 
 struct sup_sentinel {
@@ -48,6 +52,7 @@ struct sup_sentinel {
 
 struct sup_turns;
 struct sup_roles;
+struct group;
 
 struct supervisor {
     const struct config *cfg;
@@ -86,8 +91,9 @@ struct supervisor {
 
 // supervisor_lanes.c: making and ending lanes. shard NULL: the source at its place in the list, or
 // by sentinel. lanes: how many share the journal's limit. The new lane is not in the list yet.
+// unit: of a group.
 int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, struct shard *shard,
-                   size_t lanes, struct err *e) must_check;
+                   size_t unit, size_t lanes, struct err *e) must_check;
 void sup_lane_list(struct supervisor *s, struct sup_lane *sl); // puts it into the list
 void sup_lane_free(struct sup_lane *sl);                       // of a lane that has ended
 // Under the lock. In a group the other node's name is in it, but not where that reads from.
@@ -95,17 +101,19 @@ void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out);
 // Both into SUP_NAME bytes. What any node of a group knows the lane's source by: of a shard its
 // master's address, since its name is each node's own.
 void sup_lane_address(const struct sup_lane *sl, char *out);
-// What is led as one is called so, for ever: the source at its place in the list, the one by
-// sentinel, or all shards of a cluster.
+// The source at its place in the list, or the one by sentinel, for ever.
 void sup_source_name(const struct redis_config *in, size_t place, char *out);
 // Under the writer's lock. leader: the other node's replication server; NULL: nobody leads.
 // token: of the leadership, higher than that of every earlier one.
-void sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token);
-void sup_lane_follow(struct sup_lane *sl, const struct endpoint *leader, const char *name);
+// False: what an earlier lane has begun at the target has not ended yet; to be called again.
+bool sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token);
+void sup_lane_follow(struct supervisor *s, struct sup_lane *sl, const struct endpoint *leader,
+                     const char *name);
 // For worker_call with a struct sup_lane. Of a follower there is nothing to stop.
 void sup_lane_stop(void *arg);
 void sup_lane_stop_now(void *arg);
 void sup_lane_end(void *arg); // frees the lane in it
+void sup_lane_pause(void *arg);
 bool sup_lane_has_stopped(struct sup_lane *sl);
 int sup_make_dirs(const char *path, struct err *e) must_check;
 
@@ -114,16 +122,25 @@ enum { SUP_SHARDS = 256 }; // that were ever seen
 int sup_turns_start(struct supervisor *s, struct err *e) must_check;
 void sup_turns_end(struct supervisor *s); // waits for its thread
 void sup_turns_free(struct supervisor *s);
-// A lane for the shard is about to begin: no other may take it for gone.
+// A lane for the shard is about to begin: no other may take it for gone. And: another node leads
+// it, or nobody does.
 void sup_turns_expect(struct supervisor *s, struct shard *shard);
+void sup_turns_elsewhere(struct supervisor *s, struct shard *shard);
 // It begins, or there is none any more.
 int sup_turns_begin(struct supervisor *s, struct shard *shard, struct lane_turns *out,
                     struct err *e) must_check;
 void sup_turns_gone(struct supervisor *s, struct shard *shard);
-// Under the writer's lock, with no lane: this node leads from now on, and what was known counts no
-// more. And: it does not lead.
+// In a group, under the writer's lock, with no lane: what was known counts no more.
 void sup_turns_renew(struct supervisor *s);
-void sup_turns_rest(struct supervisor *s);
+bool sup_turns_any_here(struct supervisor *s);                           // a lane
+bool sup_turns_is_open(struct supervisor *s, const struct shard *shard); // its lane may apply
+// This node needs all lanes, since slots move; until some time after.
+bool sup_turns_want_all(struct supervisor *s);
+// What follows if it is to lead them all and does: nothing, the lanes wait for sup_turns_whole, or
+// they have to begin anew, and then it is to be called.
+enum sup_turns_step { SUP_TURNS_STAY, SUP_TURNS_WHOLE, SUP_TURNS_ANEW };
+enum sup_turns_step sup_turns_step(struct supervisor *s);
+void sup_turns_whole(struct supervisor *s);
 // Watch thread: the shards were looked at, and have their lanes.
 void sup_turns_looked(struct supervisor *s);
 // How long the next look may wait.
@@ -131,11 +148,15 @@ int64_t sup_turns_look_ms(struct supervisor *s, int64_t otherwise);
 // The watch thread is to go on.
 void sup_watch_wake(struct supervisor *s);
 
-// supervisor_roles.c: a group. Each is a no-op without one, but for the last two.
+// supervisor_roles.c: a group. Each is a no-op without one, but for the last ones.
 int sup_roles_start(struct supervisor *s, struct err *e) must_check; // before the first lane
 int sup_roles_begin(struct supervisor *s, struct err *e) must_check; // there may be lanes now
 void sup_roles_end(struct supervisor *s);                            // waits for its thread
 void sup_roles_free(struct supervisor *s);                           // after the lanes
+// The place of the unit that is called so, which is new or was there; to be given to a lane.
+size_t sup_roles_unit(struct supervisor *s, const char *name);
+// No lane has it any more.
+void sup_roles_gone(struct supervisor *s, const struct sup_lane *sl);
 // Until when the lane may write; NULL: for ever.
 const _Atomic int64_t *sup_roles_lease(struct supervisor *s, const struct sup_lane *sl);
 // The lane is in the list.
@@ -145,6 +166,9 @@ void sup_roles_describe(struct supervisor *s, struct lane_snapshot *lanes, size_
 // The node that leads; false: none is known.
 bool sup_roles_leader(struct supervisor *s, const struct sup_lane *sl, char *node, size_t cap);
 int sup_roles_hand_over(struct supervisor *s, const struct sup_lane *sl, struct err *e) must_check;
+struct group *sup_roles_group(struct supervisor *s);
+const char *sup_roles_name(struct supervisor *s,
+                           const struct sup_lane *sl); // of its unit, for ever
 
 // supervisor_pass.c: requests for what another node leads. Collected under the lock, passed on
 // without it: that waits for the other nodes, for a bounded time.

@@ -87,7 +87,7 @@ void sup_source_name(const struct redis_config *in, size_t place, char *out)
         snprintf(out, SUP_NAME, "sentinel-%s", in->sentinel.master_name);
         break;
     case REDIS_CLUSTER:
-        snprintf(out, SUP_NAME, "cluster");
+        out[0] = 0;
         break;
     }
 }
@@ -208,6 +208,7 @@ static struct journal *take_journal(struct sup_lane *sl)
         j = follower_free(sl->follower);
     }
     sl->lane = NULL;
+    sl->source_ended = NULL;
     sl->follower = NULL;
     sl->follows[0] = 0;
     return j;
@@ -260,22 +261,26 @@ static void create_lane(void *arg)
         sl->reach = reach_new(&sl->options);
 }
 
-void sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token)
+bool sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token)
 {
     struct err e;
     if (sl->lane)
-        return;
+        return true;
+    // It might take the target away from the new lane.
+    if (atomic_load(&sl->alive))
+        return false;
     sl->options.epoch_floor = token;
     if (sl->shard) {
         sup_turns_expect(s, sl->shard);
         must(sup_turns_begin(s, sl->shard, &sl->options.turns, &e) == 0);
     }
     struct new_lane n = {.sl = sl, .e = &e};
-    sl->past.role_changes++;
     worker_call(sl->worker, create_lane, &n);
+    return true;
 }
 
-void sup_lane_follow(struct sup_lane *sl, const struct endpoint *leader, const char *name)
+void sup_lane_follow(struct supervisor *s, struct sup_lane *sl, const struct endpoint *leader,
+                     const char *name)
 {
     struct err e;
     char at[sizeof(sl->follows)] = "";
@@ -285,6 +290,8 @@ void sup_lane_follow(struct sup_lane *sl, const struct endpoint *leader, const c
         return;
     struct new_lane n = {.sl = sl, .leader = leader, .leader_name = name, .follows = true, .e = &e};
     worker_call(sl->worker, create_lane, &n);
+    if (sl->shard)
+        sup_turns_elsewhere(s, sl->shard);
 }
 
 void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out)
@@ -301,15 +308,16 @@ void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out)
 }
 
 int sup_lane_start(struct supervisor *s, struct sup_lane **out, size_t place, struct shard *shard,
-                   size_t lanes, struct err *e)
+                   size_t unit, size_t lanes, struct err *e)
 {
     struct sup_lane *sl = xcalloc(1, sizeof(*sl));
     struct lane_options *o = &sl->options;
     struct new_lane n = {.sl = sl, .follows = s->roles != NULL, .e = e};
     sl->shard = shard;
-    sl->unit = s->cfg->input.redis.type == REDIS_STANDALONE ? place : 0;
+    sl->unit = unit;
     lane_config_options(o, s->cfg, lanes);
     o->lease = sup_roles_lease(s, sl);
+    o->alive = &sl->alive;
     set_source(s, sl, o, place);
     set_target(s, o, place);
     const struct replay_config *r = &s->cfg->output.replay;
@@ -375,6 +383,14 @@ void sup_lane_stop_now(void *arg)
     if (sl->lane)
         lane_stop_now(sl->lane);
     sl->stopped = true;
+}
+
+// Of a follower there is nothing to pause.
+void sup_lane_pause(void *arg)
+{
+    struct sup_lane *sl = arg;
+    if (sl->lane)
+        lane_pause(sl->lane);
 }
 
 struct stop_check {

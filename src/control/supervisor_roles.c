@@ -13,6 +13,7 @@
 
 enum {
     REPORT_MS = 500,
+    LOOK_MS = 50, // whether slots move
     FINISH_STEP_MS = 5,
 };
 
@@ -22,16 +23,19 @@ struct leader {
     char node[GROUP_NODE], replication[GROUP_NODE], password[1024];
 };
 
-// What is led as one: a source, or all shards of a cluster, whose lanes wait for each other.
+// What is led as one: a source, or a shard of a cluster.
 struct unit {
     char name[SUP_NAME];
+    size_t place; // in the list
     // Guarded by the lock.
+    bool gone; // no lane has it now
     bool changed;
     enum group_role role;
     uint64_t token; // of our leadership
     struct leader leader;
     // Of the thread.
-    bool leads; // its lanes are lanes
+    bool leads; // its lanes are lanes, or soon will be
+    bool waits; // for what earlier lanes have begun
     char followed[GROUP_NODE];
     int64_t finish_by_us; // they end, because another node takes over; 0: they do not
     uint64_t trouble_us;  // since when we lead and do not reach source or target; 0: we do
@@ -40,17 +44,31 @@ struct unit {
 struct sup_roles {
     struct supervisor *s;
     struct group *group;
-    struct unit *units;
-    size_t units_n;
     uv_mutex_t lock;
+    // Under the lock; only ever more, and each stays where it is.
+    struct unit **units;
+    size_t units_n;
     uv_cond_t cond;
     uv_thread_t thread;
     bool started;
+    // Of the thread.
+    bool gathers;   // the group was told that this node needs all shards
+    size_t told_of; // units then
+    bool anew;      // all lanes have ended and wait for each other to begin
 };
 
-static bool is_of(const struct sup_roles *r, const struct sup_lane *sl, const struct unit *u)
+static bool is_of(const struct sup_lane *sl, const struct unit *u)
 {
-    return sl->unit == (size_t)(u - r->units);
+    return sl->unit == u->place;
+}
+
+// NULL: behind the last one.
+static struct unit *unit_at(struct sup_roles *r, size_t i)
+{
+    uv_mutex_lock(&r->lock);
+    struct unit *u = i < r->units_n ? r->units[i] : NULL;
+    uv_mutex_unlock(&r->lock);
+    return u;
 }
 
 static void on_changed(void *ctx, const struct group_change *c)
@@ -58,7 +76,7 @@ static void on_changed(void *ctx, const struct group_change *c)
     struct sup_roles *r = ctx;
     uv_mutex_lock(&r->lock);
     for (size_t i = 0; i < r->units_n; i++) {
-        struct unit *u = &r->units[i];
+        struct unit *u = r->units[i];
         if (strcmp(u->name, c->shard) != 0)
             continue;
         u->role = c->role;
@@ -81,11 +99,15 @@ static void lead(struct sup_roles *r, struct unit *u, uint64_t token)
     if (!u->leads)
         log_info(u->name, "this node leads");
     uv_rwlock_wrlock(&s->lock);
-    if (!u->leads)
+    if (!sup_turns_any_here(s))
         sup_turns_renew(s);
-    for (int i = 0; i < s->lanes_n; i++)
-        if (is_of(r, s->lanes[i], u))
-            sup_lane_lead(s, s->lanes[i], token);
+    u->waits = false;
+    for (int i = 0; i < s->lanes_n && !r->anew; i++) {
+        if (!is_of(s->lanes[i], u))
+            continue;
+        s->lanes[i]->past.role_changes += !u->leads;
+        u->waits = !sup_lane_lead(s, s->lanes[i], token);
+    }
     uv_rwlock_wrunlock(&s->lock);
     u->leads = true;
 }
@@ -114,10 +136,9 @@ static void follow(struct sup_roles *r, struct unit *u, struct leader *leader)
                               .user = user,
                               .password = leader->password,
                               .tls = s->cfg->server.replication.tls};
-        if (is_of(r, sl, u))
-            sup_lane_follow(sl, known ? &at : NULL, leader->node);
+        if (is_of(sl, u))
+            sup_lane_follow(s, sl, known ? &at : NULL, leader->node);
     }
-    sup_turns_rest(s);
     uv_rwlock_wrunlock(&s->lock);
     endpoint_free(&place);
     u->leads = false;
@@ -129,7 +150,7 @@ static void begin_finishing(struct sup_roles *r, struct unit *u)
     u->finish_by_us = (int64_t)clock_mono_us() + s->cfg->server.graceful_stop_ms * 1000;
     uv_rwlock_rdlock(&s->lock);
     for (int i = 0; i < s->lanes_n; i++)
-        if (is_of(r, s->lanes[i], u))
+        if (is_of(s->lanes[i], u))
             worker_call(s->lanes[i]->worker, sup_lane_stop, s->lanes[i]);
     uv_rwlock_rdunlock(&s->lock);
 }
@@ -141,7 +162,7 @@ static bool has_finished(struct sup_roles *r, struct unit *u)
     bool all = true;
     uv_rwlock_rdlock(&s->lock);
     for (int i = 0; all && i < s->lanes_n; i++)
-        all = !is_of(r, s->lanes[i], u) || sup_lane_has_stopped(s->lanes[i]);
+        all = !is_of(s->lanes[i], u) || sup_lane_has_stopped(s->lanes[i]);
     uv_rwlock_rdunlock(&s->lock);
     return all || (int64_t)clock_mono_us() > u->finish_by_us;
 }
@@ -162,6 +183,7 @@ static void apply_role(struct sup_roles *r, struct unit *u, enum group_role role
     struct leader nobody = {0};
     bool finishing = u->finish_by_us != 0;
     u->finish_by_us = 0;
+    u->waits = false;
     switch (role) {
     case GROUP_LEADER:
         // The handover has come to nothing, and lanes that were ended do not begin again.
@@ -179,6 +201,119 @@ static void apply_role(struct sup_roles *r, struct unit *u, enum group_role role
     }
 }
 
+// ---- slots that move: one node leads all ----
+
+static enum lane_state state_of(struct sup_lane *sl)
+{
+    struct lane_snapshot now;
+    sup_lane_snapshot(sl, &now);
+    return now.state;
+}
+
+// Under the lock of the lanes.
+static bool leads_all(struct sup_roles *r)
+{
+    struct supervisor *s = r->s;
+    bool all = true;
+    uv_mutex_lock(&r->lock);
+    for (int i = 0; i < s->lanes_n && all; i++) {
+        const struct unit *u = r->units[s->lanes[i]->unit];
+        all = u->leads && !u->changed && u->role == GROUP_LEADER && !u->finish_by_us &&
+              state_of(s->lanes[i]) != LANE_STOP; // whose lane could not say how far it is
+    }
+    uv_mutex_unlock(&r->lock);
+    return all;
+}
+
+static bool any_alive(const struct supervisor *s)
+{
+    bool any = false;
+    for (int i = 0; i < s->lanes_n && !any; i++)
+        any = atomic_load(&s->lanes[i]->alive) > 0;
+    return any;
+}
+
+// As in a process that begins: what the lanes have stored is all that is known.
+static void end_all(struct sup_roles *r)
+{
+    struct supervisor *s = r->s;
+    uv_rwlock_wrlock(&s->lock);
+    r->anew = leads_all(r);
+    for (int i = 0; i < s->lanes_n && r->anew; i++) {
+        s->lanes[i]->paused = state_of(s->lanes[i]) == LANE_PAUSE;
+        sup_lane_follow(s, s->lanes[i], NULL, "");
+    }
+    uv_rwlock_wrunlock(&s->lock);
+    if (r->anew)
+        log_info(NULL, "slots move between shards that were led apart: the lanes begin anew");
+}
+
+// All at once, so that none goes on without the others. Unless a shard is lost meanwhile.
+static void begin_all(struct sup_roles *r)
+{
+    struct supervisor *s = r->s;
+    uv_rwlock_wrlock(&s->lock);
+    bool all = leads_all(r);
+    if (all && any_alive(s)) {
+        uv_rwlock_wrunlock(&s->lock);
+        return;
+    }
+    r->anew = false;
+    sup_turns_renew(s);
+    uv_mutex_lock(&r->lock);
+    for (int i = 0; i < s->lanes_n; i++) {
+        struct unit *u = r->units[s->lanes[i]->unit];
+        if (all)
+            (void)sup_lane_lead(s, s->lanes[i], u->token);
+        else
+            u->changed = true;
+        if (all && s->lanes[i]->paused)
+            worker_call(s->lanes[i]->worker, sup_lane_pause, s->lanes[i]);
+    }
+    uv_mutex_unlock(&r->lock);
+    if (all)
+        sup_turns_whole(s);
+    uv_rwlock_wrunlock(&s->lock);
+}
+
+static void tell_together(struct sup_roles *r, bool wanted)
+{
+    const char *names[SUP_SHARDS];
+    size_t n = 0;
+    uv_mutex_lock(&r->lock);
+    for (size_t i = 0; i < r->units_n && wanted && n < SUP_SHARDS; i++)
+        if (!r->units[i]->gone)
+            names[n++] = r->units[i]->name;
+    bool same = wanted == r->gathers && n == r->told_of;
+    uv_mutex_unlock(&r->lock);
+    if (same)
+        return;
+    if (wanted != r->gathers)
+        log_info(NULL, wanted ? "one node is to lead all shards: slots move, or may have"
+                              : "the shards may be led by several nodes again");
+    r->gathers = wanted;
+    r->told_of = n;
+    group_together(r->group, names, n);
+}
+
+static void gather(struct sup_roles *r)
+{
+    struct supervisor *s = r->s;
+    if (!s->turns)
+        return;
+    bool wanted = r->anew || sup_turns_want_all(s);
+    tell_together(r, wanted);
+    if (r->anew) {
+        begin_all(r);
+        return;
+    }
+    enum sup_turns_step step = wanted ? sup_turns_step(s) : SUP_TURNS_STAY;
+    if (step == SUP_TURNS_WHOLE)
+        sup_turns_whole(s);
+    else if (step == SUP_TURNS_ANEW)
+        end_all(r);
+}
+
 // ---- what the group is told ----
 
 // Most troubles pass by themselves; a leader may have one for as long as it could be dead.
@@ -193,32 +328,36 @@ static bool is_able(const struct supervisor *s, struct unit *u, bool reaches)
     return u->leads ? !u->trouble_us || now - u->trouble_us < patience : reaches;
 }
 
+static void report_unit(struct sup_roles *r, struct unit *u)
+{
+    struct supervisor *s = r->s;
+    char replid[sizeof((struct lane_snapshot *)0)->replid] = "";
+    uint64_t left = 0, right = 0;
+    bool ready = false, able = false, idle = false;
+    for (int k = 0; k < s->lanes_n; k++) {
+        struct lane_snapshot now;
+        const struct sup_lane *sl = s->lanes[k];
+        if (!is_of(sl, u))
+            continue;
+        sup_lane_snapshot(s->lanes[k], &now);
+        memcpy(replid, now.replid, sizeof(replid));
+        left = now.journal_left > 0 ? (uint64_t)now.journal_left : 0;
+        right = now.received_offset > 0 ? (uint64_t)now.received_offset : 0;
+        ready = now.state != LANE_ERROR && now.phase == LANE_PHASE_STREAMING;
+        able = is_able(s, u, now.reaches);
+        idle = sl->lane && sl->shard && !ready && !sup_turns_is_open(s, sl->shard);
+    }
+    group_report(r->group, u->name, replid, left, right, ready, able);
+    group_idle(r->group, u->name, idle);
+}
+
 static void report(struct sup_roles *r)
 {
     struct supervisor *s = r->s;
+    struct unit *u;
     uv_rwlock_rdlock(&s->lock);
-    for (size_t i = 0; i < r->units_n; i++) {
-        char replid[sizeof((struct lane_snapshot *)0)->replid] = "";
-        uint64_t left = 0, right = 0;
-        bool ready = true, reaches = true;
-        struct unit *u = &r->units[i];
-        int n = 0;
-        for (int k = 0; k < s->lanes_n; k++) {
-            struct lane_snapshot now;
-            if (!is_of(r, s->lanes[k], &r->units[i]))
-                continue;
-            sup_lane_snapshot(s->lanes[k], &now);
-            // Of several shards, the sum tells who is furthest.
-            memcpy(replid, now.replid, sizeof(replid));
-            left += now.journal_left > 0 ? (uint64_t)now.journal_left : 0;
-            right += now.received_offset > 0 ? (uint64_t)now.received_offset : 0;
-            ready = ready && now.state != LANE_ERROR && now.phase == LANE_PHASE_STREAMING;
-            reaches = reaches && now.reaches;
-            n++;
-        }
-        group_report(r->group, u->name, replid, left, right, ready && n > 0,
-                     n > 0 && is_able(s, u, reaches));
-    }
+    for (size_t i = 0; (u = unit_at(r, i)); i++)
+        report_unit(r, u);
     uv_rwlock_rdunlock(&s->lock);
 }
 
@@ -226,8 +365,8 @@ static void report(struct sup_roles *r)
 static bool turn(struct sup_roles *r)
 {
     bool finishing = false;
-    for (size_t i = 0; i < r->units_n; i++) {
-        struct unit *u = &r->units[i];
+    struct unit *u;
+    for (size_t i = 0; (u = unit_at(r, i)); i++) {
         uv_mutex_lock(&r->lock);
         bool changed = u->changed;
         enum group_role role = u->role;
@@ -235,19 +374,21 @@ static bool turn(struct sup_roles *r)
         struct leader leader = u->leader;
         u->changed = false;
         uv_mutex_unlock(&r->lock);
-        if (changed)
+        if (changed || u->waits)
             apply_role(r, u, role, token, &leader);
         else if (u->finish_by_us)
             go_on_finishing(r, u);
-        finishing = finishing || u->finish_by_us;
+        finishing = finishing || u->finish_by_us || u->waits;
     }
-    return finishing;
+    gather(r);
+    return finishing || r->anew;
 }
 
 static void run(void *arg)
 {
     struct sup_roles *r = arg;
     uint64_t reported = 0;
+    int step = r->s->turns ? LOOK_MS : REPORT_MS;
     while (!atomic_load(&r->s->ending)) {
         bool finishing = turn(r);
         uint64_t now = clock_mono_us();
@@ -258,10 +399,10 @@ static void run(void *arg)
         uv_mutex_lock(&r->lock);
         bool changed = false;
         for (size_t i = 0; i < r->units_n; i++)
-            changed = changed || r->units[i].changed;
+            changed = changed || r->units[i]->changed;
         if (!changed)
             uv_cond_timedwait(&r->cond, &r->lock,
-                              (uint64_t)(finishing ? FINISH_STEP_MS : REPORT_MS) * 1000000);
+                              (uint64_t)(finishing ? FINISH_STEP_MS : step) * 1000000);
         uv_mutex_unlock(&r->lock);
     }
 }
@@ -285,7 +426,7 @@ bool sup_roles_leader(struct supervisor *s, const struct sup_lane *sl, char *nod
 {
     struct sup_roles *r = s->roles;
     uv_mutex_lock(&r->lock);
-    cstr_copy(node, cap, r->units[sl->unit].leader.node);
+    cstr_copy(node, cap, r->units[sl->unit]->leader.node);
     uv_mutex_unlock(&r->lock);
     return node[0] != 0;
 }
@@ -293,7 +434,70 @@ bool sup_roles_leader(struct supervisor *s, const struct sup_lane *sl, char *nod
 const _Atomic int64_t *sup_roles_lease(struct supervisor *s, const struct sup_lane *sl)
 {
     struct sup_roles *r = s->roles;
-    return r ? group_deadline(r->group, r->units[sl->unit].name) : NULL;
+    return r ? group_deadline(r->group, unit_at(r, sl->unit)->name) : NULL;
+}
+
+static void name_all(struct sup_roles *r)
+{
+    uv_mutex_lock(&r->lock);
+    const char **names = xcalloc(r->units_n + 1, sizeof(*names));
+    size_t n = 0;
+    for (size_t i = 0; i < r->units_n; i++)
+        if (!r->units[i]->gone)
+            names[n++] = r->units[i]->name;
+    // The names stay where they are. Under the lock, so that the latest list is the last one told.
+    group_set_shards(r->group, names, n);
+    uv_mutex_unlock(&r->lock);
+    free(names);
+}
+
+static size_t add_unit(struct sup_roles *r, const char *name)
+{
+    size_t i = 0;
+    uv_mutex_lock(&r->lock);
+    while (i < r->units_n && strcmp(r->units[i]->name, name) != 0)
+        i++;
+    if (i == r->units_n) {
+        struct unit *u = xcalloc(1, sizeof(*u));
+        snprintf(u->name, sizeof(u->name), "%s", name);
+        u->place = i;
+        u->role = GROUP_NONE;
+        r->units = xrealloc(r->units, (r->units_n + 1) * sizeof(struct unit *));
+        r->units[r->units_n++] = u;
+    }
+    r->units[i]->gone = false;
+    uv_mutex_unlock(&r->lock);
+    return i;
+}
+
+size_t sup_roles_unit(struct supervisor *s, const char *name)
+{
+    if (!s->roles)
+        return 0;
+    size_t place = add_unit(s->roles, name);
+    name_all(s->roles);
+    return place;
+}
+
+void sup_roles_gone(struct supervisor *s, const struct sup_lane *sl)
+{
+    struct sup_roles *r = s->roles;
+    if (!r)
+        return;
+    uv_mutex_lock(&r->lock);
+    r->units[sl->unit]->gone = true;
+    uv_mutex_unlock(&r->lock);
+    name_all(r);
+}
+
+struct group *sup_roles_group(struct supervisor *s)
+{
+    return s->roles->group;
+}
+
+const char *sup_roles_name(struct supervisor *s, const struct sup_lane *sl)
+{
+    return unit_at(s->roles, sl->unit)->name;
 }
 
 void sup_roles_listed(struct supervisor *s, const struct sup_lane *sl)
@@ -302,14 +506,14 @@ void sup_roles_listed(struct supervisor *s, const struct sup_lane *sl)
     if (!r)
         return;
     uv_mutex_lock(&r->lock);
-    r->units[sl->unit].changed = true;
+    r->units[sl->unit]->changed = true;
     uv_cond_signal(&r->cond);
     uv_mutex_unlock(&r->lock);
 }
 
 int sup_roles_hand_over(struct supervisor *s, const struct sup_lane *sl, struct err *e)
 {
-    return group_handover(s->roles->group, s->roles->units[sl->unit].name, NULL, e);
+    return group_handover(s->roles->group, sup_roles_name(s, sl), NULL, e);
 }
 
 // ---- the group as JSON ----
@@ -368,13 +572,14 @@ void supervisor_group_json(struct supervisor *s, struct buf *out)
 
 // ---- life ----
 
+// Those of a cluster come with its shards.
 static void add_units(struct sup_roles *r, const struct redis_config *in)
 {
-    r->units_n = in->type == REDIS_STANDALONE ? in->endpoints_n : 1;
-    r->units = xcalloc(r->units_n, sizeof(*r->units));
-    for (size_t i = 0; i < r->units_n; i++) {
-        r->units[i].role = GROUP_NONE;
-        sup_source_name(in, i, r->units[i].name);
+    char name[SUP_NAME];
+    size_t n = in->type == REDIS_STANDALONE ? in->endpoints_n : in->type == REDIS_SENTINEL;
+    for (size_t i = 0; i < n; i++) {
+        sup_source_name(in, i, name);
+        (void)add_unit(r, name);
     }
 }
 
@@ -401,11 +606,7 @@ int sup_roles_start(struct supervisor *s, struct err *e)
     int rc = group_start(&r->group, &o, e);
     if (rc)
         return rc;
-    const char **names = xcalloc(r->units_n, sizeof(*names));
-    for (size_t i = 0; i < r->units_n; i++)
-        names[i] = r->units[i].name;
-    group_set_shards(r->group, names, r->units_n);
-    free(names);
+    name_all(r);
     return 0;
 }
 
@@ -441,6 +642,8 @@ void sup_roles_free(struct supervisor *s)
     group_stop(r->group);
     uv_mutex_destroy(&r->lock);
     uv_cond_destroy(&r->cond);
+    for (size_t i = 0; i < r->units_n; i++)
+        free(r->units[i]);
     free(r->units);
     free(r);
     s->roles = NULL;

@@ -17,21 +17,30 @@ enum {
     QUIET_MS = 1000,     // a look while slots move
     SIGN_MS = 300,       // and when a stream says that they do
     JOIN_MS = 10 * 1000, // what is waited for lanes at the start
+    CALM_MS = 5 * 1000,  // without a move, until the shards of a group may be led by several nodes
     QUESTIONS = 256,
 };
 
-enum seat { SEAT_EMPTY, SEAT_WAITS, SEAT_JOINED };
+// Of a shard: there is none, another node leads it or nobody does, its lane begins, the arbiter has
+// its record, it goes on without the others.
+enum seat { SEAT_EMPTY, SEAT_ELSEWHERE, SEAT_WAITS, SEAT_JOINED, SEAT_OPEN };
 
 struct sup_turns {
     struct supervisor *s;
     uv_rwlock_t renewal; // guards the next two
     struct ownership *ownership;
-    unsigned generation; // changes with it
-    atomic_bool active;  // the lanes are here
-    atomic_bool open, sign;
-    atomic_int seat[SUP_SHARDS]; // enum seat
-    uint64_t began_us;
-    uv_mutex_t lock; // guards the next two
+    unsigned generation;          // changes with it
+    atomic_bool whole;            // see ownership.h; always without a group
+    atomic_bool open;             // whole: the lanes may apply
+    atomic_bool used;             // not whole: some lane may have applied, or has a record
+    atomic_bool parting;          // not whole any more, and not all records say so yet
+    atomic_bool mapped, sign;     // mapped: not whole: the map was told
+    atomic_int seat[SUP_SHARDS];  // enum seat
+    atomic_bool late[SUP_SHARDS]; // it came when the others had opened without it
+    atomic_uint_least64_t began_us;
+    int16_t owner[CLUSTER_SLOTS]; // watch thread: the last map
+    uint64_t calm_since_us;       // watch thread
+    uv_mutex_t lock;              // guards the next two
     uv_cond_t cond;
     bool woken;
     uv_thread_t thread;
@@ -198,17 +207,39 @@ static void on_sign(void *ctx)
         sup_watch_wake(t->s);
 }
 
+// A lane that has joined goes on without the others if its record says so.
+static void take_seat(struct sup_turns *t, int lane)
+{
+    int was = SEAT_WAITS;
+    bool alone = !atomic_load(&t->whole) && ownership_may_be_alone(t->ownership, lane);
+    if (!atomic_compare_exchange_strong(&t->seat[lane], &was, alone ? SEAT_OPEN : SEAT_JOINED))
+        return;
+    if (alone)
+        atomic_store(&t->mapped, false);
+    if (alone || ownership_passed_over(t->ownership))
+        atomic_store(&t->used, true);
+}
+
 static void on_joined(void *ctx, int lane)
 {
     struct sup_turns *t = ctx;
-    atomic_store(&t->seat[lane], SEAT_JOINED);
+    uv_rwlock_rdlock(&t->renewal);
+    take_seat(t, lane);
+    uv_rwlock_rdunlock(&t->renewal);
     sup_watch_wake(t->s);
 }
 
-static bool is_open(void *ctx)
+static bool is_open(void *ctx, int lane)
 {
     struct sup_turns *t = ctx;
-    return atomic_load(&t->open);
+    return atomic_load(&t->seat[lane]) == SEAT_OPEN ||
+           (atomic_load(&t->whole) && atomic_load(&t->open) && !atomic_load(&t->late[lane]));
+}
+
+bool sup_turns_is_open(struct supervisor *s, const struct shard *shard)
+{
+    int lane = shard_number(shard);
+    return lane < SUP_SHARDS && is_open(s->turns, lane);
 }
 
 void sup_turns_expect(struct supervisor *s, struct shard *shard)
@@ -216,9 +247,24 @@ void sup_turns_expect(struct supervisor *s, struct shard *shard)
     int lane = shard_number(shard);
     if (lane >= SUP_SHARDS)
         return;
+    struct sup_turns *t = s->turns;
+    uv_rwlock_rdlock(&t->renewal);
+    bool late = atomic_load(&t->seat[lane]) == SEAT_ELSEWHERE && atomic_load(&t->whole) &&
+                atomic_load(&t->open);
+    atomic_store(&t->late[lane], late);
+    atomic_store(&t->seat[lane], SEAT_WAITS);
+    ownership_lane_here(t->ownership, lane);
+    uv_rwlock_rdunlock(&t->renewal);
+}
+
+void sup_turns_elsewhere(struct supervisor *s, struct shard *shard)
+{
+    int lane = shard_number(shard);
+    if (lane >= SUP_SHARDS)
+        return;
     uv_rwlock_rdlock(&s->turns->renewal);
-    atomic_store(&s->turns->seat[lane], SEAT_WAITS);
-    ownership_lane_here(s->turns->ownership, lane);
+    if (atomic_exchange(&s->turns->seat[lane], SEAT_ELSEWHERE) != SEAT_ELSEWHERE)
+        ownership_lane_elsewhere(s->turns->ownership, lane);
     uv_rwlock_rdunlock(&s->turns->renewal);
 }
 
@@ -254,12 +300,42 @@ void sup_turns_gone(struct supervisor *s, struct shard *shard)
     uv_rwlock_rdunlock(&s->turns->renewal);
 }
 
-static struct ownership *new_arbiter(void)
+// ---- which lanes are here ----
+
+static int count(struct sup_turns *t, enum seat what)
+{
+    int n = 0;
+    for (int i = 0; i < SUP_SHARDS; i++)
+        n += atomic_load(&t->seat[i]) == (int)what;
+    return n;
+}
+
+static bool any_here(struct sup_turns *t)
+{
+    return count(t, SEAT_WAITS) + count(t, SEAT_JOINED) + count(t, SEAT_OPEN) > 0;
+}
+
+static bool any_late(struct sup_turns *t)
+{
+    bool any = false;
+    for (int i = 0; i < SUP_SHARDS && !any; i++)
+        any = atomic_load(&t->late[i]) && atomic_load(&t->seat[i]) > SEAT_ELSEWHERE;
+    return any;
+}
+
+static struct ownership *new_arbiter(bool whole)
 {
     struct ownership *o = ownership_new(SUP_SHARDS, NULL);
+    if (!whole)
+        ownership_hold(o);
     for (int i = 0; i < SUP_SHARDS; i++)
         ownership_lane_gone(o, i);
     return o;
+}
+
+bool sup_turns_any_here(struct supervisor *s)
+{
+    return s->turns && any_here(s->turns);
 }
 
 void sup_turns_renew(struct supervisor *s)
@@ -269,21 +345,62 @@ void sup_turns_renew(struct supervisor *s)
         return;
     uv_rwlock_wrlock(&t->renewal);
     ownership_free(t->ownership);
-    t->ownership = new_arbiter();
+    t->ownership = new_arbiter(false);
     t->generation++;
-    for (int i = 0; i < SUP_SHARDS; i++)
-        atomic_store(&t->seat[i], SEAT_EMPTY);
+    for (int i = 0; i < SUP_SHARDS; i++) {
+        if (atomic_load(&t->seat[i]) != SEAT_EMPTY) {
+            atomic_store(&t->seat[i], SEAT_ELSEWHERE);
+            ownership_lane_elsewhere(t->ownership, i);
+        }
+        atomic_store(&t->late[i], false);
+    }
+    atomic_store(&t->whole, false);
     atomic_store(&t->open, false);
-    atomic_store(&t->active, true);
-    t->began_us = clock_mono_us();
+    atomic_store(&t->used, false);
+    atomic_store(&t->parting, false);
+    atomic_store(&t->mapped, false);
+    atomic_store(&t->began_us, clock_mono_us());
     uv_rwlock_wrunlock(&t->renewal);
     sup_watch_wake(s);
 }
 
-void sup_turns_rest(struct supervisor *s)
+void sup_turns_whole(struct supervisor *s)
 {
-    if (s->turns)
-        atomic_store(&s->turns->active, false);
+    struct sup_turns *t = s->turns;
+    uv_rwlock_wrlock(&t->renewal);
+    // Else a lane has begun to apply just now.
+    if (!atomic_load(&t->used)) {
+        ownership_whole(t->ownership);
+        atomic_store(&t->began_us, clock_mono_us());
+        atomic_store(&t->whole, true);
+    }
+    uv_rwlock_wrunlock(&t->renewal);
+    sup_watch_wake(s);
+}
+
+bool sup_turns_want_all(struct supervisor *s)
+{
+    struct sup_turns *t = s->turns;
+    if (!t || !any_here(t))
+        return false;
+    uv_rwlock_rdlock(&t->renewal);
+    if (atomic_load(&t->parting) && ownership_all_stored(t->ownership))
+        atomic_store(&t->parting, false);
+    bool want = atomic_load(&t->whole) || atomic_load(&t->parting) || count(t, SEAT_JOINED) ||
+                !ownership_quiet(t->ownership);
+    uv_rwlock_rdunlock(&t->renewal);
+    return want;
+}
+
+enum sup_turns_step sup_turns_step(struct supervisor *s)
+{
+    struct sup_turns *t = s->turns;
+    bool whole = atomic_load(&t->whole);
+    if (count(t, SEAT_ELSEWHERE) || !any_here(t) || atomic_load(&t->parting))
+        return SUP_TURNS_STAY;
+    if (whole)
+        return any_late(t) ? SUP_TURNS_ANEW : SUP_TURNS_STAY;
+    return atomic_load(&t->used) ? SUP_TURNS_ANEW : SUP_TURNS_WHOLE;
 }
 
 // ---- maps ----
@@ -298,7 +415,7 @@ static bool all_joined(struct sup_turns *t)
     }
     if (!joined || !missing)
         return joined > 0;
-    if (clock_mono_us() - t->began_us < (uint64_t)JOIN_MS * 1000)
+    if (clock_mono_us() - atomic_load(&t->began_us) < (uint64_t)JOIN_MS * 1000)
         return false;
     log_warn(NULL,
              "%d shards cannot say how far their lanes are: slots that have moved from or to "
@@ -307,40 +424,94 @@ static bool all_joined(struct sup_turns *t)
     return true;
 }
 
-static void tell_map(struct sup_turns *t)
+// Not whole: of a lane whose record does not let it go on nothing is told.
+static void read_map(struct sup_turns *t, int16_t *owner, bool whole)
+{
+    shards_owners(t->s->shards, owner);
+    for (int i = 0; i < CLUSTER_SLOTS; i++) {
+        bool known = owner[i] >= 0 && owner[i] < SUP_SHARDS;
+        int seat = known ? atomic_load(&t->seat[owner[i]]) : SEAT_EMPTY;
+        if (whole ? seat == SEAT_EMPTY : seat != SEAT_ELSEWHERE && seat != SEAT_OPEN)
+            owner[i] = OWNERSHIP_NOBODY;
+    }
+}
+
+// Nothing has moved for a while: the lanes may go on without each other.
+static void part_if_calm(struct sup_turns *t, const int16_t *owner)
+{
+    uint64_t now = clock_mono_us();
+    bool same = memcmp(t->owner, owner, sizeof(t->owner)) == 0;
+    memcpy(t->owner, owner, sizeof(t->owner));
+    if (!same || !ownership_quiet(t->ownership) || count(t, SEAT_WAITS) ||
+        count(t, SEAT_ELSEWHERE) || shards_unsettled(t->s->shards, NULL))
+        t->calm_since_us = now;
+    if (now - t->calm_since_us < (uint64_t)CALM_MS * 1000 || !ownership_part(t->ownership))
+        return;
+    log_info(NULL, "no slot has moved for %d s: the shards may be led by several nodes",
+             CALM_MS / 1000);
+    for (int i = 0; i < SUP_SHARDS; i++)
+        if (atomic_load(&t->seat[i]) == SEAT_JOINED)
+            atomic_store(&t->seat[i], SEAT_OPEN);
+    atomic_store(&t->used, true);
+    atomic_store(&t->parting, true);
+    atomic_store(&t->mapped, true);
+    atomic_store(&t->whole, false);
+}
+
+static void tell_whole(struct sup_turns *t)
 {
     int16_t owner[CLUSTER_SLOTS];
-    bool open = atomic_load(&t->open);
-    if (!atomic_load(&t->active) || (!open && !all_joined(t)))
+    // All were here when it became whole; what is missing now is waited for.
+    if (!atomic_load(&t->open) && (count(t, SEAT_ELSEWHERE) || !all_joined(t)))
         return;
-    shards_owners(t->s->shards, owner);
-    for (int i = 0; i < CLUSTER_SLOTS; i++)
-        if (owner[i] >= SUP_SHARDS || (owner[i] >= 0 && !atomic_load(&t->seat[owner[i]])))
-            owner[i] = OWNERSHIP_NOBODY;
+    read_map(t, owner, true);
     ownership_map(t->ownership, owner);
-    if (!open)
-        atomic_store(&t->open, true);
-    wake(t);
+    if (!atomic_exchange(&t->open, true))
+        t->calm_since_us = clock_mono_us();
+    if (t->s->roles)
+        part_if_calm(t, owner);
+}
+
+static void tell_alone(struct sup_turns *t)
+{
+    int16_t owner[CLUSTER_SLOTS];
+    if (!count(t, SEAT_OPEN))
+        return;
+    atomic_store(&t->mapped, true);
+    read_map(t, owner, false);
+    ownership_count_from(t->ownership, (uint64_t)clock_unix_ns() / 1000);
+    ownership_map(t->ownership, owner);
 }
 
 void sup_turns_looked(struct supervisor *s)
 {
     struct sup_turns *t = s->turns;
-    uv_rwlock_rdlock(&t->renewal);
-    tell_map(t);
-    uv_rwlock_rdunlock(&t->renewal);
+    uv_rwlock_wrlock(&t->renewal); // no lane comes or goes meanwhile
+    if (any_here(t) && atomic_load(&t->whole))
+        tell_whole(t);
+    else if (any_here(t))
+        tell_alone(t);
+    uv_rwlock_wrunlock(&t->renewal);
+    wake(t);
+}
+
+static int64_t look_ms(struct sup_turns *t, int64_t otherwise)
+{
+    bool whole = atomic_load(&t->whole);
+    if (whole ? !atomic_load(&t->open) : count(t, SEAT_OPEN) && !atomic_load(&t->mapped))
+        return SIGN_MS / 3;
+    if (atomic_exchange(&t->sign, false))
+        return SIGN_MS;
+    return (whole && t->s->roles) || !ownership_quiet(t->ownership) ? QUIET_MS : otherwise;
 }
 
 int64_t sup_turns_look_ms(struct supervisor *s, int64_t otherwise)
 {
     struct sup_turns *t = s->turns;
-    if (!atomic_load(&t->active))
+    if (!any_here(t))
         return otherwise;
     uv_rwlock_rdlock(&t->renewal);
-    int64_t ms = !atomic_load(&t->open)             ? SIGN_MS / 3
-                 : atomic_exchange(&t->sign, false) ? SIGN_MS
-                 : !ownership_quiet(t->ownership)   ? QUIET_MS
-                                                    : otherwise;
+    int64_t ms = look_ms(t, otherwise);
     uv_rwlock_rdunlock(&t->renewal);
     return ms < otherwise ? ms : otherwise;
 }
@@ -351,10 +522,10 @@ int sup_turns_start(struct supervisor *s, struct err *e)
 {
     struct sup_turns *t = xcalloc(1, sizeof(*t));
     t->s = s;
-    t->ownership = new_arbiter();
-    atomic_store(&t->active, s->roles == NULL);
+    t->ownership = new_arbiter(s->roles == NULL);
+    atomic_store(&t->whole, s->roles == NULL);
     must(uv_rwlock_init(&t->renewal) == 0);
-    t->began_us = clock_mono_us();
+    atomic_store(&t->began_us, clock_mono_us());
     must(uv_mutex_init(&t->lock) == 0 && uv_cond_init(&t->cond) == 0);
     s->turns = t;
     int rc = uv_thread_create(&t->thread, run, t);

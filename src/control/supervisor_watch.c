@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/group.h"
 #include "control/supervisor_int.h"
 
 enum {
@@ -117,13 +118,37 @@ static struct sup_lane *lane_of(const struct supervisor *s, const struct shard *
     return NULL;
 }
 
+// The unit that it is led as. Waits for the registry.
+static int name_unit(struct supervisor *s, struct shard *shard, size_t *unit, struct err *e)
+{
+    struct shard_nodes nodes;
+    const char *ids[SHARD_NODES];
+    char name[GROUP_SHARD];
+    if (!s->roles)
+        return 0;
+    shard_nodes_of(shard, &nodes);
+    for (size_t i = 0; i < nodes.n; i++)
+        ids[i] = nodes.ids[i];
+    int rc = group_shard_name(sup_roles_group(s), ids, nodes.n, shard_name(shard), name, e);
+    if (rc == 0)
+        rc = group_set_undone(sup_roles_group(s), name, e);
+    if (rc == 0)
+        *unit = sup_roles_unit(s, name);
+    return rc;
+}
+
 static void begin_lane(struct supervisor *s, struct shard *shard, size_t lanes)
 {
     struct err e = {0};
     struct sup_lane *sl;
-    if (sup_lane_start(s, &sl, 0, shard, lanes, &e)) {
+    size_t unit = 0;
+    int rc = name_unit(s, shard, &unit, &e);
+    if (rc == 0)
+        rc = sup_lane_start(s, &sl, 0, shard, unit, lanes, &e);
+    if (rc) {
         log_error(shard_name(shard), "no lane for this shard: %s", e.msg);
-        sup_turns_gone(s, shard);
+        if (!s->roles)
+            sup_turns_gone(s, shard);
         return;
     }
     uv_rwlock_wrlock(&s->lock);
@@ -131,22 +156,21 @@ static void begin_lane(struct supervisor *s, struct shard *shard, size_t lanes)
     uv_rwlock_wrunlock(&s->lock);
 }
 
-static void end_source(void *arg)
-{
-    struct sup_lane *sl = arg;
-    if (sl->lane)
-        lane_end_source(sl->lane);
-}
-
 struct drain_check {
     struct sup_lane *sl;
-    bool drained;
+    bool here, fresh, drained; // fresh: the lane is another one than when it was asked last
 };
 
 static void check_drained(void *arg)
 {
     struct drain_check *c = arg;
-    c->drained = !c->sl->lane || lane_is_drained(c->sl->lane);
+    struct lane *l = c->sl->lane;
+    c->here = l != NULL;
+    c->fresh = l && c->sl->source_ended != l;
+    if (c->fresh)
+        lane_end_source(l);
+    c->sl->source_ended = l;
+    c->drained = !l || lane_is_drained(l);
 }
 
 static void remove_lane(struct supervisor *s, struct sup_lane *sl)
@@ -161,28 +185,84 @@ static void remove_lane(struct supervisor *s, struct sup_lane *sl)
     worker_call(sl->worker, sup_lane_end, sl);
     uv_rwlock_wrunlock(&s->lock);
     sup_turns_gone(s, sl->shard);
+    sup_roles_gone(s, sl);
+}
+
+// The others need not lead it after us.
+static bool tell_done(struct supervisor *s, const struct sup_lane *sl)
+{
+    struct err e = {0};
+    if (s->roles && group_set_done(sup_roles_group(s), sup_roles_name(s, sl), &e))
+        log_warn(sl->name, "the group is not told that all of it is applied: %s", e.msg);
+    return e.code == 0;
+}
+
+// In a group whoever leads the shard does it, and the others keep its journal until it is done.
+static void leave_to_leader(struct supervisor *s, struct sup_lane *sl)
+{
+    sl->leaving = LEAVING_NOT;
+    if (s->roles && group_is_done(sup_roles_group(s), sup_roles_name(s, sl)))
+        remove_lane(s, sl);
 }
 
 static void go_on_leaving(struct supervisor *s, struct sup_lane *sl)
 {
     struct drain_check c = {.sl = sl};
+    worker_call(sl->worker, check_drained, &c);
+    if (s->roles && !c.here) {
+        leave_to_leader(s, sl);
+        return;
+    }
+    if (c.fresh)
+        sl->leaving = LEAVING_NOT;
     switch (sl->leaving) {
     case LEAVING_NOT:
-        worker_call(sl->worker, end_source, sl);
         sl->leaving = LEAVING_DRAINS;
         break;
     case LEAVING_DRAINS:
-        worker_call(sl->worker, check_drained, &c);
         if (!c.drained)
             break;
         worker_call(sl->worker, sup_lane_stop, sl);
         sl->leaving = LEAVING_STOPS;
         break;
     case LEAVING_STOPS:
-        if (sup_lane_has_stopped(sl))
+        if (sup_lane_has_stopped(sl) && tell_done(s, sl))
             remove_lane(s, sl);
         break;
     }
+}
+
+// The group knows the shard by its master from now on.
+static void keep_name(struct supervisor *s, struct sup_lane *sl)
+{
+    struct group *g = sup_roles_group(s);
+    const char *name = sup_roles_name(s, sl);
+    struct shard_nodes nodes;
+    struct err e = {0};
+    shard_nodes_of(sl->shard, &nodes);
+    int rc = 0;
+    if (nodes.n && strcmp(nodes.ids[0], sl->named_for) != 0)
+        rc = group_name_master(g, nodes.ids[0], name, &e);
+    if (rc == 0 && nodes.n)
+        memcpy(sl->named_for, nodes.ids[0], sizeof(sl->named_for));
+    if (rc)
+        log_debug(sl->name, "%s", e.msg); // with the next look
+}
+
+static void keep_names(struct supervisor *s)
+{
+    for (int i = 0; s->roles && i < s->lanes_n; i++)
+        if (!s->lanes[i]->leaving && shard_is_here(s->lanes[i]->shard))
+            keep_name(s, s->lanes[i]);
+}
+
+// Another node has seen that a shard has gone, and has done with it.
+static bool any_done(struct supervisor *s)
+{
+    bool any = false;
+    for (int i = 0; s->roles && i < s->lanes_n && !any; i++)
+        any = group_is_done(sup_roles_group(s), sup_roles_name(s, s->lanes[i]));
+    return any;
 }
 
 // Makes the lanes those of the shards. Returns how many are leaving.
@@ -195,7 +275,7 @@ static int match_lanes(struct supervisor *s)
         bool is_here = shard_is_here(shards[i]);
         here += is_here;
         if (is_here && !lane_of(s, shards[i]))
-            sup_turns_expect(s, shards[i]);
+            (s->roles ? sup_turns_elsewhere : sup_turns_expect)(s, shards[i]);
     }
     for (size_t i = 0; i < n && !atomic_load(&s->ending); i++) {
         struct sup_lane *sl = lane_of(s, shards[i]);
@@ -276,7 +356,7 @@ static void watch_cluster(void *arg)
     while (!atomic_load(&s->ending)) {
         int64_t now = (int64_t)(clock_mono_us() / 1000);
         down = atomic_exchange(&s->looked, false) || down;
-        bool unsettled = down || shards_unsettled(s->shards, NULL), fresh = false;
+        bool unsettled = down || any_done(s) || shards_unsettled(s->shards, NULL), fresh = false;
         int64_t every = unsettled && ticker > UNSETTLED_MS ? UNSETTLED_MS : ticker;
         every = sup_turns_look_ms(s, every);
         if (looked == 0 || now - looked >= every) {
@@ -287,8 +367,10 @@ static void watch_cluster(void *arg)
         int64_t left = looked + every - now;
         if (match_lanes(s) && left > STEP_MS)
             left = STEP_MS;
-        if (fresh)
+        if (fresh) {
             sup_turns_looked(s);
+            keep_names(s);
+        }
         wait_for_wake(s, left);
     }
 }

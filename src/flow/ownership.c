@@ -11,6 +11,7 @@ struct ownership *ownership_new(int lanes, const int16_t *turn)
     struct ownership *o = xcalloc(1, sizeof(*o));
     pthread_mutex_init(&o->lock, NULL);
     o->lanes = lanes;
+    o->whole = true;
     o->lane = xcalloc((size_t)lanes, sizeof(*o->lane));
     for (int l = 0; l < lanes; l++)
         o->lane[l].plea.clear = xcalloc((size_t)lanes, sizeof(uint64_t));
@@ -128,6 +129,9 @@ static void settle_if_quiet(struct ownership *o, int slot)
 
 void ownership_note_turn(struct ownership *o, int lane, int slot, struct had h)
 {
+    // Its process notes it.
+    if (o->lane[lane].elsewhere)
+        return;
     if (!o->lane[lane].had)
         o->lane[lane].had = xcalloc(SLOT_COUNT, sizeof(struct had));
     o->lane[lane].had[slot] = h;
@@ -162,11 +166,17 @@ static bool holder_returned(const struct ownership *o, const struct moving *m, i
     return p && p->blocked && p->returned;
 }
 
+// Its turn may go on to another. Not while its record lets another process go on without knowing.
+static bool may_give(const struct ownership *o, int lane)
+{
+    return o->whole && !o->lane[lane].permit;
+}
+
 void ownership_advance(struct ownership *o, int slot)
 {
     struct moving *m = o->slot[slot];
     // Without a holder: who it was is in a record that has not been restored yet.
-    while (m && m->n && o->turn[slot] >= 0) {
+    while (m && m->n && o->turn[slot] >= 0 && may_give(o, o->turn[slot])) {
         const struct tenure *t = &m->next[0];
         bool done = t->cut.known && t->since.known &&
                     ownership_progress(o, o->turn[slot], slot) >= t->cut.at;
@@ -275,9 +285,16 @@ static void begin_slot(struct ownership *o, int slot, int owner)
 
 void ownership_map(struct ownership *o, const int16_t *owner)
 {
+    int strange = 0;
     pthread_mutex_lock(&o->lock);
+    o->mapped = true;
     for (int s = 0; s < SLOT_COUNT; s++) {
         bool known = owner[s] >= 0 && owner[s] < o->lanes;
+        // Who had it before a lane of ours got it is known where all lanes are.
+        if (known && o->turn[s] < 0 && !o->whole && !o->lane[owner[s]].elsewhere) {
+            strange++;
+            continue;
+        }
         if (known && o->turn[s] < 0)
             begin_slot(o, s, owner[s]);
         if (known && ownership_last(o, s) != owner[s])
@@ -286,6 +303,7 @@ void ownership_map(struct ownership *o, const int16_t *owner)
             ask_tenure(o, s, i);
         ownership_advance(o, s);
     }
+    atomic_store(&o->strange, strange);
     pthread_mutex_unlock(&o->lock);
 }
 
@@ -327,7 +345,8 @@ static bool may_go_before(const struct ownership *o, const struct ownership_unit
 {
     const struct moving *m = o->slot[u->slot];
     const struct tenure *t = &m->next[0], *after = m->n > 1 ? t + 1 : NULL;
-    return t->lane == u->lane && t->cut.known && is_clear(o, u, o->turn[u->slot], t->cut.at) &&
+    return t->lane == u->lane && may_give(o, o->turn[u->slot]) && t->cut.known &&
+           is_clear(o, u, o->turn[u->slot], t->cut.at) &&
            (!after || (after->cut.known && u->end <= after->cut.at));
 }
 
@@ -366,7 +385,7 @@ static enum ownership_verdict others_unit(struct ownership *o, const struct owne
     int holder = o->turn[u->slot];
     if (m && m->n) // else advance gives us the turn
         return may_go_before(o, u) ? OWNERSHIP_APPLY : wait_here(o, u, false);
-    if (holder_returned(o, m, u->slot)) {
+    if (may_give(o, holder) && holder_returned(o, m, u->slot)) {
         o->stats.bounced++;
         give_turn(o, u->slot, u->lane, u->received, ++o->serial);
         return OWNERSHIP_APPLY;
@@ -564,10 +583,22 @@ static bool take_question(struct ownership *o, uint64_t id, struct question *out
     for (int i = 0; i < o->questions_n; i++)
         if (o->questions[i].q.id == id) {
             *out = o->questions[i];
-            o->questions[i] = o->questions[--o->questions_n];
+            memmove(&o->questions[i], &o->questions[i + 1],
+                    (size_t)(--o->questions_n - i) * sizeof(o->questions[0]));
             return true;
         }
     return false;
+}
+
+static void drop_questions(struct ownership *o, int lane)
+{
+    int kept = 0;
+    for (int i = 0; i < o->questions_n; i++)
+        if (o->questions[i].q.lane != lane)
+            o->questions[kept++] = o->questions[i];
+    o->questions_n = kept;
+    for (int i = 0; i < o->lanes; i++)
+        o->pairs[i * o->lanes + lane].asking = false;
 }
 
 static void answer_tenure(struct ownership *o, const struct question *q, uint64_t offset,
@@ -611,10 +642,13 @@ void ownership_answer(struct ownership *o, uint64_t id, uint64_t offset, bool em
 
 void ownership_no_answer(struct ownership *o, uint64_t id)
 {
+    struct question q;
     pthread_mutex_lock(&o->lock);
-    for (int i = 0; i < o->questions_n; i++)
-        if (o->questions[i].q.id == id)
-            o->questions[i].sent = false;
+    // Last in turn from now on: a shard that cannot be asked does not hold up the others.
+    if (take_question(o, id, &q)) {
+        q.sent = false;
+        o->questions[o->questions_n++] = q;
+    }
     pthread_mutex_unlock(&o->lock);
 }
 
@@ -644,9 +678,8 @@ static void reset_slot(struct ownership *o, int slot, int lane)
     }
 }
 
-void ownership_lane_reset(struct ownership *o, int lane, uint64_t position)
+static void reset_lane(struct ownership *o, int lane, uint64_t position)
 {
-    pthread_mutex_lock(&o->lock);
     atomic_store(&o->lane[lane].applied, position);
     for (int i = 0; i < o->lanes; i++) {
         o->pairs[lane * o->lanes + i].known = o->pairs[i * o->lanes + lane].known = false;
@@ -665,6 +698,24 @@ void ownership_lane_reset(struct ownership *o, int lane, uint64_t position)
         ownership_advance(o, s);
     }
     ownership_changed(o);
+}
+
+void ownership_lane_reset(struct ownership *o, int lane, uint64_t position)
+{
+    pthread_mutex_lock(&o->lock);
+    reset_lane(o, lane, position);
+    pthread_mutex_unlock(&o->lock);
+}
+
+void ownership_lane_elsewhere(struct ownership *o, int lane)
+{
+    struct lane_state *l = &o->lane[lane];
+    pthread_mutex_lock(&o->lock);
+    l->gone = l->permit = l->alone = l->unstored = l->changed = false;
+    l->elsewhere = true;
+    free(l->had);
+    l->had = NULL;
+    reset_lane(o, lane, 0);
     pthread_mutex_unlock(&o->lock);
 }
 
@@ -672,6 +723,7 @@ void ownership_lane_gone(struct ownership *o, int lane)
 {
     pthread_mutex_lock(&o->lock);
     o->lane[lane].gone = true;
+    drop_questions(o, lane);
     for (int s = 0; s < SLOT_COUNT; s++) {
         for (int i = 0; o->slot[s] && i < o->slot[s]->n; i++) {
             struct tenure *t = &o->slot[s]->next[i];
@@ -686,7 +738,7 @@ void ownership_lane_gone(struct ownership *o, int lane)
 
 bool ownership_quiet(const struct ownership *o)
 {
-    return !atomic_load(&o->moving_n) && !atomic_load(&o->moves_open);
+    return !atomic_load(&o->moving_n) && !atomic_load(&o->moves_open) && !atomic_load(&o->strange);
 }
 
 uint64_t ownership_unsettled(const struct ownership *o)
@@ -696,16 +748,20 @@ uint64_t ownership_unsettled(const struct ownership *o)
 
 void ownership_lane_here(struct ownership *o, int lane)
 {
+    struct lane_state *l = &o->lane[lane];
     pthread_mutex_lock(&o->lock);
-    atomic_store(&o->lane[lane].applied, 0);
-    o->lane[lane].gone = false;
+    atomic_store(&l->applied, 0);
+    // What maps have said of it is no more than that; its record knows.
+    for (int s = 0; l->elsewhere && s < SLOT_COUNT; s++)
+        o->turn_serial[s] = o->turn[s] == lane ? 0 : o->turn_serial[s];
+    l->gone = l->elsewhere = l->permit = l->alone = l->unstored = l->changed = false;
     pthread_mutex_unlock(&o->lock);
 }
 
 bool ownership_may_load(struct ownership *o, int lane)
 {
-    bool may = true;
     pthread_mutex_lock(&o->lock);
+    bool may = o->whole || (o->mapped && !atomic_load(&o->strange));
     for (int k = atomic_load(&o->moving_n); k-- > 0 && may;) {
         const struct moving *m = o->slot[o->list[k]];
         for (int i = 0; i < m->n; i++)

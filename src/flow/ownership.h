@@ -109,6 +109,23 @@ void ownership_lane_reset(struct ownership *o, int lane, uint64_t position);
 // The lane has applied all that its shard will ever say.
 void ownership_lane_gone(struct ownership *o, int lane);
 
+// Lanes of which other processes have some. One that has all of them is *whole*: it gives turns.
+// Else turns stay where they are, and a lane goes on only if its record says that it may be
+// *alone*: nobody else has had the turn on the slots of its record since it was stored. A new one
+// is whole; ownership_hold makes it otherwise before the first lane, ownership_whole turns it back.
+void ownership_hold(struct ownership *o);
+void ownership_whole(struct ownership *o);
+// From whole to not: the lanes' next records say that they may be alone. False: slots move, not all
+// is stored, or a lane is elsewhere; then nothing changes.
+bool ownership_part(struct ownership *o);
+// Another process has the lane, and how far it is is not known. ownership_lane_here ends it.
+void ownership_lane_elsewhere(struct ownership *o, int lane);
+// Not whole: the lane may go on, by its record. If it may not nothing of the record is taken in.
+bool ownership_may_be_alone(struct ownership *o, int lane);
+bool ownership_passed_over(struct ownership *o); // such a record: it must not become whole
+// Every later tenure is numbered higher: those of different processes are in the order of time.
+void ownership_count_from(struct ownership *o, uint64_t serial);
+
 // Grows whenever a verdict may have changed.
 uint64_t ownership_changes(const struct ownership *o);
 
@@ -146,12 +163,19 @@ bool ownership_replays(struct ownership *o, int lane, uint64_t end);
 // What the lane has to store in the transaction of its next position: appended, one line without
 // spaces. False: it is as it was at the last call. Always short unless slots have moved.
 bool ownership_put(struct ownership *o, int lane, struct buf *out);
+// It would not be.
+bool ownership_has_new(struct ownership *o, int lane);
+// What the last ownership_put gave is stored; it may be lost.
+void ownership_stored(struct ownership *o, int lane);
+void ownership_put_lost(struct ownership *o, int lane);
+bool ownership_all_stored(struct ownership *o); // of all lanes that are here
 // What was stored. At the start, before any lane reads its first command, in this order:
 // ownership_restore of all lanes, ownership_applied of all lanes, ownership_map. ERR_CORRUPT for a
 // damaged record.
 int ownership_restore(struct ownership *o, int lane, struct slice record, struct err *e) must_check;
 
-// False: slots move. Without a lock.
+// False: slots move, or not whole, and a lane has slots that its record does not know of. Without a
+// lock.
 bool ownership_quiet(const struct ownership *o);
 // Grows whenever a slot begins to move. Without a lock.
 uint64_t ownership_unsettled(const struct ownership *o);

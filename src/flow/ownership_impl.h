@@ -88,12 +88,22 @@ struct lane_state {
     struct plea plea;
     struct had *had;    // [SLOT_COUNT] or NULL
     bool gone, changed; // changed: ownership_put has something new
+    bool elsewhere;     // another process has it
+    // Of its record, that another process may go on with the lane without knowing of the others:
+    // what is stored may say so, what is put next says so, what was put last does.
+    bool permit, alone, put_alone;
+    bool unstored; // what was put last
 };
 
 struct ownership {
     struct ownership_fast fast;
     pthread_mutex_t lock;
     _Atomic int moving_n, moves_open;
+    _Atomic int
+        strange;      // slots of a lane that is here, by the last map, and whose turn is not known
+    bool whole;       // turns are given
+    bool mapped;      // a map was told
+    bool passed_over; // a record of which nothing was taken
     _Atomic uint64_t changes, unsettled;
     int lanes;
     struct lane_state *lane;
@@ -128,6 +138,10 @@ struct move *ownership_move_at(struct ownership *o, int lane, int slot, uint64_t
 bool ownership_moves_with(const struct ownership *o, int slot);
 void ownership_forget_moves(struct ownership *o, int lane);
 uint64_t ownership_progress(const struct ownership *o, int lane, int slot);
+static inline bool ownership_is_stored(const struct lane_state *l)
+{
+    return !l->changed && !l->unstored;
+}
 void *ownership_grow(void *p, int n, int *cap, size_t size);
 
 #endif

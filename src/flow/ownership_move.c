@@ -343,17 +343,28 @@ static void put_turns(const struct had *had, struct buf *out)
     }
 }
 
-// turn: t<first>-<last>:<serial of first>:<since>; who comes next:
+static void put_lane(struct ownership *o, int lane, struct buf *out)
+{
+    struct lane_state *l = &o->lane[lane];
+    size_t before = out->n;
+    l->changed = false;
+    l->put_alone = l->alone;
+    l->permit = l->permit || l->alone;
+    if (l->alone)
+        buf_append_cstr(out, "a;");
+    put_turns(l->had, out);
+    put_tenures(o, lane, out);
+    l->unstored = out->n > before;
+}
+
+// a: it may be alone, first. turn: t<first>-<last>:<serial of first>:<since>; who comes next:
 // n<slot>:<flags>:<serial>:<cut>:<since>; a move: m<flags>:<peer+1>:<begin>:<end>:<id>,ranges
 bool ownership_put(struct ownership *o, int lane, struct buf *out)
 {
     pthread_mutex_lock(&o->lock);
     bool changed = o->lane[lane].changed;
-    o->lane[lane].changed = false;
-    if (changed) {
-        put_turns(o->lane[lane].had, out);
-        put_tenures(o, lane, out);
-    }
+    if (changed)
+        put_lane(o, lane, out);
     for (int i = 0; changed && i < o->moves_n; i++) {
         const struct move *v = &o->moves[i];
         if (v->lane != lane)
@@ -425,7 +436,8 @@ static bool restore_tenure(struct ownership *o, int lane, struct slice s)
     m->next[i] = (struct tenure){.lane = (int16_t)lane,
                                  .exact = flags & 4,
                                  .serial = serial,
-                                 .cut = {.known = flags & 1, .at = cut},
+                                 // Whom the cut is of is known to the process alone that had it.
+                                 .cut = {.known = flags & 1 && !o->lane[lane].permit, .at = cut},
                                  .since = {.known = flags & 2, .at = since}};
     return true;
 }
@@ -455,19 +467,41 @@ static bool restore_move(struct ownership *o, int lane, struct slice s)
     return true;
 }
 
+static bool restore_permit(struct ownership *o, int lane)
+{
+    o->lane[lane].permit = true;
+    o->lane[lane].alone = !o->whole;
+    return true;
+}
+
+// What was moving when it was stored is for a process that has all lanes.
+static bool goes_alone(struct slice record)
+{
+    bool permit = false, moves = false;
+    while (record.n) {
+        struct slice part = until(&record, ';');
+        permit = permit || (part.n && *part.p == 'a');
+        moves = moves || (part.n && *part.p != 'a' && *part.p != 't');
+    }
+    return permit && !moves;
+}
+
 int ownership_restore(struct ownership *o, int lane, struct slice record, struct err *e)
 {
     bool ok = true;
     pthread_mutex_lock(&o->lock);
-    while (ok && record.n) {
+    bool taken = o->whole || goes_alone(record);
+    o->passed_over |= !taken;
+    while (taken && ok && record.n) {
         struct slice part = until(&record, ';');
         struct slice body = part.n ? slice_make(part.p + 1, part.n - 1) : part;
-        ok = part.n && (*part.p == 't'   ? restore_turn(o, lane, body)
+        ok = part.n && (*part.p == 'a'   ? restore_permit(o, lane)
+                        : *part.p == 't' ? restore_turn(o, lane, body)
                         : *part.p == 'm' ? restore_move(o, lane, body)
                         : *part.p == 'n' ? restore_tenure(o, lane, body)
                                          : false);
     }
-    o->lane[lane].changed = true;
+    o->lane[lane].changed |= taken;
     pthread_mutex_unlock(&o->lock);
     return ok ? 0 : err_set(e, ERR_CORRUPT, "the record of slot migrations is damaged");
 }

@@ -435,6 +435,8 @@ int lane_new(struct lane **out, const struct lane_options *o, struct err *e)
         return rc;
     }
     must(uv_mutex_init(&l->lock) == 0);
+    if (o->alive)
+        atomic_fetch_add(o->alive, 1);
     struct link_options lo = {.loop = o->loop,
                               .endpoint = o->source,
                               .finder = o->find_source,
@@ -542,6 +544,7 @@ void lane_stop(struct lane *l, void (*done)(void *ctx), void *ctx)
     lane_defuse(l);
     lane_extra_cancel(l);
     sink_store_position(l->sink);
+    lane_turns_tick(l);
     sink_flush(l->sink);
     l->stopped = done;
     l->stopped_ctx = ctx;
@@ -647,6 +650,8 @@ void lane_free(struct lane *l)
         lane_extra_forget(l);
         endpoints_free(l->seeds, l->o.target_seeds_n);
         uv_mutex_destroy(&l->lock);
+        if (l->o.alive)
+            atomic_fetch_sub(l->o.alive, 1);
         free(l);
     }
 }

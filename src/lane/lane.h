@@ -27,7 +27,7 @@ struct lane_turns {
     void (*slots_of)(void *ctx, int lane, uint8_t *slots);
     void (*sign)(void *ctx); // slots are being moved, or there is a question of the arbiter's
     void (*joined)(void *ctx, int lane); // what the lane has stored is known to the arbiter
-    bool (*open)(void *ctx);             // all have joined: lanes may apply
+    bool (*open)(void *ctx, int lane);   // it may apply
     void *ctx;
 };
 
@@ -74,6 +74,8 @@ struct lane_options {
     // passed the target is let go, until it lies ahead again.
     const _Atomic int64_t *lease;
     uint64_t epoch_floor; // the fence's epoch is no lower
+    // Counts those that still may do something at the target, for a while after lane_free; or NULL.
+    atomic_int *alive;
     // A replica that needs a snapshot which is no longer held makes the lane take a full sync.
     bool serve_refresh;
 };

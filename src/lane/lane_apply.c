@@ -169,8 +169,8 @@ static void on_acked(void *ctx, const struct batch_mark *mark, bool stored)
         l->stale_replid[0] = 0;
     if (stored)
         lane_takeback_stored(l, mark);
-    if (stored && !mark->loading)
-        lane_turns_stored(l, mark->offset);
+    if (stored)
+        lane_turns_stored(l, mark->offset, mark->loading);
     // In a cluster what lies behind the position that is stored may be needed again.
     bool final = stored || !l->router;
     if (mark->loading) {

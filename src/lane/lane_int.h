@@ -165,7 +165,10 @@ struct lane {
     struct turn *turn;             // NULL: the source is no cluster
     struct buf turns;              // the record as it was last made
     char turns_id[REPLID_LEN + 1]; // under which it was written
-    bool turns_joined;
+    bool turns_joined, turns_unstored;
+    // Positions that were written and that are stored, since the target was reached, and the one
+    // that the record went with.
+    uint64_t positions_put, positions_stored, turns_put;
     uint64_t turns_seen; // changes
 
     struct feeds *feeds; // the replicas
@@ -254,11 +257,11 @@ void lane_decide(struct lane *l, struct resume_decision *d);
 // lane_turns.c: slots that move between the shards of a source cluster. Each is a no-op otherwise.
 void lane_turns_start(struct lane *l);
 void lane_turns_free(struct lane *l);
-bool lane_turns_open(const struct lane *l);                  // the lane may apply
-bool lane_turns_may_load(const struct lane *l);              // a snapshot may be loaded
-void lane_turns_target(struct lane *l, struct slice record); // the position was read
-void lane_turns_forget(struct lane *l);                      // a new history begins
-void lane_turns_stored(struct lane *l, uint64_t offset);     // the position is stored
+bool lane_turns_open(const struct lane *l);                            // the lane may apply
+bool lane_turns_may_load(const struct lane *l);                        // a snapshot may be loaded
+void lane_turns_target(struct lane *l, struct slice record);           // the position was read
+void lane_turns_forget(struct lane *l);                                // a new history begins
+void lane_turns_stored(struct lane *l, uint64_t offset, bool loading); // the position is stored
 int lane_turns_put(struct lane *l, struct buf *out); // before the position; how many commands
 void lane_turns_pumped(struct lane *l);              // after each turn of the lane
 void lane_turns_tick(struct lane *l);

@@ -54,7 +54,7 @@ void lane_turns_free(struct lane *l)
 
 bool lane_turns_open(const struct lane *l)
 {
-    return !arbiter(l) || l->o.turns.open(l->o.turns.ctx);
+    return !arbiter(l) || l->o.turns.open(l->o.turns.ctx, l->o.turns.lane);
 }
 
 bool lane_turns_may_load(const struct lane *l)
@@ -81,6 +81,10 @@ void lane_turns_target(struct lane *l, struct slice record)
     turn_stored(l->turn, at);
     ownership_applied(arbiter(l), l->o.turns.lane, at);
     l->turns_id[0] = 0; // what was written last may be lost
+    if (l->turns_unstored)
+        ownership_put_lost(arbiter(l), l->o.turns.lane);
+    l->turns_unstored = false;
+    l->positions_put = l->positions_stored = 0;
     if (!l->turns_joined)
         l->o.turns.joined(l->o.turns.ctx, l->o.turns.lane);
     l->turns_joined = true;
@@ -95,9 +99,17 @@ void lane_turns_forget(struct lane *l)
     l->turns_id[0] = 0;
 }
 
-void lane_turns_stored(struct lane *l, uint64_t offset)
+void lane_turns_stored(struct lane *l, uint64_t offset, bool loading)
 {
     if (!arbiter(l))
+        return;
+    // Into a cluster one is under way at a time, and may have been written more than once.
+    l->positions_stored = l->router ? l->positions_put : l->positions_stored + 1;
+    if (l->turns_unstored && l->positions_stored >= l->turns_put) {
+        l->turns_unstored = false;
+        ownership_stored(arbiter(l), l->o.turns.lane);
+    }
+    if (loading)
         return;
     turn_stored(l->turn, offset);
     ownership_applied(arbiter(l), l->o.turns.lane, offset);
@@ -108,6 +120,7 @@ int lane_turns_put(struct lane *l, struct buf *out)
     struct buf record = {0};
     if (!arbiter(l))
         return 0;
+    l->positions_put++;
     bool changed = ownership_put(arbiter(l), l->o.turns.lane, &record);
     if (changed) {
         buf_free(&l->turns);
@@ -116,6 +129,8 @@ int lane_turns_put(struct lane *l, struct buf *out)
     if ((!changed && strcmp(l->turns_id, l->id1) == 0) || !l->turns.n)
         return 0;
     snprintf(l->turns_id, sizeof(l->turns_id), "%s", l->id1);
+    l->turns_unstored = true;
+    l->turns_put = l->positions_put;
     position_put_turns(out, l->id1, buf_slice(&l->turns));
     return 1;
 }
@@ -130,10 +145,23 @@ void lane_turns_pumped(struct lane *l)
         uv_timer_start(&l->turn_timer, on_turn_timer, LOOK_MS, LOOK_MS);
 }
 
-// Another lane may wait for what is applied here and not stored.
+static void store_record(struct lane *l)
+{
+    // A sink that nothing has gone through yet does not know of a position.
+    if (sink_attached(l->sink) && sink_idle(l->sink) && l->has_mark && !l->mark.loading &&
+        l->mark.offset == apply_position(l->apply))
+        sink_skip_to(l->sink, &l->mark);
+    sink_store_again(l->sink);
+}
+
+// Another lane may wait for what is applied here and not stored, another process for the record.
 void lane_turns_tick(struct lane *l)
 {
-    if (arbiter(l) && l->apply && !ownership_quiet(arbiter(l)))
+    if (!arbiter(l) || !l->apply)
+        return;
+    if (ownership_has_new(arbiter(l), l->o.turns.lane))
+        store_record(l);
+    else if (!ownership_quiet(arbiter(l)))
         sink_store_position(l->sink);
 }
 

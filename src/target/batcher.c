@@ -730,6 +730,12 @@ static void as_store_position(struct sink *s)
     batcher_store_position(of(s));
 }
 
+static void as_store_again(struct sink *s)
+{
+    struct batcher *b = of(s);
+    b->store_now = b->dirty = b->has_current;
+}
+
 static void as_flush(struct sink *s)
 {
     batcher_flush(of(s));
@@ -775,6 +781,7 @@ static const struct sink_ops ops = {
     .unit_end = as_unit_end,
     .skip_to = as_skip_to,
     .store_position = as_store_position,
+    .store_again = as_store_again,
     .flush = as_flush,
     .idle = as_idle,
     .attached = as_attached,

@@ -130,6 +130,12 @@ static void as_store_position(struct sink *s)
     r->store_now = r->store_now || !router_drained(r) || router_any_to_store(r);
 }
 
+static void as_store_again(struct sink *s)
+{
+    struct router *r = of(s);
+    r->store_now = r->store_again = r->store_now || r->has_confirmed;
+}
+
 static void ping_idle(struct router *r)
 {
     uint64_t now = clock_mono_us();
@@ -223,6 +229,7 @@ const struct sink_ops router_sink_ops = {
     .unit_end = as_unit_end,
     .skip_to = as_skip_to,
     .store_position = as_store_position,
+    .store_again = as_store_again,
     .flush = as_flush,
     .idle = as_idle,
     .attached = as_attached,

@@ -72,6 +72,7 @@ struct sink_ops {
     void (*unit_end)(struct sink *s, const struct batch_mark *mark);
     void (*skip_to)(struct sink *s, const struct batch_mark *mark);
     void (*store_position)(struct sink *s);
+    void (*store_again)(struct sink *s);
     void (*flush)(struct sink *s);
     bool (*idle)(const struct sink *s);
     bool (*attached)(const struct sink *s);
@@ -128,6 +129,11 @@ static inline void sink_skip_to(struct sink *s, const struct batch_mark *mark)
 static inline void sink_store_position(struct sink *s)
 {
     s->ops->store_position(s);
+}
+// The same, also where the position is no other: what goes with it is.
+static inline void sink_store_again(struct sink *s)
+{
+    s->ops->store_again(s);
 }
 // Sends what may be sent. Call at the end of each turn, and about every 100 ms.
 static inline void sink_flush(struct sink *s)

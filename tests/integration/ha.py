@@ -84,9 +84,24 @@ class Group:
         return self
 
     def settled(self):
-        leader = self.leader()
-        return leader and len(self.followers()) == len(self.nodes) - 1 and all(
+        leaders = self.leaders()
+        return leaders and all(self.follows(n, leaders) for n in self.nodes) and all(
             sum(1 for n in node.group()["Nodes"] if n["Record"]) == len(self.nodes) for node in self.nodes)
+
+    def leaders(self):
+        """{source or shard: the node that takes itself for its leader}; None unless each has one."""
+        found = [(lane["Input"], n) for n in self.nodes if n.tool.alive() and not n.frozen
+                 for lane in n.tool.status() if lane["Role"] == "leader"]
+        peers = self.source.masters() if hasattr(self.source, "masters") else [self.source]
+        return dict(found) if sorted(i for i, _ in found) == sorted(p.address for p in peers) else None
+
+    @staticmethod
+    def follows(node, leaders):
+        """It follows the leaders of all that others lead."""
+        lanes = node.tool.status()
+        return len(lanes) == len(leaders) and all(
+            lane["Role"] == ("leader" if leaders.get(lane["Input"]) is node else "follower") and
+            (lane["Role"] == "leader" or lane["Link"] == "stream") for lane in lanes)
 
     def _roles(self, role):
         return [n for n in self.nodes if n.tool.alive() and not n.frozen

@@ -287,7 +287,7 @@ def disturb(group, load, target, full_syncs):
 
     def killed(node):
         node.tool.kill()
-        wait_leader(group, node)
+        wait_until(group.leaders, "all are led", LEASE + 10)
         node.tool.start(wait=False)
 
     def paused(node):
@@ -307,10 +307,11 @@ def disturb(group, load, target, full_syncs):
     with load:
         for _ in range(ROUNDS):
             wait_until(group.settled, "all in their places", 60)
-            node = wait_leader(group) if rng.random() < 0.8 else rng.choice(group.nodes)
+            leading = set(wait_until(group.leaders, "all are led", 30).values())
+            node = rng.choice([n for n in group.nodes if n in leading] if rng.random() < 0.8 else group.nodes)
             rng.choice((killed, paused, cut, handed_over))(node)
             time.sleep(rng.uniform(0, 1))
-    wait_leader(group, timeout=30)
+    wait_until(group.leaders, "all are led", 30)
     wait_equal(group.source, group.target, timeout=PATIENT)
     epochs.check()
     assert full_syncs() == size_of(group.source)
@@ -330,7 +331,6 @@ def test_random_deaths_pauses_cuts_and_handovers(world, etcd, size):
 
 @pytest.mark.parametrize("to", (pytest.param("server", marks=pytest.mark.slow), "cluster"))
 def test_random_disturbances_with_a_cluster_as_the_source(world, etcd, to):
-    
     source = world.cluster("source", masters=3)
     target = world.target() if to == "server" else world.cluster("target", masters=3)
     group = Group(world, source, target, 2, etcd, LEASE).start()

@@ -29,8 +29,8 @@ static void set_up(struct world *w, size_t nodes, size_t shards)
     for (size_t i = 0; i < nodes; i++)
         w->nodes[i].alive_ms = LONG;
     for (size_t i = 0; i < shards; i++) {
-        w->shards[i] = (struct balance_shard){BALANCE_NOBODY, BALANCE_NOBODY, BALANCE_NOBODY, false,
-                                              w->edges[i]};
+        w->shards[i] = (struct balance_shard){BALANCE_NOBODY, BALANCE_NOBODY, BALANCE_NOBODY,
+                                              false,          false,          w->edges[i]};
         for (size_t n = 0; n < nodes; n++)
             w->edges[i][n] = (struct balance_edge){true, true, true, BIG};
     }
@@ -211,6 +211,37 @@ static void shards_that_belong_together_go_to_the_node_that_leads_most_of_them(v
     assert_int_equal(delay(&w, 1, 0), 0);
 }
 
+static void shards_that_belong_together_begin_at_one_node(void **state)
+{
+    (void)state;
+    struct world w;
+    set_up(&w, 3, 3);
+    for (size_t i = 0; i < 3; i++)
+        w.shards[i].together = true;
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(delay(&w, 0, i), 0);
+        assert_true(delay(&w, 1, i) > 0);
+        assert_true(delay(&w, 2, i) > 0);
+    }
+}
+
+static void a_shard_that_waits_for_the_others_goes_to_them_without_a_journal(void **state)
+{
+    (void)state;
+    struct world w;
+    size_t shard;
+    int to;
+    set_up(&w, 2, 3);
+    led_by(&w, "011");
+    for (size_t i = 0; i < 3; i++)
+        w.shards[i].together = true;
+    w.edges[0][1] = (struct balance_edge){.able = true};
+    assert_int_equal(handovers(&w, 0, &shard, &to), 0);
+    w.shards[0].idle = true;
+    assert_int_equal(handovers(&w, 0, &shard, &to), 1);
+    assert_int_equal(to, 1);
+}
+
 static void the_heir_is_the_other_node_that_is_furthest(void **state)
 {
     (void)state;
@@ -312,6 +343,8 @@ int main(void)
         cmocka_unit_test(one_shard_at_a_time_goes_to_whoever_has_fewer),
         cmocka_unit_test(nothing_is_handed_over_before_it_is_time),
         cmocka_unit_test(shards_that_belong_together_go_to_the_node_that_leads_most_of_them),
+        cmocka_unit_test(shards_that_belong_together_begin_at_one_node),
+        cmocka_unit_test(a_shard_that_waits_for_the_others_goes_to_them_without_a_journal),
         cmocka_unit_test(the_heir_is_the_other_node_that_is_furthest),
         cmocka_unit_test(a_leader_that_cannot_reach_its_servers_hands_over_to_a_node_that_can),
         cmocka_unit_test(who_cannot_reach_the_servers_comes_last),

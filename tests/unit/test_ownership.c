@@ -610,6 +610,169 @@ static void a_full_sync_makes_clearing_possible_again(void **state)
     ownership_free(o);
 }
 
+// ---- several processes ----
+
+static void store(struct ownership *o, int lane, struct buf *record)
+{
+    buf_clear(record);
+    assert_true(ownership_put(o, lane, record));
+    ownership_stored(o, lane);
+}
+
+// The records of lanes that may be alone; A has all slots.
+static void parted(struct buf *records)
+{
+    struct ownership *o = ownership_new(LANES, NULL);
+    for (int s = 0; s < SLOT_COUNT; s++)
+        owners[s] = A;
+    ownership_map(o, owners);
+    store(o, A, &records[A]);
+    assert_true(ownership_part(o));
+    for (int l = 0; l < LANES; l++)
+        store(o, l, &records[l]);
+    ownership_free(o);
+}
+
+static struct ownership *process_with(const struct buf *records, int lane)
+{
+    struct err e;
+    struct ownership *o = ownership_new(LANES, NULL);
+    ownership_hold(o);
+    for (int l = 0; l < LANES; l++)
+        ownership_lane_elsewhere(o, l);
+    ownership_lane_here(o, lane);
+    assert_int_equal(ownership_restore(o, lane, buf_slice(&records[lane]), &e), 0);
+    return o;
+}
+
+static void free_records(struct buf *records)
+{
+    for (int l = 0; l < LANES; l++)
+        buf_free(&records[l]);
+}
+
+static void apart_a_lane_writes_what_its_record_has_and_no_turn_goes_on(void **state)
+{
+    (void)state;
+    struct buf records[LANES] = {0};
+    parted(records);
+    struct ownership *o = process_with(records, A);
+    assert_true(ownership_may_be_alone(o, A));
+    map(o, A);
+    assert_true(ownership_quiet(o));
+    assert_int_equal(WRITES(A, 10), OWNERSHIP_APPLY);
+    map(o, B);
+    answer(o, (uint64_t[]){100, 600, 0});
+    ownership_applied(o, A, 100);
+    assert_false(ownership_quiet(o));
+    assert_int_equal(WRITES(A, 90), OWNERSHIP_APPLY);
+    ownership_free(o);
+
+    o = process_with(records, B);
+    assert_true(ownership_may_be_alone(o, B));
+    map(o, B); // B's record knows nothing of the slot
+    assert_false(ownership_quiet(o));
+    assert_int_equal(WRITES(B, 610), OWNERSHIP_WAIT);
+    assert_false(ownership_may_load(o, B));
+    ownership_free(o);
+    free_records(records);
+}
+
+static void apart_a_lane_of_which_something_moves_waits_for_the_others(void **state)
+{
+    (void)state;
+    struct buf records[LANES] = {0}, moving = {0};
+    parted(records);
+    struct ownership *o = process_with(records, B);
+    map(o, A);
+    map(o, B);
+    store(o, B, &moving);
+    ownership_free(o);
+    assert_false(ownership_passed_over(o = process_with(records, B)));
+    ownership_free(o);
+    buf_clear(&records[B]);
+    buf_append(&records[B], moving.p, moving.n);
+    o = process_with(records, B);
+    assert_false(ownership_may_be_alone(o, B));
+    assert_true(ownership_passed_over(o));
+    assert_false(ownership_has_new(o, B)); // what is stored stays
+    ownership_free(o);
+    buf_free(&moving);
+    free_records(records);
+}
+
+static void a_turn_waits_until_the_record_of_the_former_owner_lets_nobody_go_on_alone(void **state)
+{
+    (void)state;
+    struct err e;
+    struct buf records[LANES] = {0}, now = {0};
+    parted(records);
+    struct ownership *o = ownership_new(LANES, NULL);
+    for (int l = 0; l < LANES; l++)
+        assert_int_equal(ownership_restore(o, l, buf_slice(&records[l]), &e), 0);
+    map(o, B);
+    answer(o, (uint64_t[]){100, 600, 0});
+    ownership_applied(o, A, 100);
+    assert_int_equal(WRITES(B, 610), OWNERSHIP_WAIT);
+    assert_true(ownership_put(o, A, &now));
+    assert_int_equal(WRITES(B, 610), OWNERSHIP_WAIT);
+    ownership_put_lost(o, A);
+    assert_true(ownership_has_new(o, A));
+    store(o, A, &now);
+    assert_int_equal(WRITES(B, 610), OWNERSHIP_APPLY);
+    ownership_free(o);
+    buf_free(&now);
+    free_records(records);
+}
+
+static void lanes_part_when_nothing_moves_all_is_here_and_stored(void **state)
+{
+    (void)state;
+    struct buf record = {0};
+    struct ownership *o = ownership_new(LANES, NULL);
+    for (int s = 0; s < SLOT_COUNT; s++)
+        owners[s] = A;
+    assert_false(ownership_part(o)); // no map yet
+    ownership_map(o, owners);
+    assert_false(ownership_part(o));
+    store(o, A, &record);
+    ownership_lane_elsewhere(o, C);
+    assert_false(ownership_part(o));
+    ownership_lane_here(o, C);
+    map(o, B);
+    store(o, B, &record);
+    assert_false(ownership_part(o));
+    answer(o, (uint64_t[]){0, 600, 0});
+    ownership_applied(o, A, 1);
+    store(o, B, &record);
+    assert_true(ownership_part(o));
+    assert_false(ownership_all_stored(o));
+    // A has lost the slot, and its record says nothing of it any more.
+    store(o, A, &record);
+    struct slice text = buf_slice(&record);
+    assert_int_equal(slice_has_prefix(text, SLICE("a;t0-99:")), 1);
+    ownership_free(o);
+    buf_free(&record);
+}
+
+static void a_shard_that_does_not_answer_holds_up_no_other(void **state)
+{
+    (void)state;
+    struct ownership_question q, first;
+    struct ownership *o = world();
+    map(o, B);
+    assert_true(ownership_question(o, &first));
+    ownership_no_answer(o, first.id);
+    assert_true(ownership_question(o, &q));
+    assert_int_not_equal(q.id, first.id);
+    assert_true(ownership_question(o, &q));
+    assert_int_equal(q.id, first.id);
+    ownership_no_answer(o, first.id);
+    ownership_lane_gone(o, first.lane);
+    assert_false(ownership_question(o, &q));
+    ownership_free(o);
+}
+
 static void a_damaged_record_is_an_error(void **state)
 {
     (void)state;
@@ -662,6 +825,11 @@ int main(void)
         cmocka_unit_test(owners_of_the_first_map_are_stored),
         cmocka_unit_test(who_comes_next_may_be_restored_before_who_has_the_turn),
         cmocka_unit_test(a_replayed_import_is_known_by_its_bytes),
+        cmocka_unit_test(apart_a_lane_writes_what_its_record_has_and_no_turn_goes_on),
+        cmocka_unit_test(apart_a_lane_of_which_something_moves_waits_for_the_others),
+        cmocka_unit_test(a_turn_waits_until_the_record_of_the_former_owner_lets_nobody_go_on_alone),
+        cmocka_unit_test(lanes_part_when_nothing_moves_all_is_here_and_stored),
+        cmocka_unit_test(a_shard_that_does_not_answer_holds_up_no_other),
         cmocka_unit_test(a_damaged_record_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A source cluster whose slots move, lanes that follow its shards each at its own pace and crash,
-// and one target. At the end the target must hold what the cluster holds.
+// and one target. At the end the target must hold what the cluster holds. The lanes are one
+// process's, or those of several that crash on their own and come together while slots move.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -44,11 +45,15 @@ struct lane {
     uint64_t pos, reported, received;
     int speed;
     struct buf record; // of the target
+    int at;            // its process
+    bool open;         // may apply
+    bool unacked;      // that the record is stored
 };
 
 enum style { KEY_BY_KEY, REPLAYED, MOVED };
 struct moving_slot {
-    bool on, unseen; // unseen: no map has told of the last change
+    bool on;
+    unsigned unseen; // processes that no map has told of the last change
     enum style style;
     int from, to, forwarded, cleanup; // cleanup: the shard that still deletes, -1
     bool snapshot, fails;
@@ -57,6 +62,7 @@ struct moving_slot {
 };
 
 struct asked {
+    int process;
     struct ownership_question q;
     bool sampled, empty;
     uint64_t offset;
@@ -64,7 +70,9 @@ struct asked {
 
 struct world {
     uint32_t rng;
-    struct ownership *o;
+    struct ownership *o[SHARDS]; // of each process; NULL: it has no lane
+    bool several, whole;         // several processes; one has all lanes and gives turns
+    uint64_t clock;
     struct shard shard[SHARDS];
     struct lane lane[SHARDS];
     int owner[SLOTS];
@@ -76,8 +84,13 @@ struct world {
     int16_t base[SLOT_COUNT];
     unsigned styles; // bits of enum style
     bool up;         // atomic moves of Valkey: which way all moves go
-    int moves, crashes;
+    int moves, crashes, partings;
 };
+
+static struct ownership *arbiter(const struct world *w, int lane)
+{
+    return w->o[w->lane[lane].at];
+}
 
 static uint32_t rnd(struct world *w, uint32_t n)
 {
@@ -144,8 +157,18 @@ static void client(struct world *w)
     }
 }
 
-static bool all_known(const struct ownership *o, int s)
+static bool all_known(const struct world *w, int s)
 {
+    // Apart, a slot may move once before all are together.
+    for (int p = 0; p < SHARDS && !w->whole; p++)
+        if (w->o[p] && w->o[p]->slot[s])
+            return false;
+    for (int l = 0; l < SHARDS; l++)
+        if (!w->lane[l].open)
+            return false;
+    if (!w->whole)
+        return true;
+    const struct ownership *o = arbiter(w, 0);
     const struct moving *m = o->slot[s];
     if (m && m->n == OWNERSHIP_TENURES)
         return false;
@@ -177,7 +200,9 @@ static bool may_go(struct world *w, const struct moving_slot *m)
     bool others = false;
     for (int s = 0; s < SLOTS; s++)
         others |= &w->slot[s] != m && (w->slot[s].on || w->slot[s].cleanup >= 0);
-    if (!others && ownership_quiet(w->o) && all_is_applied(w))
+    for (int p = 0; p < SHARDS; p++)
+        others |= w->o[p] && !ownership_quiet(w->o[p]);
+    if (!others && all_is_applied(w))
         w->up = m->to > m->from;
     return w->up == (m->to > m->from);
 }
@@ -189,7 +214,7 @@ static void begin_migration(struct world *w, int s)
     if (!(w->styles & 1u << style) || m->cleanup >= 0)
         return;
     // What the scheme rests on: each owner is seen by a poll before the next move.
-    if (m->unseen || !w->o || !all_known(w->o, s))
+    if (m->unseen || !all_known(w, s))
         return;
     *m = (struct moving_slot){.on = true, .style = style, .from = w->owner[s], .cleanup = -1};
     m->to = (m->from + 1 + (int)rnd(w, SHARDS - 1)) % SHARDS;
@@ -223,7 +248,7 @@ static void migrate_key(struct world *w, int s)
         if (w->shard[m->from].data[s][k].is)
             return;
     m->on = false;
-    m->unseen = true;
+    m->unseen = (1u << SHARDS) - 1;
     w->owner[s] = m->to;
 }
 
@@ -249,7 +274,7 @@ static void hand_over(struct world *w, int s)
     for (int k = 0; k < KEYS; k++)
         w->shard[m->to].data[s][k] = m->staged[k];
     w->owner[s] = m->to;
-    m->unseen = true;
+    m->unseen = (1u << SHARDS) - 1;
     m->cleanup = m->from;
 }
 
@@ -283,22 +308,30 @@ static void migration(struct world *w, bool may_begin)
         begin_migration(w, s);
 }
 
-static void poll_map(struct world *w)
+// Of lanes that are here and may not go on alone nothing is told, unless all are here.
+static void poll_map(struct world *w, int p)
 {
     int16_t owner[SLOT_COUNT];
     memset(owner, 0xff, sizeof(owner));
     for (int s = 0; s < SLOTS; s++) {
-        owner[s] = (int16_t)w->owner[s];
-        w->slot[s].unseen = false;
+        const struct lane *n = &w->lane[w->owner[s]];
+        w->slot[s].unseen &= ~(1u << p);
+        if (w->whole || n->at != p || n->open)
+            owner[s] = (int16_t)w->owner[s];
     }
-    ownership_map(w->o, owner);
+    if (!w->o[p])
+        return;
+    if (!w->whole)
+        ownership_count_from(w->o[p], ++w->clock << 20);
+    ownership_map(w->o[p], owner);
 }
 
 static void questions(struct world *w)
 {
     struct ownership_question q;
-    if (w->asked_n < QUESTIONS && ownership_question(w->o, &q))
-        w->asked[w->asked_n++] = (struct asked){.q = q};
+    int p = (int)rnd(w, SHARDS);
+    if (w->o[p] && w->asked_n < QUESTIONS && ownership_question(w->o[p], &q))
+        w->asked[w->asked_n++] = (struct asked){.process = p, .q = q};
     if (!w->asked_n)
         return;
     int i = (int)rnd(w, (uint32_t)w->asked_n);
@@ -312,18 +345,26 @@ static void questions(struct world *w)
         return;
     }
     if (rnd(w, 8) == 0)
-        ownership_no_answer(w->o, a->q.id);
+        ownership_no_answer(w->o[a->process], a->q.id);
     else
-        ownership_answer(w->o, a->q.id, a->offset, a->empty);
+        ownership_answer(w->o[a->process], a->q.id, a->offset, a->empty);
     w->asked[i] = w->asked[--w->asked_n];
 }
 
 static void commit(struct world *w, int l)
 {
     struct buf b = {0};
-    if (ownership_put(w->o, l, &b)) {
-        buf_clear(&w->lane[l].record);
-        buf_append(&w->lane[l].record, b.p, b.n);
+    struct lane *n = &w->lane[l];
+    if (!n->open)
+        return;
+    if (n->unacked && rnd(w, 2)) {
+        ownership_stored(arbiter(w, l), l);
+        n->unacked = false;
+    }
+    if (ownership_put(arbiter(w, l), l, &b)) {
+        buf_clear(&n->record);
+        buf_append(&n->record, b.p, b.n);
+        n->unacked = true;
     }
     buf_free(&b);
 }
@@ -344,9 +385,9 @@ static enum ownership_verdict ask_unit(struct world *w, int l, uint64_t at)
                                .restore = e->type == RESTORE,
                                .end = at + 1,
                                .received = w->lane[l].received};
-    if (!u.restore && ownership_settled(ownership_fast(w->o), l, e->slot))
+    if (!u.restore && ownership_settled(ownership_fast(arbiter(w, l)), l, e->slot))
         return OWNERSHIP_APPLY;
-    enum ownership_verdict v = ownership_unit(w->o, &u);
+    enum ownership_verdict v = ownership_unit(arbiter(w, l), &u);
     return v;
 }
 
@@ -361,7 +402,7 @@ static void tell_move(struct world *w, int l, uint64_t at)
     struct event *e = &w->shard[l].log[at];
     struct err err = {0};
     e->move.id = slice_cstr(e->id);
-    assert_int_equal(ownership_move(w->o, l, &e->move, at + 1, e->peer, &err), 0);
+    assert_int_equal(ownership_move(arbiter(w, l), l, &e->move, at + 1, e->peer, &err), 0);
 }
 
 struct looked {
@@ -394,17 +435,17 @@ static void look_ahead(struct world *w, int l, enum ownership_verdict v)
         return;
     struct looked k = {w->shard[l].log, n->pos, n->received};
     struct ownership_ahead found = {.upto = n->received,
-                                    .unsettled = ownership_unsettled(w->o),
+                                    .unsettled = ownership_unsettled(arbiter(w, l)),
                                     .first = first,
                                     .first_of = first_of,
                                     .ctx = &k};
-    ownership_ahead(w->o, l, &found);
+    ownership_ahead(arbiter(w, l), l, &found);
 }
 
 static void step(struct world *w, int l)
 {
     struct lane *n = &w->lane[l];
-    if (n->pos >= n->received)
+    if (n->pos >= n->received || !n->open)
         return;
     if (w->shard[l].log[n->pos].type == MOVE) {
         tell_move(w, l, n->pos);
@@ -424,32 +465,148 @@ static void step(struct world *w, int l)
 static void report(struct world *w, int l)
 {
     w->lane[l].reported = w->lane[l].pos;
-    ownership_applied(w->o, l, w->lane[l].pos);
+    ownership_applied(arbiter(w, l), l, w->lane[l].pos);
 }
 
-static void start(struct world *w)
+static void free_arbiter(struct world *w, int p)
+{
+    ownership_free(w->o[p]);
+    w->o[p] = NULL;
+    for (int i = w->asked_n; i-- > 0;)
+        if (w->asked[i].process == p)
+            w->asked[i] = w->asked[--w->asked_n];
+}
+
+static void restore(struct world *w, int l)
 {
     struct err e = {0};
-    w->o = ownership_new(SHARDS, w->base);
-    for (int l = 0; l < SHARDS; l++)
-        assert_int_equal(ownership_restore(w->o, l, buf_slice(&w->lane[l].record), &e), 0);
+    w->lane[l].unacked = false;
+    assert_int_equal(ownership_restore(arbiter(w, l), l, buf_slice(&w->lane[l].record), &e), 0);
+}
+
+// All lanes begin in one process.
+static void start(struct world *w, int p)
+{
+    for (int i = 0; i < SHARDS; i++)
+        free_arbiter(w, i);
+    w->o[p] = ownership_new(SHARDS, w->base);
+    w->whole = true;
+    for (int l = 0; l < SHARDS; l++) {
+        w->lane[l].at = p;
+        w->lane[l].open = true;
+        restore(w, l);
+    }
     for (int l = 0; l < SHARDS; l++)
         report(w, l);
-    poll_map(w);
+    for (int i = 0; i < SHARDS; i++)
+        poll_map(w, i);
 }
 
 static void crash(struct world *w)
 {
-    ownership_free(w->o);
-    w->o = NULL;
-    w->asked_n = 0;
+    for (int p = 0; p < SHARDS; p++)
+        free_arbiter(w, p);
+    for (int l = 0; l < SHARDS; l++)
+        w->lane[l].open = false;
     w->crashes++;
     for (uint32_t i = rnd(w, 40); i > 0; i--)
         if (rnd(w, 2))
             client(w);
         else
             migration(w, false);
-    start(w);
+    start(w, 0);
+}
+
+// ---- several processes ----
+
+static bool has_lane(const struct world *w, int p)
+{
+    bool has = false;
+    for (int l = 0; l < SHARDS; l++)
+        has |= w->lane[l].at == p;
+    return has;
+}
+
+// The lane begins in a process that may have others of them.
+static void begin_in(struct world *w, int l, int p)
+{
+    struct lane *n = &w->lane[l];
+    n->at = p;
+    if (!w->o[p]) {
+        w->o[p] = ownership_new(SHARDS, NULL);
+        ownership_hold(w->o[p]);
+        for (int i = 0; i < SHARDS; i++)
+            ownership_lane_elsewhere(w->o[p], i);
+    }
+    ownership_lane_here(w->o[p], l);
+    restore(w, l);
+    report(w, l);
+    n->open = ownership_may_be_alone(w->o[p], l);
+    // What it was told before may not be stored.
+    for (int i = 0; i < SLOTS; i++)
+        w->slot[i].unseen |= 1u << p;
+}
+
+static void move_lane(struct world *w, int l, int p)
+{
+    int from = w->lane[l].at;
+    if (from == p)
+        return;
+    w->lane[l].at = -1;
+    if (!has_lane(w, from))
+        free_arbiter(w, from);
+    else if (w->o[from])
+        ownership_lane_elsewhere(w->o[from], l);
+    begin_in(w, l, p);
+}
+
+static void part(struct world *w)
+{
+    if (!w->whole || !ownership_part(arbiter(w, 0)))
+        return;
+    w->whole = false;
+    w->partings++;
+}
+
+static bool needs_all(const struct world *w)
+{
+    bool needs = false;
+    for (int p = 0; p < SHARDS; p++)
+        needs |= w->o[p] && !ownership_quiet(w->o[p]);
+    for (int l = 0; l < SHARDS; l++)
+        needs |= !w->lane[l].open;
+    return needs;
+}
+
+// One process dies, and others take its lanes.
+static void crash_one(struct world *w)
+{
+    int p = (int)rnd(w, SHARDS);
+    if (!w->o[p])
+        return;
+    w->crashes++;
+    free_arbiter(w, p);
+    w->whole = false; // it had all of them, or nobody did
+    for (uint32_t i = rnd(w, 20); i > 0; i--)
+        if (rnd(w, 2))
+            client(w);
+    for (int l = 0; l < SHARDS; l++)
+        if (w->lane[l].at == p)
+            begin_in(w, l, (int)((unsigned)p + 1 + rnd(w, SHARDS - 1)) % SHARDS);
+}
+
+static void spread(struct world *w)
+{
+    if (!w->several)
+        return;
+    if (rnd(w, 20) == 0)
+        part(w);
+    if (!w->whole && !needs_all(w) && rnd(w, 20) == 0)
+        move_lane(w, (int)rnd(w, SHARDS), (int)rnd(w, SHARDS));
+    if (!w->whole && needs_all(w) && rnd(w, 30) == 0)
+        start(w, (int)rnd(w, SHARDS));
+    if (rnd(w, 200) == 0)
+        crash_one(w);
 }
 
 static void turn(struct world *w)
@@ -467,8 +624,10 @@ static void turn(struct world *w)
             commit(w, l);
     }
     questions(w);
-    if (rnd(w, 60) == 0)
-        poll_map(w);
+    for (int p = 0; p < SHARDS; p++)
+        if (rnd(w, 60) == 0)
+            poll_map(w, p);
+    spread(w);
     if (rnd(w, 100) == 0)
         w->lane[rnd(w, SHARDS)].speed = rnd(w, 3) ? (int)rnd(w, 100) : 0;
 }
@@ -506,15 +665,18 @@ static void world_free(struct world *w)
         free(w->shard[l].log);
         buf_free(&w->lane[l].record);
     }
-    ownership_free(w->o);
+    for (int p = 0; p < SHARDS; p++)
+        ownership_free(w->o[p]);
     free(w);
 }
 
 struct totals {
-    uint64_t moves, crashes, dropped, bounced, turns;
+    uint64_t moves, crashes, dropped, bounced, turns, partings;
 };
 
-static void run(uint32_t seed, unsigned styles, bool crashes, struct totals *t)
+enum { CRASHES = 1, SEVERAL = 2 };
+
+static void run(uint32_t seed, unsigned styles, unsigned what, struct totals *t)
 {
     struct world *w = xcalloc(1, sizeof(*w));
     w->rng = seed * 2654435761u + 1;
@@ -522,21 +684,25 @@ static void run(uint32_t seed, unsigned styles, bool crashes, struct totals *t)
     memset(w->base, 0xff, sizeof(w->base));
     for (int s = 0; s < SLOTS; s++) {
         w->owner[s] = (int)rnd(w, SHARDS);
-        w->base[s] = (int16_t)w->owner[s];
+        if (!(what & SEVERAL)) // else the first map tells
+            w->base[s] = (int16_t)w->owner[s];
         w->slot[s].cleanup = -1;
     }
     for (int l = 0; l < SHARDS; l++) {
         w->shard[l].log = xcalloc(EVENTS, sizeof(struct event));
         w->lane[l].speed = (int)rnd(w, 100);
     }
-    start(w);
+    start(w, 0);
+    for (int l = 0; l < SHARDS; l++)
+        commit(w, l);
+    w->several = what & SEVERAL;
     for (int i = 0; i < 1500; i++) {
         if (rnd(w, 3) == 0)
             client(w);
         if (rnd(w, 4) == 0)
             migration(w, true);
         turn(w);
-        if (crashes && rnd(w, 300) == 0)
+        if (what & CRASHES && rnd(w, 300) == 0)
             crash(w);
         if (styles & 1u << MOVED && rnd(w, 100) == 0)
             drain(w, seed); // so that moves may go the other way
@@ -544,7 +710,8 @@ static void run(uint32_t seed, unsigned styles, bool crashes, struct totals *t)
     drain(w, seed);
     compare(w, seed);
     struct ownership_stats stats;
-    ownership_get_stats(w->o, &stats);
+    ownership_get_stats(arbiter(w, 0), &stats);
+    t->partings += (uint64_t)w->partings;
     t->moves += (uint64_t)w->moves;
     t->crashes += (uint64_t)w->crashes;
     t->dropped += stats.dropped;
@@ -553,50 +720,70 @@ static void run(uint32_t seed, unsigned styles, bool crashes, struct totals *t)
     world_free(w);
 }
 
-static void run_seeds(unsigned styles, bool crashes)
+static void run_seeds(unsigned styles, unsigned what)
 {
     struct totals t = {0};
     const char *n = getenv("GUNYU_TEST_ROUNDS"), *only = getenv("GUNYU_TEST_SEED");
     uint32_t first = only ? (uint32_t)atoi(only) : 1;
     uint32_t last = only ? first : n ? (uint32_t)atoi(n) : 300;
     for (uint32_t seed = first; seed <= last; seed++)
-        run(seed, styles, crashes, &t);
-    print_message("moves %llu crashes %llu turns %llu dropped %llu bounced %llu\n",
+        run(seed, styles, what, &t);
+    print_message("moves %llu crashes %llu turns %llu dropped %llu bounced %llu partings %llu\n",
                   (unsigned long long)t.moves, (unsigned long long)t.crashes,
                   (unsigned long long)t.turns, (unsigned long long)t.dropped,
-                  (unsigned long long)t.bounced);
-    if (!only)
+                  (unsigned long long)t.bounced, (unsigned long long)t.partings);
+    if (!only && what & SEVERAL)
+        assert_true(t.moves > 1000 && t.partings > 1000);
+    else if (!only)
         assert_true(t.moves > 1000 && t.turns > 100);
 }
 
 static void lanes_of_any_speed_agree_with_the_cluster_when_keys_move_one_by_one(void **state)
 {
     (void)state;
-    run_seeds(1u << KEY_BY_KEY, false);
+    run_seeds(1u << KEY_BY_KEY, 0);
 }
 
 static void the_same_with_crashes(void **state)
 {
     (void)state;
-    run_seeds(1u << KEY_BY_KEY, true);
+    run_seeds(1u << KEY_BY_KEY, CRASHES);
 }
 
 static void atomic_moves_whose_import_is_a_replay(void **state)
 {
     (void)state;
-    run_seeds(1u << REPLAYED, true);
+    run_seeds(1u << REPLAYED, CRASHES);
 }
 
 static void atomic_moves_whose_import_is_the_data(void **state)
 {
     (void)state;
-    run_seeds(1u << MOVED, true);
+    run_seeds(1u << MOVED, CRASHES);
 }
 
 static void moves_of_every_kind_with_crashes(void **state)
 {
     (void)state;
-    run_seeds(1u << KEY_BY_KEY | 1u << REPLAYED | 1u << MOVED, true);
+    run_seeds(1u << KEY_BY_KEY | 1u << REPLAYED | 1u << MOVED, CRASHES);
+}
+
+static void several_processes_when_keys_move_one_by_one(void **state)
+{
+    (void)state;
+    run_seeds(1u << KEY_BY_KEY, SEVERAL | CRASHES);
+}
+
+static void several_processes_and_replays(void **state)
+{
+    (void)state;
+    run_seeds(1u << REPLAYED, SEVERAL | CRASHES);
+}
+
+static void several_processes_and_imports_that_are_the_data(void **state)
+{
+    (void)state;
+    run_seeds(1u << MOVED, SEVERAL | CRASHES);
 }
 
 int main(void)
@@ -607,6 +794,9 @@ int main(void)
         cmocka_unit_test(atomic_moves_whose_import_is_a_replay),
         cmocka_unit_test(atomic_moves_whose_import_is_the_data),
         cmocka_unit_test(moves_of_every_kind_with_crashes),
+        cmocka_unit_test(several_processes_when_keys_move_one_by_one),
+        cmocka_unit_test(several_processes_and_replays),
+        cmocka_unit_test(several_processes_and_imports_that_are_the_data),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
