@@ -502,7 +502,8 @@ static int64_t look_ms(struct sup_turns *t, int64_t otherwise)
         return SIGN_MS / 3;
     if (atomic_exchange(&t->sign, false))
         return SIGN_MS;
-    return (whole && t->s->roles) || !ownership_quiet(t->ownership) ? QUIET_MS : otherwise;
+    bool waits = whole ? t->s->roles != NULL : count(t, SEAT_JOINED) > 0;
+    return waits || !ownership_quiet(t->ownership) ? QUIET_MS : otherwise;
 }
 
 int64_t sup_turns_look_ms(struct supervisor *s, int64_t otherwise)
