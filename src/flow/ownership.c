@@ -166,10 +166,11 @@ static bool holder_returned(const struct ownership *o, const struct moving *m, i
     return p && p->blocked && p->returned;
 }
 
-// Its turn may go on to another. Not while its record lets another process go on without knowing.
+// Its turn may go on to another. Not while its record lets another process go on without knowing,
+// and not before the first map: who has had the slot in between may be in a record to come.
 static bool may_give(const struct ownership *o, int lane)
 {
-    return o->whole && !o->lane[lane].permit;
+    return o->whole && o->mapped && !o->lane[lane].permit;
 }
 
 void ownership_advance(struct ownership *o, int slot)

@@ -169,9 +169,8 @@ bool ownership_has_new(struct ownership *o, int lane);
 void ownership_stored(struct ownership *o, int lane);
 void ownership_put_lost(struct ownership *o, int lane);
 bool ownership_all_stored(struct ownership *o); // of all lanes that are here
-// What was stored. At the start, before any lane reads its first command, in this order:
-// ownership_restore of all lanes, ownership_applied of all lanes, ownership_map. ERR_CORRUPT for a
-// damaged record.
+// What was stored. At the start, before any lane reads its first command: ownership_restore of each
+// lane and ownership_applied of it, then ownership_map. ERR_CORRUPT for a damaged record.
 int ownership_restore(struct ownership *o, int lane, struct slice record, struct err *e) must_check;
 
 // False: slots move, or not whole, and a lane has slots that its record does not know of. Without a

@@ -19,6 +19,7 @@ void ownership_whole(struct ownership *o)
 {
     pthread_mutex_lock(&o->lock);
     o->whole = true;
+    o->mapped = false;
     for (int i = 0; i < o->lanes; i++) {
         o->lane[i].alone = false;
         o->lane[i].changed |= o->lane[i].permit;

@@ -16,7 +16,9 @@ static struct ownership *world(void)
 {
     for (int s = 0; s < SLOT_COUNT; s++)
         owners[s] = A;
-    return ownership_new(LANES, owners);
+    struct ownership *o = ownership_new(LANES, owners);
+    ownership_map(o, owners);
+    return o;
 }
 
 static void map(struct ownership *o, int owner)
@@ -497,6 +499,26 @@ static void who_comes_next_may_be_restored_before_who_has_the_turn(void **state)
     ownership_free(o);
 }
 
+// C's record has what lies between those of A and B, and it comes last.
+static void no_turn_is_given_before_all_records_are_restored(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct ownership *o = ownership_new(LANES, NULL);
+    assert_int_equal(ownership_restore(o, A, SLICE("t0-16383:1:0;"), &e), 0);
+    ownership_applied(o, A, 500);
+    assert_int_equal(ownership_restore(o, B, SLICE("n100:3:30001:90:10;"), &e), 0); // of C: 90
+    ownership_applied(o, B, 50);
+    assert_int_equal(ownership_restore(o, C, SLICE("t100-100:30000:20;"), &e), 0);
+    ownership_applied(o, C, 80);
+    map(o, B);
+    assert_int_equal(WRITES(B, 60), OWNERSHIP_WAIT);
+    assert_int_equal(WRITES(C, 85), OWNERSHIP_APPLY);
+    ownership_applied(o, C, 90);
+    assert_int_equal(WRITES(B, 60), OWNERSHIP_APPLY);
+    ownership_free(o);
+}
+
 static void a_replayed_import_is_known_by_its_bytes(void **state)
 {
     (void)state;
@@ -824,6 +846,7 @@ int main(void)
         cmocka_unit_test(a_lane_that_comes_back_is_waited_for_again),
         cmocka_unit_test(owners_of_the_first_map_are_stored),
         cmocka_unit_test(who_comes_next_may_be_restored_before_who_has_the_turn),
+        cmocka_unit_test(no_turn_is_given_before_all_records_are_restored),
         cmocka_unit_test(a_replayed_import_is_known_by_its_bytes),
         cmocka_unit_test(apart_a_lane_writes_what_its_record_has_and_no_turn_goes_on),
         cmocka_unit_test(apart_a_lane_of_which_something_moves_waits_for_the_others),

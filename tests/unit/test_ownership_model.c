@@ -491,13 +491,13 @@ static void start(struct world *w, int p)
         free_arbiter(w, i);
     w->o[p] = ownership_new(SHARDS, w->base);
     w->whole = true;
-    for (int l = 0; l < SHARDS; l++) {
+    for (uint32_t i = 0, first = rnd(w, SHARDS); i < SHARDS; i++) {
+        int l = (int)((first + i) % SHARDS);
         w->lane[l].at = p;
         w->lane[l].open = true;
         restore(w, l);
-    }
-    for (int l = 0; l < SHARDS; l++)
         report(w, l);
+    }
     for (int i = 0; i < SHARDS; i++)
         poll_map(w, i);
 }
