@@ -323,9 +323,10 @@ static bool any_late(struct sup_turns *t)
     return any;
 }
 
-static struct ownership *new_arbiter(bool whole)
+static struct ownership *new_arbiter(struct sup_turns *t, bool whole)
 {
     struct ownership *o = ownership_new(SUP_SHARDS, NULL);
+    ownership_names(o, lane_of, t);
     if (!whole)
         ownership_hold(o);
     for (int i = 0; i < SUP_SHARDS; i++)
@@ -345,7 +346,7 @@ void sup_turns_renew(struct supervisor *s)
         return;
     uv_rwlock_wrlock(&t->renewal);
     ownership_free(t->ownership);
-    t->ownership = new_arbiter(false);
+    t->ownership = new_arbiter(t, false);
     t->generation++;
     for (int i = 0; i < SUP_SHARDS; i++) {
         if (atomic_load(&t->seat[i]) != SEAT_EMPTY) {
@@ -523,7 +524,7 @@ int sup_turns_start(struct supervisor *s, struct err *e)
 {
     struct sup_turns *t = xcalloc(1, sizeof(*t));
     t->s = s;
-    t->ownership = new_arbiter(s->roles == NULL);
+    t->ownership = new_arbiter(t, s->roles == NULL);
     atomic_store(&t->whole, s->roles == NULL);
     must(uv_rwlock_init(&t->renewal) == 0);
     atomic_store(&t->began_us, clock_mono_us());

@@ -46,6 +46,13 @@ void ownership_free(struct ownership *o)
     free(o);
 }
 
+void ownership_names(struct ownership *o, int (*lane_of)(void *ctx, struct slice node_id),
+                     void *ctx)
+{
+    o->lane_of = lane_of;
+    o->names = ctx;
+}
+
 const struct ownership_fast *ownership_fast(const struct ownership *o)
 {
     return &o->fast;
@@ -679,7 +686,7 @@ static void reset_slot(struct ownership *o, int slot, int lane)
     }
 }
 
-static void reset_lane(struct ownership *o, int lane, uint64_t position)
+void ownership_reset(struct ownership *o, int lane, uint64_t position)
 {
     atomic_store(&o->lane[lane].applied, position);
     for (int i = 0; i < o->lanes; i++) {
@@ -704,19 +711,7 @@ static void reset_lane(struct ownership *o, int lane, uint64_t position)
 void ownership_lane_reset(struct ownership *o, int lane, uint64_t position)
 {
     pthread_mutex_lock(&o->lock);
-    reset_lane(o, lane, position);
-    pthread_mutex_unlock(&o->lock);
-}
-
-void ownership_lane_elsewhere(struct ownership *o, int lane)
-{
-    struct lane_state *l = &o->lane[lane];
-    pthread_mutex_lock(&o->lock);
-    l->gone = l->permit = l->alone = l->unstored = l->changed = false;
-    l->elsewhere = true;
-    free(l->had);
-    l->had = NULL;
-    reset_lane(o, lane, 0);
+    ownership_reset(o, lane, position);
     pthread_mutex_unlock(&o->lock);
 }
 
@@ -745,18 +740,6 @@ bool ownership_quiet(const struct ownership *o)
 uint64_t ownership_unsettled(const struct ownership *o)
 {
     return atomic_load(&o->unsettled);
-}
-
-void ownership_lane_here(struct ownership *o, int lane)
-{
-    struct lane_state *l = &o->lane[lane];
-    pthread_mutex_lock(&o->lock);
-    atomic_store(&l->applied, 0);
-    // What maps have said of it is no more than that; its record knows.
-    for (int s = 0; l->elsewhere && s < SLOT_COUNT; s++)
-        o->turn_serial[s] = o->turn[s] == lane ? 0 : o->turn_serial[s];
-    l->gone = l->elsewhere = l->permit = l->alone = l->unstored = l->changed = false;
-    pthread_mutex_unlock(&o->lock);
 }
 
 bool ownership_may_load(struct ownership *o, int lane)

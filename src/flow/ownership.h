@@ -26,6 +26,11 @@ struct ownership;
 // where the first map decides; NULL: everywhere.
 struct ownership *ownership_new(int lanes, const int16_t *turn);
 void ownership_free(struct ownership *o);
+// Which lane is of the shard with this node, OWNERSHIP_NOBODY for none: lanes may be numbered
+// otherwise in the process that reads a record. Before the first ownership_restore; without it the
+// nodes of records are unknown. Called with the arbiter locked.
+void ownership_names(struct ownership *o, int (*lane_of)(void *ctx, struct slice node_id),
+                     void *ctx);
 
 // The check for each unit, without a lock: true: apply it, false: ask ownership_unit. A unit with a
 // RESTORE-ASKING always goes to ownership_unit. Its array is shared so that this can be inlined.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lanes that have turns without the others: what is given and stored while another process may have
 // some of the lanes.
+#include <stdlib.h>
+
 #include "flow/ownership_impl.h"
 
 static bool is_here(const struct lane_state *l)
@@ -50,6 +52,30 @@ bool ownership_part(struct ownership *o)
     o->whole = o->whole && !may;
     pthread_mutex_unlock(&o->lock);
     return may;
+}
+
+void ownership_lane_elsewhere(struct ownership *o, int lane)
+{
+    struct lane_state *l = &o->lane[lane];
+    pthread_mutex_lock(&o->lock);
+    l->gone = l->permit = l->alone = l->unstored = l->changed = false;
+    l->elsewhere = true;
+    free(l->had);
+    l->had = NULL;
+    ownership_reset(o, lane, 0);
+    pthread_mutex_unlock(&o->lock);
+}
+
+void ownership_lane_here(struct ownership *o, int lane)
+{
+    struct lane_state *l = &o->lane[lane];
+    pthread_mutex_lock(&o->lock);
+    atomic_store(&l->applied, 0);
+    // What maps have said of it is no more than that; its record knows.
+    for (int s = 0; l->elsewhere && s < SLOT_COUNT; s++)
+        o->turn_serial[s] = o->turn[s] == lane ? 0 : o->turn_serial[s];
+    l->gone = l->elsewhere = l->permit = l->alone = l->unstored = l->changed = false;
+    pthread_mutex_unlock(&o->lock);
 }
 
 bool ownership_may_be_alone(struct ownership *o, int lane)

@@ -9,6 +9,7 @@
 
 #define OWNERSHIP_TENURES 64 // moves of one slot that a lane may be behind by
 #define OWNERSHIP_MOVES 1024
+#define OWNERSHIP_NODE_ID 40
 
 // An offset to be learned.
 struct mark {
@@ -42,7 +43,8 @@ struct moving {
 
 // The stretch of an importing lane's stream that an atomic move filled.
 struct move {
-    int lane, peer; // peer: the lane it comes from, -1 unknown
+    int lane, peer;                   // peer: the lane it comes from, -1 unknown
+    char from[OWNERSHIP_NODE_ID + 1]; // a node of the peer, "" unknown
     bool replayed, open, failed;
     uint64_t begin, end;
     char id[64];
@@ -124,6 +126,8 @@ struct ownership {
     int questions_n, questions_cap;
     uint64_t serial;
     struct ownership_stats stats;
+    int (*lane_of)(void *ctx, struct slice node_id); // or NULL
+    void *names;                                     // its ctx
 };
 
 // Below: the lock is held.
@@ -134,6 +138,7 @@ void ownership_advance(struct ownership *o, int slot); // gives the turn on, set
 struct tenure *ownership_push(struct ownership *o, int slot, int lane); // NULL: no room
 int ownership_last(const struct ownership *o, int slot); // who has the slot after all that is known
 void ownership_changed(struct ownership *o);
+void ownership_reset(struct ownership *o, int lane, uint64_t position);
 struct move *ownership_move_at(struct ownership *o, int lane, int slot, uint64_t end);
 bool ownership_moves_with(const struct ownership *o, int slot);
 void ownership_forget_moves(struct ownership *o, int lane);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Atomic moves: what the streams say of them, and what has to survive a crash.
 #include <stdlib.h>
+#include <string.h>
 
 #include "flow/ownership_impl.h"
 
@@ -180,6 +181,13 @@ static void add_range(struct ownership *o, struct move *v, struct ownership_rang
     }
 }
 
+// Of a record it must not end a part.
+static void note_source(struct move *v, struct slice node)
+{
+    if (node.n == OWNERSHIP_NODE_ID && !memchr(node.p, ':', node.n) && !memchr(node.p, ';', node.n))
+        memcpy(v->from, node.p, node.n);
+}
+
 static int begin_import(struct ownership *o, int lane, const struct ownership_move *m, uint64_t end,
                         int peer, struct err *e)
 {
@@ -192,6 +200,7 @@ static int begin_import(struct ownership *o, int lane, const struct ownership_mo
     v->replayed = m->phase == OWNERSHIP_IMPORT_REPLAYED;
     v->begin = end;
     v->peer = peer;
+    note_source(v, m->source);
     for (int i = 0; i < m->ranges_n; i++)
         add_range(o, v, m->ranges[i]);
     return 0;
@@ -358,7 +367,7 @@ static void put_lane(struct ownership *o, int lane, struct buf *out)
 }
 
 // a: it may be alone, first. turn: t<first>-<last>:<serial of first>:<since>; who comes next:
-// n<slot>:<flags>:<serial>:<cut>:<since>; a move: m<flags>:<peer+1>:<begin>:<end>:<id>,ranges
+// n<slot>:<flags>:<serial>:<cut>:<since>; a move: m<flags>:<source node>:<begin>:<end>:<id>,ranges
 bool ownership_put(struct ownership *o, int lane, struct buf *out)
 {
     pthread_mutex_lock(&o->lock);
@@ -369,8 +378,8 @@ bool ownership_put(struct ownership *o, int lane, struct buf *out)
         const struct move *v = &o->moves[i];
         if (v->lane != lane)
             continue;
-        buf_printf(out, "m%d:%d:%llu:%llu:%s", v->replayed | v->open << 1 | v->failed << 2,
-                   v->peer + 1, (unsigned long long)v->begin, (unsigned long long)v->end, v->id);
+        buf_printf(out, "m%d:%s:%llu:%llu:%s", v->replayed | v->open << 1 | v->failed << 2, v->from,
+                   (unsigned long long)v->begin, (unsigned long long)v->end, v->id);
         put_slots(v, out);
         buf_append_char(out, ';');
     }
@@ -444,14 +453,16 @@ static bool restore_tenure(struct ownership *o, int lane, struct slice s)
 
 static bool restore_move(struct ownership *o, int lane, struct slice s)
 {
-    uint64_t flags, peer, begin, end, first, last;
-    if (!take_u64(&s, ':', &flags) || !take_u64(&s, ':', &peer) || peer > (uint64_t)o->lanes ||
-        !take_u64(&s, ':', &begin) || !take_u64(&s, ':', &end))
+    uint64_t flags, begin, end, first, last;
+    bool ok = take_u64(&s, ':', &flags);
+    struct slice from = until(&s, ':');
+    if (!ok || !take_u64(&s, ':', &begin) || !take_u64(&s, ':', &end))
         return false;
     struct move *v = add_move(o, lane, until(&s, ','));
     if (!v)
         return false;
-    v->peer = (int)peer - 1;
+    v->peer = from.n && o->lane_of ? o->lane_of(o->names, from) : OWNERSHIP_NOBODY;
+    note_source(v, from);
     v->replayed = flags & 1;
     v->open = flags & 2;
     v->failed = flags & 4;

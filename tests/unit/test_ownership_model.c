@@ -125,11 +125,29 @@ static void carry_out(struct value *v, const struct event *e)
     }
 }
 
+static struct slice node_of(int shard)
+{
+    static const char *const ids[SHARDS] = {"a111111111111111111111111111111111111111",
+                                            "b222222222222222222222222222222222222222",
+                                            "c333333333333333333333333333333333333333"};
+    return slice_cstr(ids[shard]);
+}
+
+static int lane_of(void *ctx, struct slice node)
+{
+    (void)ctx;
+    for (int l = 0; l < SHARDS; l++)
+        if (slice_eq(node, node_of(l)))
+            return l;
+    return OWNERSHIP_NOBODY;
+}
+
 static void log_move(struct world *w, int shard, int s, enum ownership_phase phase, int peer)
 {
     struct event e = {.type = MOVE, .slot = s, .peer = peer};
     snprintf(e.id, sizeof(e.id), "%s", w->slot[s].id);
     e.move.phase = phase;
+    e.move.source = node_of(peer);
     e.move.ranges_n = phase == OWNERSHIP_IMPORT_DONE || phase == OWNERSHIP_IMPORT_FAILED ? 0 : 1;
     e.move.ranges[0] = (struct ownership_range){s, s};
     log_event(w, shard, e);
@@ -490,6 +508,7 @@ static void start(struct world *w, int p)
     for (int i = 0; i < SHARDS; i++)
         free_arbiter(w, i);
     w->o[p] = ownership_new(SHARDS, w->base);
+    ownership_names(w->o[p], lane_of, NULL);
     w->whole = true;
     for (uint32_t i = 0, first = rnd(w, SHARDS); i < SHARDS; i++) {
         int l = (int)((first + i) % SHARDS);
@@ -534,6 +553,7 @@ static void begin_in(struct world *w, int l, int p)
     n->at = p;
     if (!w->o[p]) {
         w->o[p] = ownership_new(SHARDS, NULL);
+        ownership_names(w->o[p], lane_of, NULL);
         ownership_hold(w->o[p]);
         for (int i = 0; i < SHARDS; i++)
             ownership_lane_elsewhere(w->o[p], i);
