@@ -83,9 +83,14 @@ static int handshake(struct session *x, struct err *e)
             if (rc == 0)
                 rc = receive(x, e);
             break;
-        case PSYNC_CHOOSE:
+        case PSYNC_CHOOSE: {
+            // Asked for what it does not have, a source begins a full sync.
+            int64_t first = x->psync.server.backlog_first;
+            if (first > x->s->from.offset + 1)
+                return err_set(e, -ERANGE, "the source's backlog does not hold it");
             psync_request(&x->psync, &x->s->from);
             break;
+        }
         case PSYNC_CONTINUED:
             return 0;
         case PSYNC_WILL_SEND:
