@@ -126,11 +126,15 @@ int lane_turns_put(struct lane *l, struct buf *out)
         buf_free(&l->turns);
         l->turns = record;
     }
-    if ((!changed && strcmp(l->turns_id, l->id1) == 0) || !l->turns.n)
+    bool first = changed || strcmp(l->turns_id, l->id1) != 0;
+    // Until it is stored with each position: a cluster may have sent the one that it went with
+    // elsewhere.
+    if ((!first && !l->turns_unstored) || !l->turns.n)
         return 0;
+    if (first)
+        l->turns_put = l->positions_put;
     snprintf(l->turns_id, sizeof(l->turns_id), "%s", l->id1);
     l->turns_unstored = true;
-    l->turns_put = l->positions_put;
     position_put_turns(out, l->id1, buf_slice(&l->turns));
     return 1;
 }

@@ -208,6 +208,29 @@ def test_the_tool_is_killed_while_slots_move(world, kind):
     assert full_syncs(tool) == 0
 
 
+def record_of(servers, shard):
+    """(its key and the server that has it, what a lane has stored of its turns)"""
+    key = f"gunyu:turns:{shard.info('replication')['master_replid']}:*"
+    found = [(k.decode(), server) for server in servers() for k in server.client().scan_iter(match=key)]
+    key, server = found[0] if found else (None, None)
+    return key, server, server.client().get(key).decode() if key else ""
+
+
+def test_a_record_that_the_target_redirects_is_written_all_the_same(world):
+    cluster = world.cluster()
+    target = world.cluster(name="other")
+    tool = run(world, cluster, target.nodes[0], config={"output": {"redis": {"type": "cluster", "addresses": target.addresses}}})
+    wait_streaming(tool, 3)
+    giver, heir, _ = cluster.masters()
+    wait_until(lambda: record_of(target.masters, heir)[0], "the first record is stored")
+    key, server, _ = record_of(target.masters, heir)
+    to = next(m for m in target.masters() if m.address != server.address)
+    target.move_slots([target.slot_of(key)], server, to)
+    # Nobody tells the tool: the record of the heir's turn is the first that it writes there.
+    cluster.move_slots([5], giver, heir)
+    wait_until(lambda: "t5-5:" in record_of(target.masters, heir)[2], "the heir's turn is stored", 15)
+
+
 def test_slots_move_to_a_shard_that_is_new(world):
     cluster, keys, tool, servers = streaming(world, "standalone", range(100))
     giver = cluster.masters()[0]
