@@ -329,9 +329,10 @@ def test_random_deaths_pauses_cuts_and_handovers(world, etcd, size):
     disturb(group, Load(source), target, source.full_syncs)
 
 
-@pytest.mark.parametrize("to", (pytest.param("server", marks=pytest.mark.slow), "cluster"))
-def test_random_disturbances_with_a_cluster_as_the_source(world, etcd, to):
+@pytest.mark.parametrize("size,to", (pytest.param(2, "server", marks=pytest.mark.slow), (2, "cluster"),
+                                     *(pytest.param(3, to, marks=pytest.mark.slow) for to in ("server", "cluster"))))
+def test_random_disturbances_with_a_cluster_as_the_source(world, etcd, size, to):
     source = world.cluster("source", masters=3)
     target = world.target() if to == "server" else world.cluster("target", masters=3)
-    group = Group(world, source, target, 2, etcd, LEASE).start()
+    group = Group(world, source, target, size, etcd, LEASE).start()
     disturb(group, ClusterLoad(source), target, lambda: sum(m.full_syncs() for m in source.masters()))
