@@ -84,6 +84,11 @@ int group_name_master(struct group *g, const char *id, const char *shard, struct
 // more. Known for an hour, and until it is back.
 int group_set_done(struct group *g, const char *shard, struct err *e) must_check;
 int group_set_undone(struct group *g, const char *shard, struct err *e) must_check;
+// What was asked of whoever leads the shard. Stays until it is asked to run again.
+enum group_halt { GROUP_RUNS, GROUP_PAUSED, GROUP_STOPPED };
+int group_set_halt(struct group *g, const char *shard, enum group_halt halt,
+                   struct err *e) must_check;
+int group_halt(struct group *g, const char *shard, enum group_halt *out, struct err *e) must_check;
 bool group_is_done(struct group *g, const char *shard); // by the last view; does not wait
 
 struct group_node_state {

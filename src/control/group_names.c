@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the shards of a source cluster are called in the group, and which are over.
+// What the nodes of the group have to know of shards whoever leads them: what those of a source
+// cluster are called, which are over, which are not to run.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,28 +82,63 @@ int group_name_master(struct group *g, const char *id, const char *shard, struct
 int group_set_done(struct group *g, const char *shard, struct err *e)
 {
     char *key = xasprintf(REGISTRY_NOTES "%s", shard);
+    char *halted = xasprintf(REGISTRY_HALTED "%s", shard);
     uv_mutex_lock(&g->names_lock);
     int rc = open_names(g, e);
     if (rc == 0)
         rc = registry_put(g->names, key, GROUP_DONE, DONE_MS, e);
+    if (rc == 0)
+        rc = registry_del(g->names, halted, e);
     uv_mutex_unlock(&g->names_lock);
+    free(halted);
     free(key);
     return rc;
 }
 
 int group_set_undone(struct group *g, const char *shard, struct err *e)
 {
-    struct registry_view v = {0};
-    char *key = xasprintf(REGISTRY_NOTES "%s", shard);
+    char *key = xasprintf(REGISTRY_NOTES "%s", shard), *note = NULL;
     uv_mutex_lock(&g->names_lock);
     int rc = open_names(g, e);
     if (rc == 0)
-        rc = registry_view(g->names, &shard, 1, &v, e);
-    const struct registry_entry *note = rc == 0 ? registry_find(&v.notes, shard) : NULL;
-    if (note && note->value && strcmp(note->value, GROUP_DONE) == 0)
+        rc = registry_get(g->names, key, &note, e);
+    if (rc == 0 && note && strcmp(note, GROUP_DONE) == 0)
         rc = registry_del(g->names, key, e);
-    registry_view_free(&v);
     uv_mutex_unlock(&g->names_lock);
+    free(note);
+    free(key);
+    return rc;
+}
+
+static const char *const halts[] = {
+    [GROUP_RUNS] = NULL, [GROUP_PAUSED] = "pause", [GROUP_STOPPED] = "stop"};
+
+int group_set_halt(struct group *g, const char *shard, enum group_halt halt, struct err *e)
+{
+    char *key = xasprintf(REGISTRY_HALTED "%s", shard);
+    uv_mutex_lock(&g->names_lock);
+    int rc = open_names(g, e);
+    if (rc == 0)
+        rc = halts[halt] ? registry_put(g->names, key, halts[halt], 0, e)
+                         : registry_del(g->names, key, e);
+    uv_mutex_unlock(&g->names_lock);
+    free(key);
+    return rc;
+}
+
+int group_halt(struct group *g, const char *shard, enum group_halt *out, struct err *e)
+{
+    char *key = xasprintf(REGISTRY_HALTED "%s", shard), *there = NULL;
+    *out = GROUP_RUNS;
+    uv_mutex_lock(&g->names_lock);
+    int rc = open_names(g, e);
+    if (rc == 0)
+        rc = registry_get(g->names, key, &there, e);
+    uv_mutex_unlock(&g->names_lock);
+    for (size_t i = GROUP_PAUSED; there && i <= GROUP_STOPPED; i++)
+        if (strcmp(there, halts[i]) == 0)
+            *out = (enum group_halt)i;
+    free(there);
     free(key);
     return rc;
 }

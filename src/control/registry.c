@@ -71,6 +71,12 @@ int registry_keep(struct registry *r, const char *key, const char *value, struct
     return r->ops->keep(r, key, value, e);
 }
 
+int registry_get(struct registry *r, const char *key, char **value, struct err *e)
+{
+    *value = NULL;
+    return r->ops->get(r, key, value, e);
+}
+
 int registry_del(struct registry *r, const char *key, struct err *e)
 {
     return r->ops->del(r, key, e);

@@ -27,6 +27,7 @@ struct registry_options {
 #define REGISTRY_ELECTION "input-election/" // + shard + "/" (etcd: + lease) = node
 #define REGISTRY_RECORDS "nodes/"           // + node = JSON
 #define REGISTRY_NOTES "handover/"          // + shard = node
+#define REGISTRY_HALTED "halted/"           // + shard = what its leader does, if it does not run
 #define REGISTRY_SHARD_OF "shard-of/"       // + node id = shard
 #define REGISTRY_SOURCE "source"            // what the group syncs
 
@@ -81,6 +82,7 @@ struct registry_ops {
     int (*put_if_absent)(struct registry *r, const char *key, const char *value, bool leased,
                          char **there, struct err *e);
     int (*keep)(struct registry *r, const char *key, const char *value, struct err *e);
+    int (*get)(struct registry *r, const char *key, char **value, struct err *e);
     int (*del)(struct registry *r, const char *key, struct err *e);
     int (*watch)(struct registry *r, int timeout_ms, const atomic_bool *cancel, struct err *e);
     void (*leave)(struct registry *r);
@@ -128,6 +130,8 @@ int registry_put_if_absent(struct registry *r, const char *key, const char *valu
                            char **there, struct err *e) must_check;
 // Ends with this node unless it is kept again; to be repeated with each renewal.
 int registry_keep(struct registry *r, const char *key, const char *value, struct err *e) must_check;
+int registry_get(struct registry *r, const char *key, char **value, // new, or NULL: it has none
+                 struct err *e) must_check;
 int registry_del(struct registry *r, const char *key, struct err *e) must_check;
 
 // Waits until something of the group has changed since the last call: 1; 0 after timeout_ms or

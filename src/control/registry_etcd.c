@@ -417,6 +417,22 @@ static int put_if_absent(struct registry *base, const char *key, const char *val
     return rc ? rc : was_put;
 }
 
+static int get(struct registry *base, const char *key, char **value, struct err *e)
+{
+    char *full = registry_key(base, key);
+    struct etcd_kvs kvs = {0};
+    json_t *answer;
+    int rc = post(self(base), "kv/range", etcd_range(full, false), &answer, e);
+    if (rc == 0)
+        rc = etcd_read_range(answer, &kvs, e);
+    if (rc == 0 && kvs.n)
+        *value = xstrdup(kvs.v[0].value);
+    etcd_kvs_free(&kvs);
+    json_decref(answer);
+    free(full);
+    return rc;
+}
+
 static int del(struct registry *base, const char *key, struct err *e)
 {
     char *full = registry_key(base, key);
@@ -499,6 +515,7 @@ static const struct registry_ops etcd_ops = {
     .put = put,
     .put_if_absent = put_if_absent,
     .keep = keep,
+    .get = get,
     .del = del,
     .watch = watch,
     .leave = leave,

@@ -621,6 +621,17 @@ static int put_if_absent(struct registry *base, const char *key, const char *val
     return rc ? rc : was_put;
 }
 
+static int get(struct registry *base, const char *key, char **value, struct err *e)
+{
+    struct asks a = {0};
+    ask_get(self(base), &a, key, "");
+    int rc = ask_all(self(base), &a, e);
+    if (rc == 0 && a.v[0].text)
+        *value = xstrdup(a.v[0].text);
+    asks_free(&a);
+    return rc;
+}
+
 static int del(struct registry *base, const char *key, struct err *e)
 {
     struct asks a = {0};
@@ -663,6 +674,7 @@ static const struct registry_ops redis_ops = {
     .put = put,
     .put_if_absent = put_if_absent,
     .keep = keep,
+    .get = get,
     .del = del,
     .leave = leave,
     .close = close_registry,

@@ -268,27 +268,47 @@ static int hand_over(struct supervisor *s, const bool *chosen, struct err *e)
     return rc;
 }
 
+// Asked of whoever leads them from now on. What cannot be told is done here all the same.
+static int note_halts(struct supervisor *s, const bool *chosen, enum group_halt halt, struct err *e)
+{
+    int rc = 0;
+    for (int i = 0; i < s->lanes_n; i++) {
+        struct err own;
+        int told = chosen[i] && s->lanes[i]->lane ? sup_roles_halt(s, s->lanes[i], halt, &own) : 0;
+        if (told && rc == 0) {
+            rc = told;
+            *e = own;
+            err_wrap(e, "done here, but a node that takes over does not know of it; try again");
+        }
+    }
+    return rc;
+}
+
 static int act_here(struct supervisor *s, enum supervisor_action a, const bool *chosen,
                     bool resume_skip, struct err *e)
 {
-    int timeout = (int)s->cfg->server.graceful_stop_ms;
+    int timeout = (int)s->cfg->server.graceful_stop_ms, rc;
     switch (a) {
     case SUP_PAUSE:
+        rc = note_halts(s, chosen, GROUP_PAUSED, e);
         act_on(s, chosen, sup_lane_pause);
-        return 0;
+        return rc;
     case SUP_RESUME:
+        rc = note_halts(s, chosen, GROUP_RUNS, e);
         act_on(s, chosen, resume_skip ? resume_lane_skipping : resume_lane);
-        return 0;
+        return rc;
     case SUP_STOP:
+        rc = note_halts(s, chosen, GROUP_STOPPED, e);
         stop_and_wait(s, chosen, timeout);
-        return 0;
+        return rc;
     case SUP_HANDOVER: // without a group there is nobody to hand over to but ourselves
     case SUP_RESTART:
         if (s->roles && a == SUP_HANDOVER)
             return hand_over(s, chosen, e);
+        rc = note_halts(s, chosen, GROUP_RUNS, e);
         stop_and_wait(s, chosen, timeout);
         act_on(s, chosen, resume_lane);
-        return 0;
+        return rc;
     }
     return 0;
 }
@@ -306,11 +326,14 @@ int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *i
     int rc = choose(s, inputs, chosen, e);
     if (rc == 0)
         rc = sup_pass_collect(s, &pass, chosen, passed_on, e);
-    if (rc == 0)
-        rc = act_here(s, a, chosen, resume_skip, e);
+    struct err here;
+    int rc_here = rc == 0 ? act_here(s, a, chosen, resume_skip, &here) : 0;
     uv_rwlock_rdunlock(&s->lock);
     free(chosen);
-    return sup_pass_on(s, &pass, rc, e);
+    rc = sup_pass_on(s, &pass, rc, e);
+    if (rc == 0 && rc_here)
+        *e = here;
+    return rc ? rc : rc_here;
 }
 
 struct full_sync_call {
@@ -318,6 +341,14 @@ struct full_sync_call {
     const char *flush;
     bool extra_delete;
 };
+
+// A stopped one runs again.
+static int note_runs(struct supervisor *s, struct sup_lane *sl, struct err *e)
+{
+    struct lane_snapshot now;
+    sup_lane_snapshot(sl, &now);
+    return sl->lane && now.state == LANE_STOP ? sup_roles_halt(s, sl, GROUP_RUNS, e) : 0;
+}
 
 static void full_sync_lane(void *arg)
 {
@@ -366,6 +397,8 @@ int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *fl
     for (int i = 0; rc == 0 && i < s->lanes_n; i++) {
         struct full_sync_call c = {s->lanes[i], flush_command, extra_delete};
         if (chosen[i])
+            rc = note_runs(s, s->lanes[i], e);
+        if (chosen[i] && rc == 0)
             worker_call(s->lanes[i]->worker, full_sync_lane, &c);
     }
     uv_rwlock_rdunlock(&s->lock);

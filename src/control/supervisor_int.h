@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "control/group.h"
 #include "control/shards.h"
 #include "control/supervisor.h"
 #include "flow/filter.h"
@@ -28,7 +29,6 @@ struct sup_lane {
     struct lane_options options; // of the lane
     struct worker *worker;
     size_t unit;                       // of a group: what it is led as
-    bool paused;                       // before all lanes began anew
     char named_for[SHARD_NODE_ID + 1]; // watch thread; the master that the group knows the name of
     char follows[1400];        // where the follower reads, and the password there; "": nowhere
     struct lane_snapshot past; // only its LANE_COUNTERS are used: of earlier lanes and followers
@@ -52,7 +52,6 @@ struct sup_sentinel {
 
 struct sup_turns;
 struct sup_roles;
-struct group;
 
 struct supervisor {
     const struct config *cfg;
@@ -104,9 +103,9 @@ void sup_lane_address(const struct sup_lane *sl, char *out);
 // The source at its place in the list, or the one by sentinel, for ever.
 void sup_source_name(const struct redis_config *in, size_t place, char *out);
 // Under the writer's lock. leader: the other node's replication server; NULL: nobody leads.
-// token: of the leadership, higher than that of every earlier one.
+// token: of the leadership, higher than that of every earlier one. halt: it begins so.
 // False: what an earlier lane has begun at the target has not ended yet; to be called again.
-bool sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token);
+bool sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token, enum group_halt halt);
 void sup_lane_follow(struct supervisor *s, struct sup_lane *sl, const struct endpoint *leader,
                      const char *name);
 // For worker_call with a struct sup_lane. Of a follower there is nothing to stop.
@@ -165,6 +164,10 @@ void sup_roles_listed(struct supervisor *s, const struct sup_lane *sl);
 void sup_roles_describe(struct supervisor *s, struct lane_snapshot *lanes, size_t n);
 // The node that leads; false: none is known.
 bool sup_roles_leader(struct supervisor *s, const struct sup_lane *sl, char *node, size_t cap);
+// Under the lock, of a lane that is led here: so that who leads it next does the same. Waits for
+// the registry.
+int sup_roles_halt(struct supervisor *s, const struct sup_lane *sl, enum group_halt halt,
+                   struct err *e) must_check;
 int sup_roles_hand_over(struct supervisor *s, const struct sup_lane *sl, struct err *e) must_check;
 struct group *sup_roles_group(struct supervisor *s);
 const char *sup_roles_name(struct supervisor *s,

@@ -174,6 +174,7 @@ struct new_lane {
     const struct endpoint *leader;
     const char *leader_name;
     bool follows;
+    enum group_halt halt;
     struct err *e;
     int rc;
 };
@@ -256,12 +257,16 @@ static void create_lane(void *arg)
         o.open_journal = j;
         n->rc = lane_new(&sl->lane, &o, n->e);
         lane_start(sl->lane);
+        if (n->halt == GROUP_PAUSED)
+            lane_pause(sl->lane);
+        else if (n->halt == GROUP_STOPPED)
+            sup_lane_stop(sl);
     }
     if (n->rc == 0 && sl->options.lease && !sl->reach)
         sl->reach = reach_new(&sl->options);
 }
 
-bool sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token)
+bool sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token, enum group_halt halt)
 {
     struct err e;
     if (sl->lane)
@@ -274,7 +279,7 @@ bool sup_lane_lead(struct supervisor *s, struct sup_lane *sl, uint64_t token)
         sup_turns_expect(s, sl->shard);
         must(sup_turns_begin(s, sl->shard, &sl->options.turns, &e) == 0);
     }
-    struct new_lane n = {.sl = sl, .e = &e};
+    struct new_lane n = {.sl = sl, .halt = halt, .e = &e};
     worker_call(sl->worker, create_lane, &n);
     return true;
 }

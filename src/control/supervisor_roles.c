@@ -14,6 +14,7 @@
 enum {
     REPORT_MS = 500,
     LOOK_MS = 50, // whether slots move
+    ASK_MS = 200, // after an answer that did not come
     FINISH_STEP_MS = 5,
 };
 
@@ -33,9 +34,12 @@ struct unit {
     enum group_role role;
     uint64_t token; // of our leadership
     struct leader leader;
+    enum group_halt halt; // while we lead
+    bool halt_known;      // what the group has is that
     // Of the thread.
-    bool leads; // its lanes are lanes, or soon will be
-    bool waits; // for what earlier lanes have begun
+    uint64_t asked_us; // for that, in vain; 0: not yet
+    bool leads;        // its lanes are lanes, or soon will be
+    bool waits;        // for what earlier lanes have begun
     char followed[GROUP_NODE];
     int64_t finish_by_us; // they end, because another node takes over; 0: they do not
     uint64_t trouble_us;  // since when we lead and do not reach source or target; 0: we do
@@ -93,20 +97,47 @@ static void on_changed(void *ctx, const struct group_change *c)
 
 // ---- becoming what the group says ----
 
+// What was asked of an earlier leader. False: the registry does not say now. Then nothing begins:
+// whoever has paused a shard relies on it.
+static bool know_halt(struct sup_roles *r, struct unit *u)
+{
+    struct err e;
+    enum group_halt halt;
+    uint64_t now = clock_mono_us();
+    if (u->halt_known)
+        return true;
+    if (u->asked_us && now - u->asked_us < ASK_MS * 1000)
+        return false;
+    int rc = group_halt(r->group, u->name, &halt, &e);
+    if (rc && !u->asked_us)
+        log_warn(u->name, "whether it was paused or stopped is not known yet: %s", e.msg);
+    if (rc == 0 && halt != GROUP_RUNS)
+        log_info(u->name, "it was asked to %s, and does so until it is resumed",
+                 halt == GROUP_PAUSED ? "pause" : "stop");
+    u->asked_us = rc ? now : 0;
+    uv_mutex_lock(&r->lock);
+    u->halt = halt;
+    u->halt_known = rc == 0;
+    uv_mutex_unlock(&r->lock);
+    return rc == 0;
+}
+
 static void lead(struct sup_roles *r, struct unit *u, uint64_t token)
 {
     struct supervisor *s = r->s;
+    u->waits = !u->leads && !know_halt(r, u);
+    if (u->waits)
+        return;
     if (!u->leads)
         log_info(u->name, "this node leads");
     uv_rwlock_wrlock(&s->lock);
     if (!sup_turns_any_here(s))
         sup_turns_renew(s);
-    u->waits = false;
     for (int i = 0; i < s->lanes_n && !r->anew; i++) {
         if (!is_of(s->lanes[i], u))
             continue;
         s->lanes[i]->past.role_changes += !u->leads;
-        u->waits = !sup_lane_lead(s, s->lanes[i], token);
+        u->waits = !sup_lane_lead(s, s->lanes[i], token, u->halt);
     }
     uv_rwlock_wrunlock(&s->lock);
     u->leads = true;
@@ -139,6 +170,9 @@ static void follow(struct sup_roles *r, struct unit *u, struct leader *leader)
         if (is_of(sl, u))
             sup_lane_follow(s, sl, known ? &at : NULL, leader->node);
     }
+    uv_mutex_lock(&r->lock);
+    u->halt_known = false;
+    uv_mutex_unlock(&r->lock);
     uv_rwlock_wrunlock(&s->lock);
     endpoint_free(&place);
     u->leads = false;
@@ -239,10 +273,8 @@ static void end_all(struct sup_roles *r)
     struct supervisor *s = r->s;
     uv_rwlock_wrlock(&s->lock);
     r->anew = leads_all(r);
-    for (int i = 0; i < s->lanes_n && r->anew; i++) {
-        s->lanes[i]->paused = state_of(s->lanes[i]) == LANE_PAUSE;
+    for (int i = 0; i < s->lanes_n && r->anew; i++)
         sup_lane_follow(s, s->lanes[i], NULL, "");
-    }
     uv_rwlock_wrunlock(&s->lock);
     if (r->anew)
         log_info(NULL, "slots move between shards that were led apart: the lanes begin anew");
@@ -264,11 +296,9 @@ static void begin_all(struct sup_roles *r)
     for (int i = 0; i < s->lanes_n; i++) {
         struct unit *u = r->units[s->lanes[i]->unit];
         if (all)
-            (void)sup_lane_lead(s, s->lanes[i], u->token);
+            (void)sup_lane_lead(s, s->lanes[i], u->token, u->halt);
         else
             u->changed = true;
-        if (all && s->lanes[i]->paused)
-            worker_call(s->lanes[i]->worker, sup_lane_pause, s->lanes[i]);
     }
     uv_mutex_unlock(&r->lock);
     if (all)
@@ -509,6 +539,24 @@ void sup_roles_listed(struct supervisor *s, const struct sup_lane *sl)
     r->units[sl->unit]->changed = true;
     uv_cond_signal(&r->cond);
     uv_mutex_unlock(&r->lock);
+}
+
+int sup_roles_halt(struct supervisor *s, const struct sup_lane *sl, enum group_halt halt,
+                   struct err *e)
+{
+    struct sup_roles *r = s->roles;
+    if (!r)
+        return 0;
+    struct unit *u = unit_at(r, sl->unit);
+    uv_mutex_lock(&r->lock);
+    bool same = u->halt_known && u->halt == halt;
+    uv_mutex_unlock(&r->lock);
+    int rc = same ? 0 : group_set_halt(r->group, u->name, halt, e);
+    uv_mutex_lock(&r->lock);
+    u->halt = halt;
+    u->halt_known = rc == 0;
+    uv_mutex_unlock(&r->lock);
+    return rc;
 }
 
 int sup_roles_hand_over(struct supervisor *s, const struct sup_lane *sl, struct err *e)

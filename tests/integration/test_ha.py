@@ -256,6 +256,57 @@ def test_fullsync_and_flush_reach_the_leader_from_any_node(group):
     wait_until(lambda: follower in group.followers(), "the follower follows again")
 
 
+def state(node):
+    lane, = node.tool.status()
+    return lane["Role"], lane["State"]
+
+
+def test_a_pause_and_a_stop_outlive_who_was_asked(group):
+    """Who has paused it relies on it, whichever node leads."""
+    source, target = group.source, group.target
+    wait_equal(source, target)
+    group.followers()[0].tool.act("pause")
+    first = group.leader()
+    first.tool.kill()
+    second = wait_leader(group, first)
+    wait_until(lambda: state(second) == ("leader", "pause"), "it is paused")
+    source.client().set("while it is paused", 1)
+    first.tool.start()
+    wait_until(group.settled, "it follows")
+    assert not target.client().exists("while it is paused")
+    first.tool.act("handover")
+    wait_until(lambda: state(first) == ("leader", "pause"), "the next leader is paused as well")
+    assert not target.client().exists("while it is paused")
+    wait_until(group.settled, "the other knows who leads")
+    second.tool.act("resume")
+    wait_equal(source, target)
+    first.tool.act("stop")
+    for node in group.nodes:
+        node.tool.kill()
+    for node in group.nodes:
+        node.tool.start()
+    leader = wait_leader(group)
+    wait_until(lambda: state(leader) == ("leader", "stop"), "it is stopped still")
+    source.client().set("while it is stopped", 1)
+    leader.tool.act("resume")
+    wait_equal(source, target)
+    leader.tool.kill()
+    assert state(wait_leader(group, leader)) == ("leader", "run")
+    assert source.full_syncs() == 1
+
+
+def test_what_the_group_cannot_be_told_is_done_all_the_same(world):
+    source, target, etcd = world.source(), world.target(), Etcd(world)
+    group = Group(world, source, target, 2, etcd, LEASE).start()
+    wait_equal(source, target)
+    leader = group.leader()
+    etcd.members[0].freeze()
+    code, body = leader.tool.post("/syncer/pause?inputs=all", timeout=15)
+    assert code == 500 and "a node that takes over does not know of it" in body
+    assert state(leader) == ("leader", "pause")
+    etcd.members[0].thaw()
+
+
 def test_a_request_without_a_leader_says_so_in_bounded_time(group):
     group.leader().tool.kill()
     follower = next(n for n in group.nodes if n.tool.alive())
