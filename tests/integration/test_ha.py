@@ -254,6 +254,11 @@ def test_fullsync_and_flush_reach_the_leader_from_any_node(group):
     wait_equal(group.source, group.target)
     assert group.source.full_syncs() == 2
     wait_until(lambda: follower in group.followers(), "the follower follows again")
+    group.target.client().set("only here", 1)
+    follower.tool.act("fullsync", more="&extraKeys=delete")
+    wait_until(lambda: not group.target.client().exists("only here"), "what the source does not have is deleted")
+    wait_equal(group.source, group.target)
+    assert group.source.full_syncs() == 3
 
 
 def state(node):
