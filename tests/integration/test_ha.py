@@ -115,7 +115,8 @@ def test_a_group_is_restarted_node_by_node_as_for_an_upgrade(group):
     assert group.source.full_syncs() == 1
 
 
-def test_a_leader_that_stood_still_writes_nothing_more(group):
+@pytest.mark.parametrize("seconds", (1, pytest.param(60, marks=pytest.mark.slow)))
+def test_a_leader_that_stood_still_writes_nothing_more(group, seconds):
     wait_equal(group.source, group.target)
     epochs = Epochs(group.target)
     first = group.leader()
@@ -123,7 +124,7 @@ def test_a_leader_that_stood_still_writes_nothing_more(group):
         time.sleep(0.3)
         first.freeze()
         second = wait_leader(group, first)
-        time.sleep(1)
+        time.sleep(seconds)
         first.thaw()
         wait_until(lambda: first in group.followers(), "the woken one follows", 20)
         assert group.leader() is second
@@ -230,7 +231,8 @@ def test_sources_are_spread_over_the_nodes(world):
         assert source.full_syncs() == 1
 
 
-def test_etcd_is_away_for_longer_than_a_lease(world):
+@pytest.mark.parametrize("seconds", (0, pytest.param(150, marks=pytest.mark.slow)))
+def test_etcd_is_away_for_longer_than_a_lease(world, seconds):
     source, target, etcd = world.source(), world.target(), Etcd(world)
     group = Group(world, source, target, 2, etcd, LEASE).start()
     wait_equal(source, target)
@@ -238,11 +240,71 @@ def test_etcd_is_away_for_longer_than_a_lease(world):
     with Load(source):
         etcd.members[0].freeze()
         wait_until(lambda: not group._roles("leader"), "nobody leads", 3 * LEASE)
+        time.sleep(seconds)
         etcd.members[0].thaw()
         wait_leader(group)
     wait_equal(source, target)
     epochs.check()
     assert source.full_syncs() == 1
+
+
+def test_the_lease_key_is_deleted_by_hand(group, etcd):
+    wait_equal(group.source, group.target)
+    epochs = Epochs(group.target)
+    shard = f"/redis-gunyu/orders/input-election/{group.source.address}/"
+
+    def token():
+        return [s["Token"] for n in group.nodes for s in n.group()["Shards"] if s["Role"] == "leader"]
+    before, = token()
+    with Load(group.source):
+        time.sleep(0.3)
+        assert (etcd.delete(next(k for k in etcd.keys() if k.startswith(shard))) if etcd else group.source.client().delete(shard)) == 1
+        wait_until(lambda: (now := token()) and len(now) == 1 and now[0] > before, "it is won again", LEASE + 10)
+        wait_until(group.settled, "the other follows")
+    wait_equal(group.source, group.target)
+    epochs.check()
+    assert group.source.full_syncs() == 1
+
+
+def test_a_member_of_etcd_is_lost(world):
+    """Each of them once: that which leads etcd is among them."""
+    source, target, etcd = world.source(), world.target(), Etcd(world, members=3)
+    group = Group(world, source, target, 2, etcd, 2 * LEASE).start()
+    wait_equal(source, target)
+    epochs = Epochs(target)
+    leader = group.leader()
+    with Load(source):
+        for member in etcd.members:
+            member.kill()
+            wait_until(lambda: etcd.call("kv/range", {"key": "eA=="}) is not None, "the others go on", 20)
+            member.start()
+            etcd.wait_ready()
+        assert group.leader() is leader, "no lease was lost"
+        etcd.members[0].kill()
+        leader.tool.kill()
+        wait_leader(group, leader, 2 * LEASE + 10)
+    wait_equal(source, target)
+    epochs.check()
+    assert source.full_syncs() == 1
+
+
+def test_a_group_of_the_same_name_for_another_source_applies_nothing(group, etcd):
+    wait_equal(group.source, group.target)
+    epochs = Epochs(group.target)
+    other = group.world.source(), group.world.target()
+    other[0].client().set("of another source", 1)
+    with Load(group.source):
+        stranger = Group(group.world, *other, 1, etcd, LEASE).nodes[0]
+        stranger.tool.start()
+        if etcd:
+            wait_until(lambda: stranger.group()["Conflict"], "it says so")
+            time.sleep(LEASE + 1)
+            assert not other[1].client().dbsize()
+        else: # each has its keys on its own source
+            wait_until(lambda: other[1].client().exists("of another source"), "it syncs its own")
+    wait_equal(group.source, group.target)
+    epochs.check()
+    assert group.source.full_syncs() == 1
 
 
 def test_fullsync_and_flush_reach_the_leader_from_any_node(group):
