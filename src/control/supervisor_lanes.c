@@ -303,6 +303,9 @@ void sup_lane_snapshot(struct sup_lane *sl, struct lane_snapshot *out)
 {
     look_at(sl, out);
     add_counters(out, &sl->past);
+    // A lane that was never connected, because it is stopped, knows no address of its shard.
+    if (sl->shard && strcmp(out->input, sl->name) == 0)
+        sup_lane_address(sl, out->input);
     if (!sl->reach)
         return;
     // A lane says itself what it cannot reach.

@@ -326,6 +326,15 @@ static void tell_together(struct sup_roles *r, bool wanted)
     group_together(r->group, names, n);
 }
 
+static void begin_whole(struct sup_roles *r)
+{
+    struct supervisor *s = r->s;
+    uv_rwlock_rdlock(&s->lock);
+    if (leads_all(r))
+        sup_turns_whole(s);
+    uv_rwlock_rdunlock(&s->lock);
+}
+
 static void gather(struct sup_roles *r)
 {
     struct supervisor *s = r->s;
@@ -339,7 +348,7 @@ static void gather(struct sup_roles *r)
     }
     enum sup_turns_step step = wanted ? sup_turns_step(s) : SUP_TURNS_STAY;
     if (step == SUP_TURNS_WHOLE)
-        sup_turns_whole(s);
+        begin_whole(r);
     else if (step == SUP_TURNS_ANEW)
         end_all(r);
 }

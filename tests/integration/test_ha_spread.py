@@ -172,3 +172,32 @@ def test_a_shard_is_added_and_another_leaves_while_the_shards_are_led_apart(worl
     epochs.check()
     # The old one's server becomes a replica, so what the sources count does not tell.
     assert sum(n.tool.text().count("full sync up to offset") for n in group.nodes) == 4
+
+
+@pytest.mark.slow
+def test_a_shard_that_was_stopped_stays_so_and_holds_up_no_other(world):
+    group = spread(world, 2, Etcd(world))
+    wait_equal(group.source, group.target)
+    stopped, *others = group.source.masters()
+    group.nodes[0].tool.act("stop", inputs=stopped.address)
+    for node in group.nodes:
+        node.tool.kill()
+    for node in group.nodes:
+        node.tool.start(wait=False)
+    keys = {m: keys_of(group.source, [m_slot(group, m)])[0] for m in group.source.masters()}
+    for key in keys.values():
+        group.source.client().incr("n:" + key)
+    wait_until(lambda: all(group.target.client().get("n:" + keys[m]) == b"1" for m in others), "the others go on", 30)
+    wait_until(group.leaders, "all are led", 20)
+    lane = next(s for s in group.leaders()[stopped.address].tool.status() if s["Input"] == stopped.address)
+    assert lane["State"] == "stop" and not group.target.client().exists("n:" + keys[stopped])
+    group.nodes[1].tool.act("resume", inputs=stopped.address)
+    wait_equal(group.source, group.target)
+    wait_spread(group)
+    assert full_syncs(group) == 3
+
+
+def m_slot(group, master):
+    """A slot of the shard."""
+    (first, _), *_ = group.source.view(master)[master.cluster_id][3]
+    return first
