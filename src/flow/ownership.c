@@ -166,11 +166,11 @@ static void drop_first(struct moving *m)
     memmove(m->next, m->next + 1, (size_t)--m->n * sizeof(m->next[0]));
 }
 
-// The holder stands before a unit of a later tenure of its own.
+// The holder stands before a unit of a later tenure of its own, and what it did before is stored.
 static bool holder_returned(const struct ownership *o, const struct moving *m, int slot)
 {
     const struct place *p = o->turn[slot] < 0 ? NULL : place_find(m, o->turn[slot]);
-    return p && p->blocked && p->returned;
+    return p && p->blocked && p->returned && ownership_progress(o, p->lane, slot) >= p->at;
 }
 
 // Its turn may go on to another. Not while its record lets another process go on without knowing,
@@ -366,6 +366,7 @@ static enum ownership_verdict wait_here(struct ownership *o, const struct owners
         ownership_changed(o);
     p->blocked = true;
     p->returned = returned;
+    p->at = u->begin;
     ownership_advance(o, u->slot);
     return OWNERSHIP_WAIT;
 }

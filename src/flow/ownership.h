@@ -61,7 +61,8 @@ enum ownership_verdict {
 struct ownership_unit {
     int lane, slot;
     bool restore;      // has a RESTORE-ASKING
-    uint64_t end;      // position when it is applied
+    uint64_t begin;    // position when all before it is applied
+    uint64_t end;      // ... and when it is
     uint64_t received; // of the lane's stream, by now
     // Hashes of all of its keys, the same ones each time that it is asked about. None: too many.
     const uint64_t *keys;

@@ -31,6 +31,7 @@ struct place {
     int16_t lane;
     bool blocked;   // its last unit of this slot waits
     bool returned;  // ... because the slot has been elsewhere since
+    uint64_t at;    // where that unit begins
     uint64_t ahead; // nothing of the slot is unapplied up to there, whatever the lane's position
 };
 

@@ -157,7 +157,7 @@ static enum verdict run_clear(struct stream *s, const struct reading *r, struct 
 
 static enum verdict begin_clear(struct stream *s, const struct reading *r)
 {
-    switch (turn_clear(s->o.turn, reading_end(r))) {
+    switch (turn_clear(s->o.turn, r->pos, reading_end(r))) {
     case TURN_WAIT:
         return NOT_NOW;
     case TURN_REFUSE:

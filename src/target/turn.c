@@ -28,14 +28,16 @@ struct turn {
 
 // A unit that is judged.
 struct judged {
-    uint64_t end, received;
+    uint64_t begin, end, received;
     bool restore;
     int keys_n; // of keys; more than there is room for: all the same
     uint64_t keys[OWNERSHIP_KEYS];
 };
 
-static void judged_init(struct judged *j, uint64_t end, uint64_t received, bool restore)
+static void judged_init(struct judged *j, uint64_t begin, uint64_t end, uint64_t received,
+                        bool restore)
 {
+    j->begin = begin;
     j->end = end;
     j->received = received;
     j->restore = restore;
@@ -109,6 +111,7 @@ static enum turn_verdict ask(struct turn *t, int slot, const struct judged *j)
     struct ownership_unit u = {.lane = t->o.lane,
                                .slot = slot,
                                .restore = j->restore,
+                               .begin = j->begin,
                                .end = j->end,
                                .received = j->received,
                                .keys = j->keys,
@@ -204,7 +207,7 @@ enum turn_verdict turn_command(struct turn *t, const struct cmd_info *info,
     if (info == t->functions && ownership_replays(t->o.ownership, t->o.lane, at + cmd->len))
         return TURN_DROP;
     struct judged j;
-    judged_init(&j, at + cmd->len, at + n, info == t->asking);
+    judged_init(&j, at, at + cmd->len, at + n, info == t->asking);
     if (j.restore)
         t->o.sign(t->o.ctx);
     if (!ownership_quiet(t->o.ownership))
@@ -224,7 +227,7 @@ enum turn_verdict turn_transaction(struct turn *t, uint64_t at, const char *p, s
     if (txn_length(&t->txn, at, p, n, &len) || !len)
         return TURN_WAIT;
     struct judged j;
-    judged_init(&j, at + len, at + n, false);
+    judged_init(&j, at, at + len, at + n, false);
     if (!ownership_quiet(t->o.ownership))
         note_transaction(t, &j, p, len);
     enum turn_verdict v = TURN_TAKE;
@@ -258,9 +261,9 @@ const uint8_t *turn_own(const struct turn *t)
     return t->own;
 }
 
-enum turn_verdict turn_clear(struct turn *t, uint64_t end)
+enum turn_verdict turn_clear(struct turn *t, uint64_t at, uint64_t end)
 {
-    struct ownership_unit u = {.lane = t->o.lane, .end = end, .received = end};
+    struct ownership_unit u = {.lane = t->o.lane, .begin = at, .end = end, .received = end};
     t->waits = -1;
     switch (ownership_clear(t->o.ownership, &u, t->own)) {
     case OWNERSHIP_CLEAR:

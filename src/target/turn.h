@@ -40,9 +40,9 @@ enum turn_verdict turn_transaction(struct turn *t, uint64_t at, const char *p, s
 void turn_stored(struct turn *t, uint64_t position);
 // A command of the transaction that was taken last is to be left out.
 bool turn_drops(struct turn *t, const struct cmd_info *info, const struct resp_cmd *cmd);
-// FLUSHALL or FLUSHDB that ends at position `end`: in which slots the keys are this lane's there,
+// FLUSHALL or FLUSHDB from position `at` to `end`: in which slots the keys are this lane's there,
 // turn_own. turn_command and turn_transaction say nothing of them.
-enum turn_verdict turn_clear(struct turn *t, uint64_t end);
+enum turn_verdict turn_clear(struct turn *t, uint64_t at, uint64_t end);
 const uint8_t *turn_own(const struct turn *t); // as ownership_clear has set them
 bool turn_is_clear(const struct turn *t, const struct cmd_info *info);
 // The transaction that was taken last has such a command.

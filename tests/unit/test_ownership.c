@@ -119,6 +119,23 @@ static void a_slot_that_came_back_unseen_goes_to_the_other_lane_first(void **sta
     ownership_free(o);
 }
 
+static void a_turn_is_handed_on_when_what_was_done_in_it_is_stored(void **state)
+{
+    (void)state;
+    struct ownership *o = world();
+    struct ownership_unit back = {
+        .lane = A, .slot = S, .restore = true, .begin = 99, .end = 100, .received = 150};
+    ownership_applied(o, A, 80);
+    assert_int_equal(WRITES(A, 90), OWNERSHIP_APPLY); // under way
+    assert_int_equal(ownership_unit(o, &back), OWNERSHIP_WAIT);
+    assert_int_equal(RESTORES(B, 10), OWNERSHIP_WAIT);
+    map(o, B);
+    assert_int_equal(RESTORES(B, 10), OWNERSHIP_WAIT);
+    ownership_applied(o, A, 99);
+    assert_int_equal(RESTORES(B, 10), OWNERSHIP_APPLY);
+    ownership_free(o);
+}
+
 static void a_shard_that_is_gone_is_not_waited_for(void **state)
 {
     (void)state;
@@ -887,6 +904,7 @@ int main(void)
         cmocka_unit_test(apart_a_lane_of_which_something_moves_waits_for_the_others),
         cmocka_unit_test(a_turn_waits_until_the_record_of_the_former_owner_lets_nobody_go_on_alone),
         cmocka_unit_test(lanes_part_when_nothing_moves_all_is_here_and_stored),
+        cmocka_unit_test(a_turn_is_handed_on_when_what_was_done_in_it_is_stored),
         cmocka_unit_test(a_shard_that_does_not_answer_holds_up_no_other),
         cmocka_unit_test(a_damaged_record_is_an_error),
     };

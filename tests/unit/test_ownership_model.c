@@ -41,13 +41,16 @@ struct shard {
     struct value data[SLOTS][KEYS];
 };
 
+// What it has read up to `pos` was decided on, what is up to `closed` is under way with a position,
+// and what is up to `done` the target has. A lost connection loses the rest.
 struct lane {
-    uint64_t pos, reported, received;
+    uint64_t pos, closed, done, reported, received;
+    bool kept[EVENTS]; // else dropped
     int speed;
-    struct buf record; // of the target
-    int at;            // its process
-    bool open;         // may apply
-    bool unacked;      // that the record is stored
+    struct buf record, sent; // of the target, and what goes there with the next position
+    int at;                  // its process
+    bool open;               // may apply
+    bool unstored, landed;   // the record: it is sent, it is there and nobody knows
 };
 
 enum style { KEY_BY_KEY, REPLAYED, MOVED };
@@ -71,7 +74,8 @@ struct asked {
 struct world {
     uint32_t rng;
     struct ownership *o[SHARDS]; // of each process; NULL: it has no lane
-    bool several, whole;         // several processes; one has all lanes and gives turns
+    bool several;                // several processes
+    int whole;                   // one that had all lanes and gives turns, -1
     uint64_t clock;
     struct shard shard[SHARDS];
     struct lane lane[SHARDS];
@@ -175,16 +179,24 @@ static void client(struct world *w)
     }
 }
 
+static bool is_apart(const struct world *w)
+{
+    bool apart = w->whole < 0;
+    for (int l = 0; l < SHARDS; l++)
+        apart |= w->lane[l].at != w->whole || !w->lane[l].open;
+    return apart;
+}
+
 static bool all_known(const struct world *w, int s)
 {
     // Apart, a slot may move once before all are together.
-    for (int p = 0; p < SHARDS && !w->whole; p++)
+    for (int p = 0; p < SHARDS && is_apart(w); p++)
         if (w->o[p] && w->o[p]->slot[s])
             return false;
     for (int l = 0; l < SHARDS; l++)
         if (!w->lane[l].open)
             return false;
-    if (!w->whole)
+    if (is_apart(w))
         return true;
     const struct ownership *o = arbiter(w, 0);
     const struct moving *m = o->slot[s];
@@ -203,7 +215,7 @@ static bool all_is_applied(const struct world *w)
 {
     for (int l = 0; l < SHARDS; l++) {
         const struct lane *n = &w->lane[l];
-        if (n->pos < w->shard[l].n || n->reported < n->pos)
+        if (n->done < w->shard[l].n || n->reported < n->done)
             return false;
     }
     return true;
@@ -334,12 +346,12 @@ static void poll_map(struct world *w, int p)
     for (int s = 0; s < SLOTS; s++) {
         const struct lane *n = &w->lane[w->owner[s]];
         w->slot[s].unseen &= ~(1u << p);
-        if (w->whole || n->at != p || n->open)
+        if (w->whole == p || n->at != p || n->open)
             owner[s] = (int16_t)w->owner[s];
     }
     if (!w->o[p])
         return;
-    if (!w->whole)
+    if (w->whole != p)
         ownership_count_from(w->o[p], ++w->clock << 20);
     ownership_map(w->o[p], owner);
 }
@@ -369,22 +381,65 @@ static void questions(struct world *w)
     w->asked[i] = w->asked[--w->asked_n];
 }
 
+static void apply(struct world *w, int l, uint64_t at)
+{
+    const struct event *e = &w->shard[l].log[at];
+    if (e->type != MOVE && w->lane[l].kept[at])
+        carry_out(&w->target[e->slot][e->key], e);
+}
+
+// The position and what goes with it are carried out, and nobody has been told.
+static void land(struct world *w, int l)
+{
+    struct lane *n = &w->lane[l];
+    while (n->done < n->closed)
+        apply(w, l, n->done++);
+    if (!n->unstored)
+        return;
+    buf_clear(&n->record);
+    buf_append(&n->record, n->sent.p, n->sent.n);
+    n->landed = true;
+}
+
 static void commit(struct world *w, int l)
 {
     struct buf b = {0};
     struct lane *n = &w->lane[l];
-    if (!n->open)
+    if (!n->open || n->done < n->closed)
         return;
-    if (n->unacked && rnd(w, 2)) {
-        ownership_stored(arbiter(w, l), l);
-        n->unacked = false;
-    }
     if (ownership_put(arbiter(w, l), l, &b)) {
-        buf_clear(&n->record);
-        buf_append(&n->record, b.p, b.n);
-        n->unacked = true;
+        buf_clear(&n->sent);
+        buf_append(&n->sent, b.p, b.n);
+        n->unstored = true;
+        n->landed = false;
     }
     buf_free(&b);
+    n->closed = n->pos;
+}
+
+static void report(struct world *w, int l)
+{
+    struct lane *n = &w->lane[l];
+    n->reported = n->done;
+    if (n->landed)
+        ownership_stored(arbiter(w, l), l);
+    n->unstored &= !n->landed;
+    n->landed = false;
+    ownership_applied(arbiter(w, l), l, n->done);
+}
+
+// The lane reads the position again.
+static void lose_connection(struct world *w, int l)
+{
+    struct lane *n = &w->lane[l];
+    n->pos = n->closed = n->done;
+    if (!n->open)
+        return;
+    n->reported = n->done;
+    ownership_applied(arbiter(w, l), l, n->done);
+    if (n->unstored)
+        ownership_put_lost(arbiter(w, l), l);
+    n->unstored = n->landed = false;
 }
 
 static uint64_t key_hash(const struct event *e)
@@ -401,18 +456,13 @@ static enum ownership_verdict ask_unit(struct world *w, int l, uint64_t at)
                                .keys = &key,
                                .keys_n = 1,
                                .restore = e->type == RESTORE,
+                               .begin = at,
                                .end = at + 1,
                                .received = w->lane[l].received};
     if (!u.restore && ownership_settled(ownership_fast(arbiter(w, l)), l, e->slot))
         return OWNERSHIP_APPLY;
     enum ownership_verdict v = ownership_unit(arbiter(w, l), &u);
     return v;
-}
-
-static void apply(struct world *w, int l, uint64_t at)
-{
-    const struct event *e = &w->shard[l].log[at];
-    carry_out(&w->target[e->slot][e->key], e);
 }
 
 static void tell_move(struct world *w, int l, uint64_t at)
@@ -469,21 +519,13 @@ static void step(struct world *w, int l)
         tell_move(w, l, n->pos);
     } else {
         enum ownership_verdict v = ask_unit(w, l, n->pos);
-        if (v == OWNERSHIP_APPLY)
-            apply(w, l, n->pos);
-        else if (v != OWNERSHIP_DROP) {
+        n->kept[n->pos] = v == OWNERSHIP_APPLY;
+        if (v != OWNERSHIP_APPLY && v != OWNERSHIP_DROP) {
             look_ahead(w, l, v);
             return;
         }
     }
     n->pos++;
-    commit(w, l);
-}
-
-static void report(struct world *w, int l)
-{
-    w->lane[l].reported = w->lane[l].pos;
-    ownership_applied(arbiter(w, l), l, w->lane[l].pos);
 }
 
 static void free_arbiter(struct world *w, int p)
@@ -498,18 +540,24 @@ static void free_arbiter(struct world *w, int p)
 static void restore(struct world *w, int l)
 {
     struct err e = {0};
-    w->lane[l].unacked = false;
-    assert_int_equal(ownership_restore(arbiter(w, l), l, buf_slice(&w->lane[l].record), &e), 0);
+    struct lane *n = &w->lane[l];
+    n->pos = n->closed = n->done;
+    n->unstored = n->landed = false;
+    if (ownership_restore(arbiter(w, l), l, buf_slice(&w->lane[l].record), &e))
+        fail_msg("lane %d %s: %.*s", l, e.msg, (int)w->lane[l].record.n, w->lane[l].record.p);
 }
 
 // All lanes begin in one process.
 static void start(struct world *w, int p)
 {
+    for (int l = 0; l < SHARDS; l++)
+        if (w->lane[l].open && rnd(w, 2))
+            land(w, l);
     for (int i = 0; i < SHARDS; i++)
         free_arbiter(w, i);
     w->o[p] = ownership_new(SHARDS, w->base);
     ownership_names(w->o[p], lane_of, NULL);
-    w->whole = true;
+    w->whole = p;
     for (uint32_t i = 0, first = rnd(w, SHARDS); i < SHARDS; i++) {
         int l = (int)((first + i) % SHARDS);
         w->lane[l].at = p;
@@ -525,8 +573,11 @@ static void crash(struct world *w)
 {
     for (int p = 0; p < SHARDS; p++)
         free_arbiter(w, p);
-    for (int l = 0; l < SHARDS; l++)
+    for (int l = 0; l < SHARDS; l++) {
+        if (rnd(w, 2))
+            land(w, l);
         w->lane[l].open = false;
+    }
     w->crashes++;
     for (uint32_t i = rnd(w, 40); i > 0; i--)
         if (rnd(w, 2))
@@ -573,18 +624,21 @@ static void move_lane(struct world *w, int l, int p)
     if (from == p)
         return;
     w->lane[l].at = -1;
-    if (!has_lane(w, from))
+    if (rnd(w, 2))
+        land(w, l);
+    if (!has_lane(w, from)) {
         free_arbiter(w, from);
-    else if (w->o[from])
+        w->whole = w->whole == from ? -1 : w->whole;
+    } else if (w->o[from])
         ownership_lane_elsewhere(w->o[from], l);
     begin_in(w, l, p);
 }
 
 static void part(struct world *w)
 {
-    if (!w->whole || !ownership_part(arbiter(w, 0)))
+    if (w->whole < 0 || !ownership_part(w->o[w->whole]))
         return;
-    w->whole = false;
+    w->whole = -1;
     w->partings++;
 }
 
@@ -606,7 +660,10 @@ static void crash_one(struct world *w)
         return;
     w->crashes++;
     free_arbiter(w, p);
-    w->whole = false; // it had all of them, or nobody did
+    w->whole = w->whole == p ? -1 : w->whole;
+    for (int l = 0; l < SHARDS; l++)
+        if (w->lane[l].at == p && rnd(w, 2))
+            land(w, l);
     for (uint32_t i = rnd(w, 20); i > 0; i--)
         if (rnd(w, 2))
             client(w);
@@ -621,9 +678,9 @@ static void spread(struct world *w)
         return;
     if (rnd(w, 20) == 0)
         part(w);
-    if (!w->whole && !needs_all(w) && rnd(w, 20) == 0)
+    if (w->whole < 0 && !needs_all(w) && rnd(w, 20) == 0)
         move_lane(w, (int)rnd(w, SHARDS), (int)rnd(w, SHARDS));
-    if (!w->whole && needs_all(w) && rnd(w, 30) == 0)
+    if (is_apart(w) && needs_all(w) && rnd(w, 30) == 0)
         start(w, (int)rnd(w, SHARDS));
     if (rnd(w, 200) == 0)
         crash_one(w);
@@ -639,9 +696,13 @@ static void turn(struct world *w)
         if ((int)rnd(w, 100) < n->speed)
             step(w, l);
         if (rnd(w, 3) == 0)
-            report(w, l);
+            land(w, l);
         if (rnd(w, 3) == 0)
+            report(w, l);
+        if (rnd(w, 2) == 0)
             commit(w, l);
+        if (rnd(w, 400) == 0)
+            lose_connection(w, l);
     }
     questions(w);
     for (int p = 0; p < SHARDS; p++)
@@ -684,6 +745,7 @@ static void world_free(struct world *w)
     for (int l = 0; l < SHARDS; l++) {
         free(w->shard[l].log);
         buf_free(&w->lane[l].record);
+        buf_free(&w->lane[l].sent);
     }
     for (int p = 0; p < SHARDS; p++)
         ownership_free(w->o[p]);
@@ -713,8 +775,10 @@ static void run(uint32_t seed, unsigned styles, unsigned what, struct totals *t)
         w->lane[l].speed = (int)rnd(w, 100);
     }
     start(w, 0);
-    for (int l = 0; l < SHARDS; l++)
+    for (int l = 0; l < SHARDS; l++) {
         commit(w, l);
+        land(w, l);
+    }
     w->several = what & SEVERAL;
     for (int i = 0; i < 1500; i++) {
         if (rnd(w, 3) == 0)

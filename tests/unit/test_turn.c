@@ -229,7 +229,7 @@ static void clearing_says_which_slots_are_ours(void **state)
     assert_true(turn_is_clear(w.turn, cmd_by_name(SLICE("flushdb"))));
     assert_false(turn_is_clear(w.turn, cmd_by_name(SLICE("swapdb"))));
     assert_false(turn_is_clear(w.turn, NULL));
-    assert_int_equal(turn_clear(w.turn, 1010), TURN_TAKE);
+    assert_int_equal(turn_clear(w.turn, 1000, 1010), TURN_TAKE);
     assert_true(is_own("mine"));
     assert_false(is_own("other"));
 }
@@ -242,14 +242,14 @@ static void clearing_waits_for_a_slot_that_we_are_given(void **state)
         owners[s] = A;
     owners[slot_of(SLICE("mine"))] = owners[slot_of(SLICE("other"))] = B;
     ownership_map(w.o, owners);
-    assert_int_equal(turn_clear(w.turn, 1010), TURN_WAIT);
+    assert_int_equal(turn_clear(w.turn, 1000, 1010), TURN_WAIT);
     assert_true(waits("other"));
     assert_true(w.signs > 0);
     struct ownership_question q;
     while (ownership_question(w.o, &q))
         ownership_answer(w.o, q.id, 900, true);
     ownership_applied(w.o, A, 900);
-    assert_int_equal(turn_clear(w.turn, 1010), TURN_TAKE);
+    assert_int_equal(turn_clear(w.turn, 1000, 1010), TURN_TAKE);
     assert_false(waits("other"));
     assert_true(is_own("other"));
 }
