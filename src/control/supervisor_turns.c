@@ -369,9 +369,8 @@ void sup_turns_whole(struct supervisor *s)
 {
     struct sup_turns *t = s->turns;
     uv_rwlock_wrlock(&t->renewal);
-    // Else a lane has begun to apply just now.
-    if (!atomic_load(&t->used)) {
-        ownership_whole(t->ownership);
+    // Else a lane has begun to apply just now, or has read its record and not joined yet.
+    if (!atomic_load(&t->used) && ownership_whole(t->ownership)) {
         atomic_store(&t->began_us, clock_mono_us());
         atomic_store(&t->whole, true);
     }

@@ -120,7 +120,8 @@ void ownership_lane_gone(struct ownership *o, int lane);
 // *alone*: nobody else has had the turn on the slots of its record since it was stored. A new one
 // is whole; ownership_hold makes it otherwise before the first lane, ownership_whole turns it back.
 void ownership_hold(struct ownership *o);
-void ownership_whole(struct ownership *o);
+// False: a record was passed over, so not all is known; then nothing changes.
+bool ownership_whole(struct ownership *o) must_check;
 // From whole to not: the lanes' next records say that they may be alone. False: slots move, not all
 // is stored, or a lane is elsewhere; then nothing changes.
 bool ownership_part(struct ownership *o);

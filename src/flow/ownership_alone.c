@@ -17,17 +17,19 @@ void ownership_hold(struct ownership *o)
     pthread_mutex_unlock(&o->lock);
 }
 
-void ownership_whole(struct ownership *o)
+bool ownership_whole(struct ownership *o)
 {
     pthread_mutex_lock(&o->lock);
-    o->whole = true;
-    o->mapped = false;
-    for (int i = 0; i < o->lanes; i++) {
+    bool may = !o->passed_over;
+    o->whole = may;
+    o->mapped = o->mapped && !may;
+    for (int i = 0; i < o->lanes && may; i++) {
         o->lane[i].alone = false;
         o->lane[i].changed |= o->lane[i].permit;
     }
     ownership_changed(o);
     pthread_mutex_unlock(&o->lock);
+    return may;
 }
 
 // Who has the turn has stored so by now.

@@ -769,6 +769,8 @@ static void apart_a_lane_of_which_something_moves_waits_for_the_others(void **st
     assert_false(ownership_may_be_alone(o, B));
     assert_true(ownership_passed_over(o));
     assert_false(ownership_has_new(o, B)); // what is stored stays
+    assert_false(ownership_whole(o));
+    assert_false(ownership_may_load(o, B));
     ownership_free(o);
     buf_free(&moving);
     free_records(records);
