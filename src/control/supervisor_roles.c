@@ -95,6 +95,17 @@ static void on_changed(void *ctx, const struct group_change *c)
     uv_mutex_unlock(&r->lock);
 }
 
+// Something that an earlier lane has begun has not ended.
+static bool any_alive(const struct supervisor *s)
+{
+    bool any = false;
+    for (int i = 0; i < s->lanes_n && !any; i++)
+        any = atomic_load(&s->lanes[i]->alive) > 0;
+    for (int i = 0; i < s->ended_n && !any; i++)
+        any = atomic_load(&s->ended[i]->alive) > 0;
+    return any;
+}
+
 // ---- becoming what the group says ----
 
 // What was asked of an earlier leader. False: the registry does not say now. Then nothing begins:
@@ -131,13 +142,16 @@ static void lead(struct sup_roles *r, struct unit *u, uint64_t token)
     if (!u->leads)
         log_info(u->name, "this node leads");
     uv_rwlock_wrlock(&s->lock);
-    if (!sup_turns_any_here(s))
+    // What is on the pool may ask the arbiter of its lane.
+    bool first = s->turns && !r->anew && !sup_turns_any_here(s), hold = first && any_alive(s);
+    if (first && !hold)
         sup_turns_renew(s);
+    u->waits = hold;
     for (int i = 0; i < s->lanes_n && !r->anew; i++) {
         if (!is_of(s->lanes[i], u))
             continue;
         s->lanes[i]->past.role_changes += !u->leads;
-        u->waits = !sup_lane_lead(s, s->lanes[i], token, u->halt);
+        u->waits = hold || !sup_lane_lead(s, s->lanes[i], token, u->halt);
     }
     uv_rwlock_wrunlock(&s->lock);
     u->leads = true;
@@ -259,14 +273,6 @@ static bool leads_all(struct sup_roles *r)
     return all;
 }
 
-static bool any_alive(const struct supervisor *s)
-{
-    bool any = false;
-    for (int i = 0; i < s->lanes_n && !any; i++)
-        any = atomic_load(&s->lanes[i]->alive) > 0;
-    return any;
-}
-
 // As in a process that begins: what the lanes have stored is all that is known.
 static void end_all(struct sup_roles *r)
 {
@@ -291,7 +297,8 @@ static void begin_all(struct sup_roles *r)
         return;
     }
     r->anew = false;
-    sup_turns_renew(s);
+    if (all) // else with the first lane
+        sup_turns_renew(s);
     uv_mutex_lock(&r->lock);
     for (int i = 0; i < s->lanes_n; i++) {
         struct unit *u = r->units[s->lanes[i]->unit];
