@@ -396,7 +396,11 @@ enum sup_turns_step sup_turns_step(struct supervisor *s)
 {
     struct sup_turns *t = s->turns;
     bool whole = atomic_load(&t->whole);
-    if (count(t, SEAT_ELSEWHERE) || !any_here(t) || atomic_load(&t->parting))
+    uv_rwlock_rdlock(&t->renewal);
+    bool quiet = ownership_quiet(t->ownership);
+    uv_rwlock_rdunlock(&t->renewal);
+    // A lane that stores nothing, as one in error, must not keep the others from their turns.
+    if (count(t, SEAT_ELSEWHERE) || !any_here(t) || (atomic_load(&t->parting) && quiet))
         return SUP_TURNS_STAY;
     if (whole)
         return any_late(t) ? SUP_TURNS_ANEW : SUP_TURNS_STAY;
