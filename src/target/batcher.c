@@ -59,8 +59,8 @@ struct batcher {
     struct batch_mark acked;   // and this far the target has confirmed
     struct batch_mark placed;  // the last position put into the pipeline; never goes backward
     bool has_current, has_acked, has_placed;
-    bool dirty; // `placed` is behind `current`
-    bool store_now;
+    bool dirty;                  // `placed` is behind `current`
+    bool store_now, store_again; // again: also `placed` itself
     uint64_t stored_us;
     struct buf scratch;
     struct batcher_guard guard; // key NULL: none
@@ -86,7 +86,7 @@ void batcher_detach(struct batcher *b)
     wire_detach(&b->wire);
     replies_free(&b->in);
     b->head = b->count = 0;
-    b->in_unit = b->dirty = b->store_now = false;
+    b->in_unit = b->dirty = b->store_now = b->store_again = false;
     b->has_current = b->has_acked = b->has_placed = false;
     b->execs = b->bares = 0;
     b->refs_first = b->refs_end = 0;
@@ -156,6 +156,7 @@ static int append_position(struct batcher *b, const struct batch_mark *mark)
     b->has_placed = true;
     b->dirty = !mark_equal(mark, &b->current);
     b->store_now = b->store_now && b->dirty;
+    b->store_again = false;
     return n;
 }
 
@@ -222,7 +223,8 @@ static void position_batch(struct batcher *b)
 {
     const struct batch_mark *mark = b->count == 0 ? &b->current : &b->acked;
     if (b->count == BATCHES || (b->count && !b->has_acked) ||
-        (b->has_placed && !batch_mark_after(mark, &b->placed)))
+        (b->has_placed && !batch_mark_after(mark, &b->placed) &&
+         !(b->store_again && mark_equal(mark, &b->placed))))
         return;
     struct batch *t = batch_new(b, b->guard.key != NULL);
     t->mark = *mark;
@@ -733,7 +735,7 @@ static void as_store_position(struct sink *s)
 static void as_store_again(struct sink *s)
 {
     struct batcher *b = of(s);
-    b->store_now = b->dirty = b->has_current;
+    b->store_now = b->dirty = b->store_again = b->has_current;
 }
 
 static void as_flush(struct sink *s)

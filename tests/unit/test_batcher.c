@@ -941,6 +941,29 @@ static void a_record_that_changes_behind_the_look_at_it_ends_the_connection(void
     end(&f, &w);
 }
 
+static void a_position_is_stored_again_when_that_is_asked_for(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct world w;
+    begin(&f, &w, defaults);
+    struct batch_mark mark = at(9);
+    batcher_skip_to(w.b, &mark);
+    batcher_store_position(w.b);
+    settle(&f, &w);
+    fake_answer(&f, 1);
+    settle(&f, &w);
+    sink_store_again(batcher_sink(w.b));
+    batcher_flush(w.b);
+    assert_string_equal(settle(&f, &w), "SET:position:9 SET:position:9 ");
+    fake_answer(&f, 1);
+    settle(&f, &w);
+    batcher_flush(w.b);
+    assert_string_equal(settle(&f, &w), "SET:position:9 SET:position:9 ");
+    assert_true(batcher_idle(w.b));
+    end(&f, &w);
+}
+
 static void with_a_guard_a_position_alone_is_a_transaction(void **state)
 {
     (void)state;
@@ -989,6 +1012,7 @@ int main(void)
         cmocka_unit_test(with_a_guard_an_exec_waits_for_the_record),
         cmocka_unit_test(with_a_guard_no_exec_follows_the_record_of_another),
         cmocka_unit_test(a_record_that_changes_behind_the_look_at_it_ends_the_connection),
+        cmocka_unit_test(a_position_is_stored_again_when_that_is_asked_for),
         cmocka_unit_test(with_a_guard_a_position_alone_is_a_transaction),
         cmocka_unit_test(counts_are_exact_through_refusals_and_cuts),
     };
