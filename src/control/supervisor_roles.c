@@ -297,8 +297,11 @@ static void begin_all(struct sup_roles *r)
         return;
     }
     r->anew = false;
-    if (all) // else with the first lane
+    // Else with the first lane. Whole before there is a lane that could read its record.
+    if (all) {
         sup_turns_renew(s);
+        sup_turns_whole(s);
+    }
     uv_mutex_lock(&r->lock);
     for (int i = 0; i < s->lanes_n; i++) {
         struct unit *u = r->units[s->lanes[i]->unit];
@@ -308,8 +311,6 @@ static void begin_all(struct sup_roles *r)
             u->changed = true;
     }
     uv_mutex_unlock(&r->lock);
-    if (all)
-        sup_turns_whole(s);
     uv_rwlock_wrunlock(&s->lock);
 }
 
