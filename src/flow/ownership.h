@@ -125,7 +125,9 @@ bool ownership_whole(struct ownership *o) must_check;
 // From whole to not: the lanes' next records say that they may be alone. False: slots move, not all
 // is stored, or a lane is elsewhere; then nothing changes.
 bool ownership_part(struct ownership *o);
-// Another process has the lane, and how far it is is not known. ownership_lane_here ends it.
+// Another process has the lane, and how far it is is not known. ownership_lane_here ends it; if the
+// others have gone on as a whole since, its record is not taken in and they do not part: all are to
+// begin anew.
 void ownership_lane_elsewhere(struct ownership *o, int lane);
 // Not whole: the lane may go on, by its record. If it may not nothing of the record is taken in.
 bool ownership_may_be_alone(struct ownership *o, int lane);

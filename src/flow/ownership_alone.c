@@ -46,7 +46,8 @@ bool ownership_part(struct ownership *o)
     pthread_mutex_lock(&o->lock);
     bool may = o->whole && o->mapped && ownership_quiet(o);
     for (int i = 0; i < o->lanes && may; i++)
-        may = !o->lane[i].elsewhere && (o->lane[i].gone || ownership_is_stored(&o->lane[i]));
+        may = !o->lane[i].elsewhere && !o->lane[i].late &&
+              (o->lane[i].gone || ownership_is_stored(&o->lane[i]));
     for (int i = 0; i < o->lanes && may; i++) {
         forget_former_turns(o, i);
         o->lane[i].alone = o->lane[i].changed = is_here(&o->lane[i]);
@@ -60,7 +61,7 @@ void ownership_lane_elsewhere(struct ownership *o, int lane)
 {
     struct lane_state *l = &o->lane[lane];
     pthread_mutex_lock(&o->lock);
-    l->gone = l->permit = l->alone = l->unstored = l->changed = false;
+    l->gone = l->permit = l->alone = l->unstored = l->changed = l->late = false;
     l->elsewhere = true;
     free(l->had);
     l->had = NULL;
@@ -76,6 +77,7 @@ void ownership_lane_here(struct ownership *o, int lane)
     // What maps have said of it is no more than that; its record knows.
     for (int s = 0; l->elsewhere && s < SLOT_COUNT; s++)
         o->turn_serial[s] = o->turn[s] == lane ? 0 : o->turn_serial[s];
+    l->late = l->elsewhere && o->whole && o->mapped;
     l->gone = l->elsewhere = l->permit = l->alone = l->unstored = l->changed = false;
     pthread_mutex_unlock(&o->lock);
 }

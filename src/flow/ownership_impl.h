@@ -92,6 +92,7 @@ struct lane_state {
     struct had *had;    // [SLOT_COUNT] or NULL
     bool gone, changed; // changed: ownership_put has something new
     bool elsewhere;     // another process has it
+    bool late;          // it is back when the others go on: its record is for a new arbiter
     // Of its record, that another process may go on with the lane without knowing of the others:
     // what is stored may say so, what is put next says so, what was put last does.
     bool permit, alone, put_alone;

@@ -810,10 +810,14 @@ static void lanes_part_when_nothing_moves_all_is_here_and_stored(void **state)
     assert_false(ownership_part(o)); // no map yet
     ownership_map(o, owners);
     assert_false(ownership_part(o));
-    store(o, A, &record);
     ownership_lane_elsewhere(o, C);
+    store(o, A, &record);
     assert_false(ownership_part(o));
-    ownership_lane_here(o, C);
+    ownership_free(o);
+    o = ownership_new(LANES, NULL);
+    owners[S] = A;
+    ownership_map(o, owners);
+    store(o, A, &record);
     map(o, B);
     store(o, B, &record);
     assert_false(ownership_part(o));
@@ -828,6 +832,31 @@ static void lanes_part_when_nothing_moves_all_is_here_and_stored(void **state)
     assert_int_equal(slice_has_prefix(text, SLICE("a;t0-99:")), 1);
     ownership_free(o);
     buf_free(&record);
+}
+
+static void the_record_of_a_lane_that_is_back_late_is_for_a_new_arbiter(void **state)
+{
+    (void)state;
+    struct buf record = {0}, again = {0};
+    struct err e = {0};
+    struct ownership *o = world();
+    map(o, B);
+    store(o, B, &record); // B has the slot next
+    ownership_lane_elsewhere(o, B);
+    ownership_lane_here(o, B);
+    assert_int_equal(ownership_restore(o, B, buf_slice(&record), &e), 0);
+    map(o, B);
+    answer(o, (uint64_t[]){100, 600, 0});
+    ownership_applied(o, A, 100);
+    ownership_applied(o, B, 600);
+    struct ownership_stats st;
+    ownership_get_stats(o, &st);
+    assert_int_equal(st.turns, 1); // not one more by the record
+    store(o, B, &again);
+    assert_false(ownership_part(o));
+    ownership_free(o);
+    buf_free(&record);
+    buf_free(&again);
 }
 
 static void a_shard_that_does_not_answer_holds_up_no_other(void **state)
@@ -907,6 +936,7 @@ int main(void)
         cmocka_unit_test(a_turn_waits_until_the_record_of_the_former_owner_lets_nobody_go_on_alone),
         cmocka_unit_test(lanes_part_when_nothing_moves_all_is_here_and_stored),
         cmocka_unit_test(a_turn_is_handed_on_when_what_was_done_in_it_is_stored),
+        cmocka_unit_test(the_record_of_a_lane_that_is_back_late_is_for_a_new_arbiter),
         cmocka_unit_test(a_shard_that_does_not_answer_holds_up_no_other),
         cmocka_unit_test(a_damaged_record_is_an_error),
     };
