@@ -224,10 +224,11 @@ static void sweep_done(uv_work_t *work, int status)
         if (l->handles == 0)
             lane_free(l);
     } else {
-        if (j->o.defuse)
-            l->sweep_due_ms = clock_unix_ms() + DEFUSE_EVERY_MS;
-        else
+        // One that was cancelled puts nothing off: the lane runs again, and settles what is far.
+        if (!j->o.defuse)
             settled_sweep(l, j);
+        else if (!j->cancel)
+            l->sweep_due_ms = clock_unix_ms() + DEFUSE_EVERY_MS;
         if (j->rc && !j->cancel) {
             l->sweep_due_ms = clock_unix_ms() + SWEEP_RETRY_MS;
             log_warn(l->o.tag, "look for far expiries at %s: %s", l->target_name, j->err.msg);

@@ -266,6 +266,24 @@ def test_keys_beyond_the_margin_survive_a_pause(world, pair):
     assert target.client().dbsize() >= 750
 
 
+def test_resume_sets_expiries_true_at_once_also_in_the_middle_of_the_scan_of_a_pause(world, pair):
+    """That scan ends after the resume, and must not put off the one that looks for far expiries."""
+    source, target = pair
+    tool = world.gunyu(source, target)
+    wait_passed(source, target)
+    source.raw().many(("SET", f"k:{i}", i, "PX", 100_000) for i in range(3000))
+    wait_passed(source, target)
+    tool.kill()
+    tool.start()  # what is far is not in its table
+    wait_until(lambda: tool.status()[0]["Phase"] == "streaming", "it goes on")
+    tool.act("pause")
+    wait_until(lambda: sum(c["name"].startswith("gunyu:") for c in target.client().client_list()) > 1, "the scan of the pause", interval=0.001)
+    target.freeze()
+    tool.act("resume")
+    target.thaw()
+    wait_equal(source, target)
+
+
 def test_a_sweep_finds_what_a_crash_left_far(world, pair):
     source, target = pair
     tool = world.gunyu(source, target)
