@@ -661,6 +661,19 @@ void ownership_no_answer(struct ownership *o, uint64_t id)
     pthread_mutex_unlock(&o->lock);
 }
 
+// An answer that comes all the same is of an older history.
+static void forget_asked(struct ownership *o, int slot, struct tenure *t)
+{
+    int kept = 0;
+    for (int i = 0; i < o->questions_n; i++) {
+        const struct question *q = &o->questions[i];
+        if (q->what == ASKED_PAIR || q->slot != slot || q->serial != t->serial)
+            o->questions[kept++] = *q;
+    }
+    o->questions_n = kept;
+    t->cut.asked = t->since.asked = false;
+}
+
 static void reset_slot(struct ownership *o, int slot, int lane)
 {
     struct moving *m = o->slot[slot];
@@ -681,8 +694,7 @@ static void reset_slot(struct ownership *o, int slot, int lane)
             t->since = (struct mark){0};
         else
             continue;
-        t->serial = ++o->serial; // what is being asked means the old history
-        t->cut.asked = t->since.asked = false;
+        forget_asked(o, slot, t);
         ask_tenure(o, slot, i);
     }
 }
