@@ -127,15 +127,23 @@ static void rested(uv_timer_t *t)
     on_ready(w, CONN_READ);
 }
 
+static void rest(struct wire *w, uint64_t ms)
+{
+    w->resting = true;
+    uv_timer_start(w->rest, rested, ms, 0);
+    update_want(w);
+}
+
 static void rest_if_busy(struct wire *w)
 {
     uint64_t from;
-    if (w->resting || w->hung_up || !w->events->may_rest(w->ctx, &from) ||
-        w->out.total - from < REST_BYTES)
+    if (w->resting)
         return;
-    w->resting = true;
-    uv_timer_start(w->rest, rested, REST_MS, 0);
-    update_want(w);
+    // Of what TLS has read already the socket tells nothing any more.
+    if (conn_has_buffered(w->conn))
+        rest(w, 0);
+    else if (!w->hung_up && w->events->may_rest(w->ctx, &from) && w->out.total - from >= REST_BYTES)
+        rest(w, REST_MS);
 }
 
 static void on_ready(void *ctx, int events)
