@@ -174,10 +174,11 @@ static bool holder_returned(const struct ownership *o, const struct moving *m, i
 }
 
 // Its turn may go on to another. Not while its record lets another process go on without knowing,
-// and not before the first map: who has had the slot in between may be in a record to come.
+// nor before the first map: who has had the slot in between may be in a record to come. And not
+// when a lane has been lost to another process: then all begin anew.
 static bool may_give(const struct ownership *o, int lane)
 {
-    return o->whole && o->mapped && !o->lane[lane].permit;
+    return o->whole && o->mapped && !o->away && !o->lane[lane].permit;
 }
 
 void ownership_advance(struct ownership *o, int slot)
@@ -674,18 +675,13 @@ static void forget_asked(struct ownership *o, int slot, struct tenure *t)
     t->cut.asked = t->since.asked = false;
 }
 
-static void reset_slot(struct ownership *o, int slot, int lane)
+static void reset_marks(struct ownership *o, int slot, int lane)
 {
     struct moving *m = o->slot[slot];
-    struct place *p = place_find(m, lane);
     if (o->turn[slot] == lane)
         o->since[slot] = 0;
     if (o->turn[slot] == lane || o->guest[slot] == lane)
         o->guest[slot] = OWNERSHIP_NOBODY;
-    if (p) {
-        p->blocked = p->returned = false;
-        p->ahead = 0;
-    }
     for (int i = 0; m && i < m->n; i++) {
         struct tenure *t = &m->next[i];
         if (lane_before(o, slot, i) == lane)
@@ -699,7 +695,16 @@ static void reset_slot(struct ownership *o, int slot, int lane)
     }
 }
 
-void ownership_reset(struct ownership *o, int lane, uint64_t position)
+static void reset_place(struct ownership *o, int slot, int lane)
+{
+    struct place *p = place_find(o->slot[slot], lane);
+    if (!p)
+        return;
+    p->blocked = p->returned = false;
+    p->ahead = 0;
+}
+
+void ownership_reset(struct ownership *o, int lane, uint64_t position, bool other_history)
 {
     atomic_store(&o->lane[lane].applied, position);
     for (int i = 0; i < o->lanes; i++) {
@@ -715,7 +720,9 @@ void ownership_reset(struct ownership *o, int lane, uint64_t position)
         }
     ownership_forget_moves(o, lane);
     for (int s = 0; s < SLOT_COUNT; s++) {
-        reset_slot(o, s, lane);
+        reset_place(o, s, lane);
+        if (other_history)
+            reset_marks(o, s, lane);
         ownership_advance(o, s);
     }
     ownership_changed(o);
@@ -724,7 +731,7 @@ void ownership_reset(struct ownership *o, int lane, uint64_t position)
 void ownership_lane_reset(struct ownership *o, int lane, uint64_t position)
 {
     pthread_mutex_lock(&o->lock);
-    ownership_reset(o, lane, position);
+    ownership_reset(o, lane, position, true);
     pthread_mutex_unlock(&o->lock);
 }
 
@@ -732,6 +739,7 @@ void ownership_lane_gone(struct ownership *o, int lane)
 {
     pthread_mutex_lock(&o->lock);
     o->lane[lane].gone = true;
+    ownership_set_away(o, lane, false, false);
     drop_questions(o, lane);
     for (int s = 0; s < SLOT_COUNT; s++) {
         for (int i = 0; o->slot[s] && i < o->slot[s]->n; i++) {

@@ -57,15 +57,23 @@ bool ownership_part(struct ownership *o)
     return may;
 }
 
+void ownership_set_away(struct ownership *o, int lane, bool elsewhere, bool late)
+{
+    struct lane_state *l = &o->lane[lane];
+    o->away += (elsewhere || late) - (l->elsewhere || l->late);
+    l->elsewhere = elsewhere;
+    l->late = late;
+}
+
 void ownership_lane_elsewhere(struct ownership *o, int lane)
 {
     struct lane_state *l = &o->lane[lane];
     pthread_mutex_lock(&o->lock);
-    l->gone = l->permit = l->alone = l->unstored = l->changed = l->late = false;
-    l->elsewhere = true;
+    l->gone = l->permit = l->alone = l->unstored = l->changed = false;
+    ownership_set_away(o, lane, true, false);
     free(l->had);
     l->had = NULL;
-    ownership_reset(o, lane, 0);
+    ownership_reset(o, lane, 0, false);
     pthread_mutex_unlock(&o->lock);
 }
 
@@ -77,8 +85,8 @@ void ownership_lane_here(struct ownership *o, int lane)
     // What maps have said of it is no more than that; its record knows.
     for (int s = 0; l->elsewhere && s < SLOT_COUNT; s++)
         o->turn_serial[s] = o->turn[s] == lane ? 0 : o->turn_serial[s];
-    l->late = l->elsewhere && o->whole && o->mapped;
-    l->gone = l->elsewhere = l->permit = l->alone = l->unstored = l->changed = false;
+    ownership_set_away(o, lane, false, l->elsewhere && o->whole && o->mapped);
+    l->gone = l->permit = l->alone = l->unstored = l->changed = false;
     pthread_mutex_unlock(&o->lock);
 }
 

@@ -105,7 +105,8 @@ struct ownership {
     _Atomic int moving_n, moves_open;
     _Atomic int
         strange;      // slots of a lane that is here, by the last map, and whose turn is not known
-    bool whole;       // turns are given
+    bool whole;       // turns are given, unless
+    int away;         // lanes that are elsewhere or late
     bool mapped;      // a map was told
     bool passed_over; // a record of which nothing was taken
     _Atomic uint64_t changes, unsettled;
@@ -140,7 +141,8 @@ void ownership_advance(struct ownership *o, int slot); // gives the turn on, set
 struct tenure *ownership_push(struct ownership *o, int slot, int lane); // NULL: no room
 int ownership_last(const struct ownership *o, int slot); // who has the slot after all that is known
 void ownership_changed(struct ownership *o);
-void ownership_reset(struct ownership *o, int lane, uint64_t position);
+void ownership_set_away(struct ownership *o, int lane, bool elsewhere, bool late);
+void ownership_reset(struct ownership *o, int lane, uint64_t position, bool other_history);
 struct move *ownership_move_at(struct ownership *o, int lane, int slot, uint64_t end);
 bool ownership_moves_with(const struct ownership *o, int slot);
 void ownership_forget_moves(struct ownership *o, int lane);

@@ -200,7 +200,7 @@ static bool all_known(const struct world *w, int s)
         return true;
     const struct ownership *o = arbiter(w, 0);
     const struct moving *m = o->slot[s];
-    if (m && m->n == OWNERSHIP_TENURES)
+    if (m && m->n >= OWNERSHIP_TENURES / 4)
         return false;
     for (int l = 0; l < SHARDS; l++)
         if (o->lane[l].changed)
@@ -678,7 +678,8 @@ static void spread(struct world *w)
         return;
     if (rnd(w, 20) == 0)
         part(w);
-    if (w->whole < 0 && !needs_all(w) && rnd(w, 20) == 0)
+    // One at a time they come together as well, and a whole one may lose its lease.
+    if (rnd(w, w->whole < 0 && !needs_all(w) ? 20 : 200) == 0)
         move_lane(w, (int)rnd(w, SHARDS), (int)rnd(w, SHARDS));
     if (is_apart(w) && needs_all(w) && rnd(w, 30) == 0)
         start(w, (int)rnd(w, SHARDS));
