@@ -68,6 +68,12 @@ def test_by_default_they_stay_and_that_is_said(world):
     wait_equal(source, target)
 
 
+def is_loaded(source, target):
+    """Else the next process takes back itself what the source has lost."""
+    position = target.raw().call("GET", "gunyu:position:" + source.info("replication")["master_replid"])
+    return position and b" rdb_" not in position
+
+
 def points():
     """Of the load, and of the walk that follows. The quick tests have a few of them."""
     quick = {("server", "load.key:900"), ("server", "purge.page:1"), ("server", "extra.done:1"), ("cluster", "purge.page:3")}
@@ -81,6 +87,7 @@ def test_the_tool_dies_in_the_load_and_in_the_walk(world, kind, point):
     source, front, target, dbs = sides(world, kind)
     tool = world.gunyu(front, target, config=EAGER)
     wait_equal(source, target)
+    wait_until(lambda: is_loaded(source, target), "the position says that the load is over")
     tool.kill()
     lose_deletions(source, front, dbs)
     die_at(tool, point)
