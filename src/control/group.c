@@ -66,6 +66,12 @@ static void tell(struct group *g, struct group_shard *s)
     }
     if (same_told(&s->told, &c))
         return;
+    // It could not lead, or has not found out yet; now it has to try.
+    if (c.role == GROUP_LEADER && s->told.role != GROUP_LEADER) {
+        uv_mutex_lock(&g->lock);
+        s->edge.able = true;
+        uv_mutex_unlock(&g->lock);
+    }
     if (s->told.role != c.role)
         log_info(s->name, "in the group: %s%s%s", group_role_name(c.role),
                  c.role == GROUP_FOLLOWER ? " of " : "", c.role == GROUP_FOLLOWER ? c.leader : "");

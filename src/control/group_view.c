@@ -156,14 +156,18 @@ static int place_of(const struct group *g, const char *name, int otherwise)
     return p ? (int)(p - g->peers) : otherwise;
 }
 
-static void draw_edges(const struct group *g, const struct group_shard *s,
-                       struct balance_edge *edges)
+static void draw_edges(struct group *g, const struct group_shard *s, struct balance_edge *edges)
 {
+    uv_mutex_lock(&g->lock);
+    bool able_here = s->edge.able;
+    uv_mutex_unlock(&g->lock);
     for (size_t i = 0; i < g->peers_n; i++) {
         struct group_edge edge;
         bool known = group_record_edge(g->peers[i].record, s->name, &edge);
         bool same = !s->last_replid[0] || strcmp(edge.replid, s->last_replid) == 0;
-        edges[i] = (struct balance_edge){known && same, edge.ready, edge.able, edge.right};
+        bool here = strcmp(g->peers[i].name, g->o.node) == 0; // newer than what it has published
+        edges[i] = (struct balance_edge){known && same, edge.ready, here ? able_here : edge.able,
+                                         edge.right};
     }
 }
 
@@ -175,7 +179,7 @@ static bool is_together(const struct group *g, const struct group_shard *s)
     return found;
 }
 
-static void draw(const struct group *g, struct picture *p)
+static void draw(struct group *g, struct picture *p)
 {
     int64_t now = clock_boot_ms();
     size_t peers = g->peers_n;

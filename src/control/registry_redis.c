@@ -77,13 +77,35 @@ static struct redis_registry *self(struct registry *r)
 
 // ---- asking ----
 
+#define TOKENS "token/" // + shard
+
+// In the slot of the shard's claim: who can win that can read and write the others as well.
+static char *key_beside_claim(const struct registry *r, const char *dir, const char *shard)
+{
+    char *below = xasprintf(REGISTRY_ELECTION "%s/", shard), *claim = registry_key(r, below);
+    char *key = xasprintf(REGISTRY_ROOT "{%s}/%s/%s%s", slot_tag(slot_of(slice_cstr(claim))),
+                          r->o.group, dir, shard);
+    free(claim);
+    free(below);
+    return key;
+}
+
+static char *key_for(const struct registry *r, const char *below)
+{
+    static const char *const beside[] = {REGISTRY_NOTES, REGISTRY_HALTED, TOKENS};
+    for (size_t i = 0; i < sizeof(beside) / sizeof(beside[0]); i++)
+        if (strncmp(below, beside[i], strlen(beside[i])) == 0)
+            return key_beside_claim(r, beside[i], below + strlen(beside[i]));
+    return registry_key(r, below);
+}
+
 static struct buf *ask(struct asks *a, const struct registry *r, const char *dir, const char *name)
 {
     a->v = xrealloc(a->v, (a->n + 1) * sizeof(*a->v));
     struct ask *q = &a->v[a->n++];
     *q = (struct ask){.rc = ERR_CLOSED};
     char *below = xasprintf("%s%s", dir, name);
-    q->key = registry_key(r, below);
+    q->key = key_for(r, below);
     free(below);
     return &q->command;
 }
@@ -408,13 +430,6 @@ static int join(struct registry *base, int64_t *since, struct err *e)
     return rc;
 }
 
-// In the slot of the key that it belongs to, for the scripts that name both.
-static char *token_key(const struct redis_registry *r, const char *election, const char *shard)
-{
-    return xasprintf(REGISTRY_ROOT "{%s}/%s/token/%s", slot_tag(slot_of(slice_cstr(election))),
-                     r->base.o.group, shard);
-}
-
 static struct buf *ask_shard(struct redis_registry *r, struct asks *a, const char *shard)
 {
     char *name = xasprintf("%s/", shard);
@@ -427,7 +442,7 @@ static void put_shard_script(struct redis_registry *r, struct asks *a, const cha
                              const char *shard, const int64_t *args, int args_n)
 {
     struct buf *b = ask_shard(r, a, shard);
-    char *token = token_key(r, key_of(a), shard);
+    char *token = key_beside_claim(&r->base, TOKENS, shard);
     resp_put_array(b, (size_t)(6 + args_n));
     resp_put_bulk(b, SLICE("EVAL"));
     resp_put_bulk(b, slice_cstr(script));
@@ -507,11 +522,7 @@ static void ask_shards(struct redis_registry *r, struct asks *a, const char *con
     for (size_t i = 0; i < n; i++) {
         struct buf *b = ask_shard(r, a, shards[i]);
         resp_put_cmd(b, "GET %s", key_of(a));
-        char *key = token_key(r, key_of(a), shards[i]);
-        b = ask(a, &r->base, "", "");
-        free(a->v[a->n - 1].key);
-        a->v[a->n - 1].key = key;
-        resp_put_cmd(b, "GET %s", key);
+        ask_get(r, a, TOKENS, shards[i]);
         ask_get(r, a, REGISTRY_NOTES, shards[i]);
     }
 }

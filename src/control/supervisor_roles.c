@@ -364,15 +364,19 @@ static void gather(struct sup_roles *r)
 // ---- what the group is told ----
 
 // Most troubles pass by themselves; a leader may have one for as long as it could be dead.
-static bool is_able(const struct supervisor *s, struct unit *u, bool reaches)
+static bool is_able(struct sup_roles *r, struct unit *u, bool reaches)
 {
+    const struct supervisor *s = r->s;
+    uv_mutex_lock(&r->lock);
+    bool leads = u->leads || u->role == GROUP_LEADER;
+    uv_mutex_unlock(&r->lock);
     uint64_t patience = (uint64_t)s->cfg->cluster.lease_timeout_ms * 1000;
     uint64_t now = clock_mono_us();
-    if (reaches || !u->leads)
+    if (reaches || !leads)
         u->trouble_us = 0;
     else if (!u->trouble_us)
         u->trouble_us = now;
-    return u->leads ? !u->trouble_us || now - u->trouble_us < patience : reaches;
+    return leads ? !u->trouble_us || now - u->trouble_us < patience : reaches;
 }
 
 static void report_unit(struct sup_roles *r, struct unit *u)
@@ -391,7 +395,7 @@ static void report_unit(struct sup_roles *r, struct unit *u)
         left = now.journal_left > 0 ? (uint64_t)now.journal_left : 0;
         right = now.received_offset > 0 ? (uint64_t)now.received_offset : 0;
         ready = now.state != LANE_ERROR && now.phase == LANE_PHASE_STREAMING;
-        able = is_able(s, u, now.reaches);
+        able = is_able(r, u, now.reaches);
         idle = sl->lane && sl->shard && !ready && !sup_turns_is_open(s, sl->shard);
     }
     group_report(r->group, u->name, replid, left, right, ready, able);

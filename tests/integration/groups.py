@@ -203,9 +203,9 @@ class Node(Process):
     def count(self):
         return sum(self.leads(s) for s in self.shards)
 
-    def report(self, right, ready=1, replid="a" * 40, shards=None):
+    def report(self, right, ready=1, replid="a" * 40, shards=None, able=1):
         for shard in shards or self.shards:
-            self.say("report", shard, replid, right, ready)
+            self.say("report", shard, replid, right, ready, able)
 
     def stop(self, timeout=15):
         self.say("stop")

@@ -190,6 +190,21 @@ def test_the_node_whose_journal_reaches_furthest_takes_over(setup):
     assert not any(r[2] == "leader" for r in b.roles)
 
 
+def test_a_node_that_could_not_lead_a_moment_ago_is_given_time_when_it_leads(setup):
+    """Else a handover to a node that has just begun, and has reached nothing yet, comes to nothing."""
+    leader, follower = pair_of(setup)
+    leader.report(1000)
+    follower.report(1000, able=0)
+    for node in (leader, follower):
+        wait_until(lambda n=node: str(n.state()).count("right") >= 2 and str(n.state()).count('"able":false') == 1, "all is known")
+    leader.ask("handover", "s1")
+    wait_until(follower.leads, "it leads")
+    time.sleep(LEASE)
+    assert follower.leads() and [r[2] for r in leader.roles].count("leader") == 1
+    follower.report(1000, able=0)
+    wait_until(leader.leads, "who cannot lead gives up", 10)
+
+
 def test_shards_have_one_name_at_all_nodes(setup):
     a, b = setup.node("a:1"), setup.node("b:2")
     for node in (a, b):

@@ -175,6 +175,21 @@ def test_a_shard_is_added_and_another_leaves_while_the_shards_are_led_apart(worl
 
 
 @pytest.mark.slow
+def test_what_the_registry_has_of_a_shard_is_in_one_slot(world):
+    """So that a shard can be led as long as that master answers."""
+    group = spread(world, 2)
+    group.nodes[0].tool.act("pause")
+    keys = [key.decode() for m in group.source.masters() for key in m.client().scan_iter(match="/redis-gunyu/*")]
+    for master in group.source.masters():
+        claim = next(k for k in keys if f"/input-election/{master.address}/" in k)
+        of_shard = [k for k in keys if k.endswith("/" + master.address) and "/nodes/" not in k]
+        assert sorted(k.split("/")[-2] for k in of_shard) == ["halted", "token"]
+        assert {group.source.slot_of(k) for k in of_shard} == {group.source.slot_of(claim)}
+    group.nodes[1].tool.act("resume")
+    wait_equal(group.source, group.target)
+
+
+@pytest.mark.slow
 def test_a_shard_that_was_stopped_stays_so_and_holds_up_no_other(world):
     group = spread(world, 2, Etcd(world))
     wait_equal(group.source, group.target)

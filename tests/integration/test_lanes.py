@@ -97,6 +97,7 @@ def test_flushall_of_one_of_two_sources_is_refused(world):
     tool = world.gunyu(one, target, config=addresses([one, two]))
     two.raw().call("SET", "of:two", 1)
     wait_until(lambda: target.client().get("of:two"), "data of the other source")
+    wait_until(lambda: lane(tool, one)["Phase"] == "streaming", "nothing of it is before the snapshot")
     one.raw().call("FLUSHALL")
     wait_until(lambda: lane(tool, one)["LaneState"] == "error", "an error")
     assert "FLUSHALL" in lane(tool, one)["Error"]
