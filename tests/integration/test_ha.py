@@ -243,7 +243,7 @@ def test_etcd_is_away_for_longer_than_a_lease(world, seconds):
         time.sleep(seconds)
         etcd.members[0].thaw()
         wait_leader(group)
-    wait_equal(source, target)
+    wait_equal(source, target, timeout=PATIENT + 2 * seconds)
     epochs.check()
     assert source.full_syncs() == 1
 
