@@ -67,46 +67,52 @@ int group_shard_name(struct group *g, const char *const *ids, size_t n, const ch
     return rc;
 }
 
-int group_name_master(struct group *g, const char *id, const char *shard, struct err *e)
+// value NULL: the key goes.
+static int set(struct group *g, const char *dir, const char *name, const char *value,
+               int64_t ttl_ms, struct err *e)
 {
-    char *key = xasprintf(REGISTRY_SHARD_OF "%s", id);
+    char *key = xasprintf("%s%s", dir, name);
     uv_mutex_lock(&g->names_lock);
     int rc = open_names(g, e);
     if (rc == 0)
-        rc = registry_put(g->names, key, shard, 0, e);
+        rc = value ? registry_put(g->names, key, value, ttl_ms, e) : registry_del(g->names, key, e);
     uv_mutex_unlock(&g->names_lock);
     free(key);
     return rc;
+}
+
+// *value: new, or NULL.
+static int get(struct group *g, const char *dir, const char *name, char **value, struct err *e)
+{
+    char *key = xasprintf("%s%s", dir, name);
+    *value = NULL;
+    uv_mutex_lock(&g->names_lock);
+    int rc = open_names(g, e);
+    if (rc == 0)
+        rc = registry_get(g->names, key, value, e);
+    uv_mutex_unlock(&g->names_lock);
+    free(key);
+    return rc;
+}
+
+int group_name_master(struct group *g, const char *id, const char *shard, struct err *e)
+{
+    return set(g, REGISTRY_SHARD_OF, id, shard, 0, e);
 }
 
 int group_set_done(struct group *g, const char *shard, struct err *e)
 {
-    char *key = xasprintf(REGISTRY_NOTES "%s", shard);
-    char *halted = xasprintf(REGISTRY_HALTED "%s", shard);
-    uv_mutex_lock(&g->names_lock);
-    int rc = open_names(g, e);
-    if (rc == 0)
-        rc = registry_put(g->names, key, GROUP_DONE, DONE_MS, e);
-    if (rc == 0)
-        rc = registry_del(g->names, halted, e);
-    uv_mutex_unlock(&g->names_lock);
-    free(halted);
-    free(key);
-    return rc;
+    int rc = set(g, REGISTRY_NOTES, shard, GROUP_DONE, DONE_MS, e);
+    return rc ? rc : set(g, REGISTRY_HALTED, shard, NULL, 0, e);
 }
 
 int group_set_undone(struct group *g, const char *shard, struct err *e)
 {
-    char *key = xasprintf(REGISTRY_NOTES "%s", shard), *note = NULL;
-    uv_mutex_lock(&g->names_lock);
-    int rc = open_names(g, e);
-    if (rc == 0)
-        rc = registry_get(g->names, key, &note, e);
+    char *note;
+    int rc = get(g, REGISTRY_NOTES, shard, &note, e);
     if (rc == 0 && note && strcmp(note, GROUP_DONE) == 0)
-        rc = registry_del(g->names, key, e);
-    uv_mutex_unlock(&g->names_lock);
+        rc = set(g, REGISTRY_NOTES, shard, NULL, 0, e);
     free(note);
-    free(key);
     return rc;
 }
 
@@ -115,31 +121,18 @@ static const char *const halts[] = {
 
 int group_set_halt(struct group *g, const char *shard, enum group_halt halt, struct err *e)
 {
-    char *key = xasprintf(REGISTRY_HALTED "%s", shard);
-    uv_mutex_lock(&g->names_lock);
-    int rc = open_names(g, e);
-    if (rc == 0)
-        rc = halts[halt] ? registry_put(g->names, key, halts[halt], 0, e)
-                         : registry_del(g->names, key, e);
-    uv_mutex_unlock(&g->names_lock);
-    free(key);
-    return rc;
+    return set(g, REGISTRY_HALTED, shard, halts[halt], 0, e);
 }
 
 int group_halt(struct group *g, const char *shard, enum group_halt *out, struct err *e)
 {
-    char *key = xasprintf(REGISTRY_HALTED "%s", shard), *there = NULL;
+    char *there;
+    int rc = get(g, REGISTRY_HALTED, shard, &there, e);
     *out = GROUP_RUNS;
-    uv_mutex_lock(&g->names_lock);
-    int rc = open_names(g, e);
-    if (rc == 0)
-        rc = registry_get(g->names, key, &there, e);
-    uv_mutex_unlock(&g->names_lock);
     for (size_t i = GROUP_PAUSED; there && i <= GROUP_STOPPED; i++)
         if (strcmp(there, halts[i]) == 0)
             *out = (enum group_halt)i;
     free(there);
-    free(key);
     return rc;
 }
 

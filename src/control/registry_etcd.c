@@ -351,20 +351,27 @@ static void read_view(const struct etcd_registry *r, const struct etcd_kvs *all,
     }
 }
 
+static int read_range(struct etcd_registry *r, const char *key, bool is_prefix,
+                      struct etcd_kvs *out, struct err *e)
+{
+    json_t *answer;
+    int rc = post(r, "kv/range", etcd_range(key, is_prefix), &answer, e);
+    if (rc == 0)
+        rc = etcd_read_range(answer, out, e);
+    json_decref(answer);
+    return rc;
+}
+
 static int view(struct registry *base, const char *const *shards, size_t n,
                 struct registry_view *out, struct err *e)
 {
     (void)shards, (void)n; // it tells of all
     struct etcd_registry *r = self(base);
-    json_t *answer;
     struct etcd_kvs all = {0};
-    int rc = post(r, "kv/range", etcd_range(r->prefix, true), &answer, e);
-    if (rc == 0)
-        rc = etcd_read_range(answer, &all, e);
+    int rc = read_range(r, r->prefix, true, &all, e);
     if (rc == 0)
         read_view(r, &all, out);
     etcd_kvs_free(&all);
-    json_decref(answer);
     return rc;
 }
 
@@ -421,14 +428,10 @@ static int get(struct registry *base, const char *key, char **value, struct err 
 {
     char *full = registry_key(base, key);
     struct etcd_kvs kvs = {0};
-    json_t *answer;
-    int rc = post(self(base), "kv/range", etcd_range(full, false), &answer, e);
-    if (rc == 0)
-        rc = etcd_read_range(answer, &kvs, e);
+    int rc = read_range(self(base), full, false, &kvs, e);
     if (rc == 0 && kvs.n)
         *value = xstrdup(kvs.v[0].value);
     etcd_kvs_free(&kvs);
-    json_decref(answer);
     free(full);
     return rc;
 }
