@@ -287,30 +287,31 @@ static int note_halts(struct supervisor *s, const bool *chosen, enum group_halt 
 static int act_here(struct supervisor *s, enum supervisor_action a, const bool *chosen,
                     bool resume_skip, struct err *e)
 {
-    int timeout = (int)s->cfg->server.graceful_stop_ms, rc;
+    static const enum group_halt asked[] = {
+        [SUP_PAUSE] = GROUP_PAUSED,  [SUP_RESUME] = GROUP_RUNS,  [SUP_STOP] = GROUP_STOPPED,
+        [SUP_HANDOVER] = GROUP_RUNS, [SUP_RESTART] = GROUP_RUNS,
+    };
+    int timeout = (int)s->cfg->server.graceful_stop_ms;
+    if (s->roles && a == SUP_HANDOVER)
+        return hand_over(s, chosen, e);
+    int rc = note_halts(s, chosen, asked[a], e);
     switch (a) {
     case SUP_PAUSE:
-        rc = note_halts(s, chosen, GROUP_PAUSED, e);
         act_on(s, chosen, sup_lane_pause);
-        return rc;
+        break;
     case SUP_RESUME:
-        rc = note_halts(s, chosen, GROUP_RUNS, e);
         act_on(s, chosen, resume_skip ? resume_lane_skipping : resume_lane);
-        return rc;
+        break;
     case SUP_STOP:
-        rc = note_halts(s, chosen, GROUP_STOPPED, e);
         stop_and_wait(s, chosen, timeout);
-        return rc;
+        break;
     case SUP_HANDOVER: // without a group there is nobody to hand over to but ourselves
     case SUP_RESTART:
-        if (s->roles && a == SUP_HANDOVER)
-            return hand_over(s, chosen, e);
-        rc = note_halts(s, chosen, GROUP_RUNS, e);
         stop_and_wait(s, chosen, timeout);
         act_on(s, chosen, resume_lane);
-        return rc;
+        break;
     }
-    return 0;
+    return rc;
 }
 
 int supervisor_act(struct supervisor *s, enum supervisor_action a, const char *inputs,
@@ -396,9 +397,10 @@ int supervisor_fullsync(struct supervisor *s, const char *inputs, const char *fl
         rc = sup_pass_collect(s, &pass, chosen, passed_on, e);
     for (int i = 0; rc == 0 && i < s->lanes_n; i++) {
         struct full_sync_call c = {s->lanes[i], flush_command, extra_delete};
-        if (chosen[i])
-            rc = note_runs(s, s->lanes[i], e);
-        if (chosen[i] && rc == 0)
+        if (!chosen[i])
+            continue;
+        rc = note_runs(s, s->lanes[i], e);
+        if (rc == 0)
             worker_call(s->lanes[i]->worker, full_sync_lane, &c);
     }
     uv_rwlock_rdunlock(&s->lock);
