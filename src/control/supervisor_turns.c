@@ -249,11 +249,8 @@ void sup_turns_expect(struct supervisor *s, struct shard *shard)
         return;
     struct sup_turns *t = s->turns;
     uv_rwlock_rdlock(&t->renewal);
-    bool late = atomic_load(&t->seat[lane]) == SEAT_ELSEWHERE && atomic_load(&t->whole) &&
-                atomic_load(&t->open);
-    atomic_store(&t->late[lane], late);
+    atomic_store(&t->late[lane], ownership_lane_here(t->ownership, lane));
     atomic_store(&t->seat[lane], SEAT_WAITS);
-    ownership_lane_here(t->ownership, lane);
     uv_rwlock_rdunlock(&t->renewal);
 }
 

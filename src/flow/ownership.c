@@ -137,7 +137,7 @@ static void settle_if_quiet(struct ownership *o, int slot)
 void ownership_note_turn(struct ownership *o, int lane, int slot, struct had h)
 {
     // Its process notes it.
-    if (o->lane[lane].elsewhere)
+    if (o->lane[lane].where == LANE_ELSEWHERE)
         return;
     if (!o->lane[lane].had)
         o->lane[lane].had = xcalloc(SLOT_COUNT, sizeof(struct had));
@@ -300,7 +300,7 @@ void ownership_map(struct ownership *o, const int16_t *owner)
     for (int s = 0; s < SLOT_COUNT; s++) {
         bool known = owner[s] >= 0 && owner[s] < o->lanes;
         // Who had it before a lane of ours got it is known where all lanes are.
-        if (known && o->turn[s] < 0 && !o->whole && !o->lane[owner[s]].elsewhere) {
+        if (known && o->turn[s] < 0 && !o->whole && o->lane[owner[s]].where != LANE_ELSEWHERE) {
             strange++;
             continue;
         }
@@ -739,7 +739,7 @@ void ownership_lane_gone(struct ownership *o, int lane)
 {
     pthread_mutex_lock(&o->lock);
     o->lane[lane].gone = true;
-    ownership_set_away(o, lane, false, false);
+    ownership_set_where(o, lane, LANE_HERE);
     drop_questions(o, lane);
     for (int s = 0; s < SLOT_COUNT; s++) {
         for (int i = 0; o->slot[s] && i < o->slot[s]->n; i++) {

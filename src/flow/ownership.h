@@ -125,9 +125,7 @@ bool ownership_whole(struct ownership *o) must_check;
 // From whole to not: the lanes' next records say that they may be alone. False: slots move, not all
 // is stored, or a lane is elsewhere; then nothing changes.
 bool ownership_part(struct ownership *o);
-// Another process has the lane, and how far it is is not known. ownership_lane_here ends it; if the
-// others have gone on as a whole since, its record is not taken in and they do not part: all are to
-// begin anew.
+// Another process has the lane, and how far it is is not known. ownership_lane_here ends it.
 void ownership_lane_elsewhere(struct ownership *o, int lane);
 // Not whole: the lane may go on, by its record. If it may not nothing of the record is taken in.
 bool ownership_may_be_alone(struct ownership *o, int lane);
@@ -187,8 +185,10 @@ int ownership_restore(struct ownership *o, int lane, struct slice record, struct
 bool ownership_quiet(const struct ownership *o);
 // Grows whenever a slot begins to move. Without a lock.
 uint64_t ownership_unsettled(const struct ownership *o);
-// A lane that was gone (or never there) begins; nothing is known of its position yet.
-void ownership_lane_here(struct ownership *o, int lane);
+// A lane that was gone (or never there) begins; nothing is known of its position yet. True: it was
+// elsewhere, and the others go on as a whole. Then its record is not taken in, no turn is given and
+// they do not part: all are to begin anew.
+bool ownership_lane_here(struct ownership *o, int lane);
 // False: slots are on their way to the lane, and a snapshot of its shard may have their keys; it
 // must not be loaded before the lanes that had them have applied what they did with them.
 bool ownership_may_load(struct ownership *o, int lane);

@@ -7,7 +7,7 @@
 
 static bool is_here(const struct lane_state *l)
 {
-    return !l->gone && !l->elsewhere;
+    return !l->gone && l->where != LANE_ELSEWHERE;
 }
 
 void ownership_hold(struct ownership *o)
@@ -44,10 +44,9 @@ static void forget_former_turns(struct ownership *o, int lane)
 bool ownership_part(struct ownership *o)
 {
     pthread_mutex_lock(&o->lock);
-    bool may = o->whole && o->mapped && ownership_quiet(o);
+    bool may = o->whole && o->mapped && !o->away && ownership_quiet(o);
     for (int i = 0; i < o->lanes && may; i++)
-        may = !o->lane[i].elsewhere && !o->lane[i].late &&
-              (o->lane[i].gone || ownership_is_stored(&o->lane[i]));
+        may = o->lane[i].gone || ownership_is_stored(&o->lane[i]);
     for (int i = 0; i < o->lanes && may; i++) {
         forget_former_turns(o, i);
         o->lane[i].alone = o->lane[i].changed = is_here(&o->lane[i]);
@@ -57,12 +56,11 @@ bool ownership_part(struct ownership *o)
     return may;
 }
 
-void ownership_set_away(struct ownership *o, int lane, bool elsewhere, bool late)
+void ownership_set_where(struct ownership *o, int lane, enum whereabouts where)
 {
     struct lane_state *l = &o->lane[lane];
-    o->away += (elsewhere || late) - (l->elsewhere || l->late);
-    l->elsewhere = elsewhere;
-    l->late = late;
+    o->away += (where != LANE_HERE) - (l->where != LANE_HERE);
+    l->where = where;
 }
 
 void ownership_lane_elsewhere(struct ownership *o, int lane)
@@ -70,24 +68,26 @@ void ownership_lane_elsewhere(struct ownership *o, int lane)
     struct lane_state *l = &o->lane[lane];
     pthread_mutex_lock(&o->lock);
     l->gone = l->permit = l->alone = l->unstored = l->changed = false;
-    ownership_set_away(o, lane, true, false);
+    ownership_set_where(o, lane, LANE_ELSEWHERE);
     free(l->had);
     l->had = NULL;
     ownership_reset(o, lane, 0, false);
     pthread_mutex_unlock(&o->lock);
 }
 
-void ownership_lane_here(struct ownership *o, int lane)
+bool ownership_lane_here(struct ownership *o, int lane)
 {
     struct lane_state *l = &o->lane[lane];
     pthread_mutex_lock(&o->lock);
+    bool back = l->where == LANE_ELSEWHERE, late = back && o->whole && o->mapped;
     atomic_store(&l->applied, 0);
     // What maps have said of it is no more than that; its record knows.
-    for (int s = 0; l->elsewhere && s < SLOT_COUNT; s++)
+    for (int s = 0; back && s < SLOT_COUNT; s++)
         o->turn_serial[s] = o->turn[s] == lane ? 0 : o->turn_serial[s];
-    ownership_set_away(o, lane, false, l->elsewhere && o->whole && o->mapped);
+    ownership_set_where(o, lane, late ? LANE_LATE : LANE_HERE);
     l->gone = l->permit = l->alone = l->unstored = l->changed = false;
     pthread_mutex_unlock(&o->lock);
+    return late;
 }
 
 bool ownership_may_be_alone(struct ownership *o, int lane)

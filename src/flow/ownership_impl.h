@@ -86,13 +86,18 @@ struct plea {
     uint64_t *clear;
 };
 
+enum whereabouts {
+    LANE_HERE,
+    LANE_ELSEWHERE, // another process has it
+    LANE_LATE,      // it is back when the others go on: its record is for a new arbiter
+};
+
 struct lane_state {
     _Atomic uint64_t applied;
     struct plea plea;
     struct had *had;    // [SLOT_COUNT] or NULL
     bool gone, changed; // changed: ownership_put has something new
-    bool elsewhere;     // another process has it
-    bool late;          // it is back when the others go on: its record is for a new arbiter
+    enum whereabouts where;
     // Of its record, that another process may go on with the lane without knowing of the others:
     // what is stored may say so, what is put next says so, what was put last does.
     bool permit, alone, put_alone;
@@ -105,8 +110,8 @@ struct ownership {
     _Atomic int moving_n, moves_open;
     _Atomic int
         strange;      // slots of a lane that is here, by the last map, and whose turn is not known
-    bool whole;       // turns are given, unless
-    int away;         // lanes that are elsewhere or late
+    bool whole;       // it had all lanes: turns are given, while none is away
+    int away;         // lanes that are not LANE_HERE
     bool mapped;      // a map was told
     bool passed_over; // a record of which nothing was taken
     _Atomic uint64_t changes, unsettled;
@@ -141,7 +146,7 @@ void ownership_advance(struct ownership *o, int slot); // gives the turn on, set
 struct tenure *ownership_push(struct ownership *o, int slot, int lane); // NULL: no room
 int ownership_last(const struct ownership *o, int slot); // who has the slot after all that is known
 void ownership_changed(struct ownership *o);
-void ownership_set_away(struct ownership *o, int lane, bool elsewhere, bool late);
+void ownership_set_where(struct ownership *o, int lane, enum whereabouts where);
 void ownership_reset(struct ownership *o, int lane, uint64_t position, bool other_history);
 struct move *ownership_move_at(struct ownership *o, int lane, int slot, uint64_t end);
 bool ownership_moves_with(const struct ownership *o, int slot);

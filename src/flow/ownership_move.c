@@ -501,7 +501,7 @@ int ownership_restore(struct ownership *o, int lane, struct slice record, struct
 {
     bool ok = true;
     pthread_mutex_lock(&o->lock);
-    bool taken = !o->lane[lane].late && (o->whole || goes_alone(record));
+    bool taken = o->lane[lane].where != LANE_LATE && (o->whole || goes_alone(record));
     o->passed_over |= !taken;
     while (taken && ok && record.n) {
         struct slice part = until(&record, ';');
