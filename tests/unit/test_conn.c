@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "listener.h"
 #include "net/conn.h"
 
 struct reader {
@@ -30,17 +31,6 @@ static void read_a_little(void *ctx, int events)
         r->got += (size_t)n;
     else if (n != -EAGAIN)
         r->ended = n;
-}
-
-static int listen_somewhere(struct sockaddr_in *at)
-{
-    socklen_t at_n = sizeof(*at);
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    *at = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    assert_int_equal(bind(listener, (struct sockaddr *)at, sizeof(*at)), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)at, &at_n), 0);
-    return listener;
 }
 
 static void a_reset_behind_what_is_still_to_be_read_is_told(void **state)

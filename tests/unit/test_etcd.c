@@ -17,6 +17,7 @@
 #include "control/etcd_http.h"
 #include "control/etcd_json.h"
 #include "control/group_int.h"
+#include "listener.h"
 #include "server.h"
 
 #define RANGE                                                                                      \
@@ -289,11 +290,8 @@ static void *lie(void *arg)
 
 static void liar_start(struct liar *l)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof(a);
-    l->fd = socket(AF_INET, SOCK_STREAM, 0);
-    must(bind(l->fd, (struct sockaddr *)&a, n) == 0 && listen(l->fd, 16) == 0);
-    must(getsockname(l->fd, (struct sockaddr *)&a, &n) == 0);
+    struct sockaddr_in a;
+    l->fd = listen_somewhere(&a);
     l->port = ntohs(a.sin_port);
     must(pthread_create(&l->thread, NULL, lie, l) == 0);
 }

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "listener.h"
 #include "redis/sentinel.h"
 
 // Sentinel and master at once, on a thread: to each command the answer that begins with its name
@@ -83,15 +84,13 @@ static void *run(void *arg)
 static void start(struct fake *f)
 {
     static char host[] = "127.0.0.1";
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof(a);
+    struct sockaddr_in a;
     memset(f, 0, sizeof(*f));
     f->role = "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
     f->subscribe = "*3\r\n+subscribe\r\n+x\r\n:1\r\n";
     f->ping = "*2\r\n+pong\r\n+\r\n";
-    f->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    must(bind(f->listener, (struct sockaddr *)&a, n) == 0 && listen(f->listener, 16) == 0);
-    must(getsockname(f->listener, (struct sockaddr *)&a, &n) == 0 && pipe(f->wake) == 0);
+    f->listener = listen_somewhere(&a);
+    must(pipe(f->wake) == 0);
     f->port = ntohs(a.sin_port);
     f->endpoint = (struct endpoint){.host = host, .port = f->port};
 }

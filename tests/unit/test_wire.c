@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "listener.h"
 #include "target/wire.h"
 #include "tls_files.h"
 
@@ -53,8 +54,7 @@ static void *answer_in_records(void *arg)
 
 static struct conn *dial(struct peer *p, pthread_t *thread)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t n = sizeof(at);
+    struct sockaddr_in at;
     struct conn *c;
     struct err e;
     snprintf(p->dir, sizeof(p->dir), "/tmp/gunyu-wire-XXXXXX");
@@ -62,9 +62,7 @@ static struct conn *dial(struct peer *p, pthread_t *thread)
     snprintf(p->cert, sizeof(p->cert), "%s/cert.pem", p->dir);
     snprintf(p->key, sizeof(p->key), "%s/key.pem", p->dir);
     tls_files_write(p->cert, p->key, "IP:127.0.0.1");
-    p->listener = socket(AF_INET, SOCK_STREAM, 0);
-    must(bind(p->listener, (struct sockaddr *)&at, n) == 0 && listen(p->listener, 1) == 0);
-    must(getsockname(p->listener, (struct sockaddr *)&at, &n) == 0);
+    p->listener = listen_somewhere(&at);
     must(pthread_create(thread, NULL, answer_in_records, p) == 0);
     char host[] = "127.0.0.1";
     struct endpoint ep = {
